@@ -1,0 +1,129 @@
+//! XTS, CBC and CTR over any block cipher, many blocks at a time.
+//!
+//! Ciphers that work on several blocks at once (bitsliced, vectorised) are fed long runs: XTS and
+//! CTR of one sector, CBC encryption of the same block of many sectors.
+
+use super::block::BlockCipher;
+use super::iv::Run;
+
+/// The largest block in bytes.
+const MAX_BLOCK: usize = 16;
+
+/// Sectors whose IVs are made, and whose CBC chains are walked, together.
+const BATCH: usize = 32;
+
+/// Encrypts sectors in XTS mode (IEEE 1619-2018, section 5.3).
+pub(super) fn xts_encrypt(
+    cipher: &dyn BlockCipher,
+    tweak: &dyn BlockCipher,
+    data: &mut [u8],
+    sector: usize,
+    ivs: &Run<'_>,
+) {
+    xts(tweak, data, sector, ivs, |blocks| cipher.encrypt_blocks(blocks));
+}
+
+/// Decrypts sectors in XTS mode (IEEE 1619-2018, section 5.4).
+pub(super) fn xts_decrypt(
+    cipher: &dyn BlockCipher,
+    tweak: &dyn BlockCipher,
+    data: &mut [u8],
+    sector: usize,
+    ivs: &Run<'_>,
+) {
+    xts(tweak, data, sector, ivs, |blocks| cipher.decrypt_blocks(blocks));
+}
+
+fn xts(
+    tweak: &dyn BlockCipher,
+    data: &mut [u8],
+    sector: usize,
+    ivs: &Run<'_>,
+    apply: impl Fn(&mut [u8]),
+) {
+    let mut first_tweaks = [0; BATCH * MAX_BLOCK];
+    let mut tweaks = [0; 4096];
+    for (batch, sectors) in data.chunks_mut(BATCH * sector).enumerate() {
+        let count = sectors.len() / sector;
+        let first_tweaks = &mut first_tweaks[..count * MAX_BLOCK];
+        ivs.fill(batch * BATCH, first_tweaks);
+        tweak.encrypt_blocks(first_tweaks);
+        for (sector, first) in sectors.chunks_exact_mut(sector).zip(first_tweaks.chunks_exact(16)) {
+            let mut value = u128::from_le_bytes(first.try_into().expect("16 bytes a chunk"));
+            let tweaks = &mut tweaks[..sector.len()];
+            for out in tweaks.chunks_exact_mut(16) {
+                out.copy_from_slice(&value.to_le_bytes());
+                value = (value << 1) ^ ((value >> 127) * 0x87);
+            }
+            xor(sector, tweaks);
+            apply(sector);
+            xor(sector, tweaks);
+        }
+    }
+}
+
+/// Encrypts sectors in CBC mode (SP 800-38A, section 6.2), many chains side by side.
+pub(super) fn cbc_encrypt(cipher: &dyn BlockCipher, data: &mut [u8], sector: usize, ivs: &Run<'_>) {
+    let block = cipher.block_size();
+    let mut chain = [0; BATCH * MAX_BLOCK];
+    for (batch, sectors) in data.chunks_mut(BATCH * sector).enumerate() {
+        let chain = &mut chain[..sectors.len() / sector * block];
+        ivs.fill(batch * BATCH, chain);
+        for offset in (0..sector).step_by(block) {
+            for (sector, link) in sectors.chunks_exact(sector).zip(chain.chunks_exact_mut(block)) {
+                xor(link, &sector[offset..offset + block]);
+            }
+            cipher.encrypt_blocks(chain);
+            for (sector, link) in sectors.chunks_exact_mut(sector).zip(chain.chunks_exact(block)) {
+                sector[offset..offset + block].copy_from_slice(link);
+            }
+        }
+    }
+}
+
+/// Decrypts sectors in CBC mode (SP 800-38A, section 6.2).
+pub(super) fn cbc_decrypt(cipher: &dyn BlockCipher, data: &mut [u8], sector: usize, ivs: &Run<'_>) {
+    let block = cipher.block_size();
+    let mut first_ivs = [0; BATCH * MAX_BLOCK];
+    let mut previous = [0; 4096];
+    for (batch, sectors) in data.chunks_mut(BATCH * sector).enumerate() {
+        let first_ivs = &mut first_ivs[..sectors.len() / sector * block];
+        ivs.fill(batch * BATCH, first_ivs);
+        for (sector, iv) in sectors.chunks_exact_mut(sector).zip(first_ivs.chunks_exact(block)) {
+            let previous = &mut previous[..sector.len()];
+            previous[..block].copy_from_slice(iv);
+            previous[block..].copy_from_slice(&sector[..sector.len() - block]);
+            cipher.decrypt_blocks(sector);
+            xor(sector, previous);
+        }
+    }
+}
+
+/// Encrypts or decrypts sectors in counter mode (SP 800-38A, section 6.5).
+pub(super) fn ctr(cipher: &dyn BlockCipher, data: &mut [u8], sector: usize, ivs: &Run<'_>) {
+    let block = cipher.block_size();
+    let mut first_ivs = [0; BATCH * MAX_BLOCK];
+    let mut stream = [0; 4096];
+    for (batch, sectors) in data.chunks_mut(BATCH * sector).enumerate() {
+        let first_ivs = &mut first_ivs[..sectors.len() / sector * block];
+        ivs.fill(batch * BATCH, first_ivs);
+        for (sector, iv) in sectors.chunks_exact_mut(sector).zip(first_ivs.chunks_exact(block)) {
+            let stream = &mut stream[..sector.len()];
+            let mut counter = [0; MAX_BLOCK];
+            counter[MAX_BLOCK - block..].copy_from_slice(iv);
+            let mut counter = u128::from_be_bytes(counter);
+            for out in stream.chunks_exact_mut(block) {
+                out.copy_from_slice(&counter.to_be_bytes()[MAX_BLOCK - block..]);
+                counter = counter.wrapping_add(1);
+            }
+            cipher.encrypt_blocks(stream);
+            xor(sector, stream);
+        }
+    }
+}
+
+fn xor(out: &mut [u8], with: &[u8]) {
+    for (out, with) in out.iter_mut().zip(with) {
+        *out ^= with;
+    }
+}
