@@ -1,0 +1,308 @@
+//! Header backups: made, checked, restored.
+
+use std::ops::Range;
+
+use rand_core::CryptoRng;
+use serde_json::Value;
+
+use crate::luks1::SECTOR;
+use crate::{Change, Error, Header, areas, luks1, luks2};
+
+/// A header with its key material, as it is kept in a file.
+#[derive(Debug)]
+pub struct Backup {
+    header: Header,
+    bytes: Vec<u8>,
+}
+
+/// Whether a backup must be of the very volume that it is restored to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoreCheck {
+    /// The device's header has the same UUID and layout.
+    SameVolume,
+    /// Anything that is there may be overwritten.
+    Overwrite,
+}
+
+impl Header {
+    /// Returns how many bytes from the start of the device a backup holds.
+    pub fn backup_len(&self) -> u64 {
+        match self {
+            Self::Luks1(header) => header
+                .keyslots
+                .iter()
+                .map(|keyslot| header.area(keyslot).end)
+                .max()
+                .unwrap_or(0)
+                .next_multiple_of(luks1::ALIGNMENT),
+            Self::Luks2(header) => header.total_len(),
+        }
+    }
+
+    fn areas(&self) -> Vec<(u32, Range<u64>)> {
+        self.keyslots()
+            .iter()
+            .filter_map(|keyslot| Some((keyslot.id, self.keyslot_area(keyslot.id).ok()?)))
+            .collect()
+    }
+
+    /// Returns the room in which key material may lie.
+    fn key_material_room(&self) -> Range<u64> {
+        match self {
+            Self::Luks1(header) => {
+                let end = match u64::from(header.payload_offset) * SECTOR {
+                    0 => self.backup_len(),
+                    payload => payload,
+                };
+                luks1::ALIGNMENT..end
+            }
+            Self::Luks2(header) => header.headers_len()..header.total_len(),
+        }
+    }
+
+    fn data_offset(&self) -> u64 {
+        match self {
+            Self::Luks1(header) => u64::from(header.payload_offset) * SECTOR,
+            Self::Luks2(header) => {
+                header.metadata().segments.values().map(|segment| segment.offset).min().unwrap_or(0)
+            }
+        }
+    }
+}
+
+impl Backup {
+    /// Returns a backup of `header`; `bytes` are the first [`Header::backup_len`] of its device.
+    ///
+    /// # Errors
+    ///
+    /// When there are fewer bytes.
+    pub fn of_device(header: &Header, mut bytes: Vec<u8>) -> Result<Self, Error> {
+        let needed = header.backup_len();
+        if (bytes.len() as u64) < needed {
+            return Err(Error::Truncated {
+                what: "the header with its keyslots",
+                needed,
+                available: bytes.len() as u64,
+            });
+        }
+        bytes.truncate(needed as usize);
+        if let (Header::Luks1(_), Some(unused)) = (header, bytes.get_mut(1024..4096)) {
+            unused.fill(0);
+        }
+        Ok(Self { header: header.clone(), bytes })
+    }
+
+    /// Reads a backup from a file's bytes.
+    ///
+    /// # Errors
+    ///
+    /// When they are not a whole, undamaged header.
+    pub fn read(bytes: Vec<u8>) -> Result<Self, Error> {
+        let found = Header::parse(&bytes, bytes.len() as u64)?;
+        if let Some(recovery) = found.recovery {
+            return Err(Error::Backup {
+                problem: format!("its {} copy is damaged: {}", recovery.copy(), recovery.reason()),
+            });
+        }
+        if let Header::Luks2(header) = &found.header {
+            header.refuse_unknown_requirements()?;
+        }
+        Self::of_device(&found.header, bytes)
+    }
+
+    /// Returns the header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Returns the bytes for the file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Returns the change that restores the backup.
+    ///
+    /// `current` is the device's header, where it has a valid one; `head` are the device's first
+    /// bytes, at least as many as the backup has. Keyslots of the backup whose place is taken by
+    /// other keys are first restored to free places, so that at every moment either all old or
+    /// all restored keys open the volume.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Backup`] when it is of another volume, [`Error::NoRoom`] when there is no free
+    /// place.
+    pub fn restore(
+        &self,
+        current: Option<&Header>,
+        head: &[u8],
+        check: RestoreCheck,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Change, Error> {
+        match (current, check) {
+            (Some(current), RestoreCheck::SameVolume) => self.refuse_other_volume(current)?,
+            (None, RestoreCheck::SameVolume) => {
+                return Err(Error::Backup {
+                    problem: "the device has no valid LUKS header of its own".to_owned(),
+                });
+            }
+            (_, RestoreCheck::Overwrite) => {}
+        }
+        let in_use = match (current, check) {
+            (Some(current), RestoreCheck::SameVolume) => current.areas(),
+            _ => Vec::new(),
+        };
+        let mut change = Change::default();
+        let places = self.places(&in_use, head)?;
+        for (_, range, place) in &places {
+            change.write(place.unwrap_or(range.start), self.slice(range).to_vec());
+        }
+        change.flush();
+        let seqid = self.sequence_id_after(current);
+        let moved: Vec<_> =
+            places.iter().filter_map(|(id, _, place)| Some((*id, (*place)?))).collect();
+        if !moved.is_empty() {
+            self.header_with(&moved, seqid)?.write_to(&mut change);
+            for (_, range, _) in places.iter().filter(|(_, _, place)| place.is_some()) {
+                change.write(range.start, self.slice(range).to_vec());
+            }
+            change.flush();
+        }
+        self.header_with(&[], seqid.map(|seqid| seqid + 1))?.write_to(&mut change);
+        self.wipe_leftovers(&in_use, &places, rng, &mut change);
+        Ok(change)
+    }
+
+    /// Returns each keyslot of the backup that must be written, with the free place that it goes
+    /// to first where its own is taken.
+    #[allow(clippy::type_complexity, reason = "a private list of keyslot, range and place")]
+    fn places(
+        &self,
+        in_use: &[(u32, Range<u64>)],
+        head: &[u8],
+    ) -> Result<Vec<(u32, Range<u64>, Option<u64>)>, Error> {
+        let mut taken: Vec<Range<u64>> = in_use
+            .iter()
+            .map(|(_, range)| range.clone())
+            .chain(self.header.areas().into_iter().map(|(_, range)| range))
+            .collect();
+        let mut places = Vec::new();
+        for (id, range) in self.header.areas() {
+            let there = head.get(range.start as usize..range.end as usize);
+            if there == Some(self.slice(&range)) {
+                continue;
+            }
+            let conflict = in_use.iter().any(|(_, other)| areas::overlap(&range, other));
+            let place = if conflict {
+                let needed = range.end - range.start;
+                let room = self.header.key_material_room();
+                let place = areas::first_gap(room, taken.iter().cloned(), needed, luks1::ALIGNMENT)
+                    .ok_or(Error::NoRoom { needed })?;
+                taken.push(place..place + needed);
+                Some(place)
+            } else {
+                None
+            };
+            places.push((id, range, place));
+        }
+        Ok(places)
+    }
+
+    /// Wipes the temporary places, and material of keyslots that the backup does not have.
+    fn wipe_leftovers(
+        &self,
+        in_use: &[(u32, Range<u64>)],
+        places: &[(u32, Range<u64>, Option<u64>)],
+        rng: &mut dyn CryptoRng,
+        change: &mut Change,
+    ) {
+        let restored = self.header.areas();
+        let kept =
+            |range: &Range<u64>| restored.iter().any(|(_, area)| areas::overlap(area, range));
+        let temporary = places
+            .iter()
+            .filter_map(|(_, range, place)| place.map(|at| at..at + (range.end - range.start)));
+        let abandoned = in_use.iter().map(|(_, range)| range.clone()).filter(|range| !kept(range));
+        for range in temporary.chain(abandoned) {
+            luks2::Header::wipe(change, range, rng);
+        }
+    }
+
+    fn refuse_other_volume(&self, current: &Header) -> Result<(), Error> {
+        let differs = |problem: String| Err(Error::Backup { problem });
+        if self.header.version() != current.version() {
+            return differs(format!(
+                "it is {}, the device is {}",
+                self.header.version(),
+                current.version()
+            ));
+        }
+        if self.header.uuid() != current.uuid() {
+            return differs(format!(
+                "it is of volume {}, the device is volume {}",
+                self.header.uuid(),
+                current.uuid()
+            ));
+        }
+        if self.header.data_offset() != current.data_offset() {
+            return differs("the data begins elsewhere".to_owned());
+        }
+        if self.bytes.len() as u64 != current.backup_len() {
+            return differs("the headers have different sizes".to_owned());
+        }
+        if let Header::Luks2(current) = current {
+            current.refuse_unknown_requirements()?;
+        }
+        Ok(())
+    }
+
+    fn sequence_id_after(&self, current: Option<&Header>) -> Option<u64> {
+        let own = self.header.sequence_id()?;
+        Some(own.max(current.and_then(Header::sequence_id).unwrap_or(0)) + 1)
+    }
+
+    /// Returns the backup's header with some keyslots elsewhere, under a sequence id.
+    fn header_with(&self, moved: &[(u32, u64)], seqid: Option<u64>) -> Result<Header, Error> {
+        match &self.header {
+            Header::Luks1(header) => {
+                let mut header = header.clone();
+                for &(id, offset) in moved {
+                    header.keyslot_mut(id).offset = u32::try_from(offset / SECTOR)
+                        .map_err(|_| Error::NoRoom { needed: offset })?;
+                }
+                if !moved.is_empty() {
+                    header.place_inactive_keyslots(luks1::ALIGNMENT)?;
+                }
+                Ok(Header::Luks1(header))
+            }
+            Header::Luks2(header) => {
+                let mut header = header.edited(|document| {
+                    for (id, offset) in moved {
+                        let keyslot = document.section("keyslots").get_mut(&id.to_string());
+                        if let Some(area) = keyslot.and_then(|keyslot| keyslot.get_mut("area")) {
+                            area["offset"] = Value::String(offset.to_string());
+                        }
+                    }
+                })?;
+                if let Some(seqid) = seqid {
+                    header.set_sequence_id(seqid);
+                }
+                Ok(Header::Luks2(header))
+            }
+        }
+    }
+
+    fn slice(&self, range: &Range<u64>) -> &[u8] {
+        self.bytes
+            .get(range.start as usize..range.end as usize)
+            .expect("a parsed header's areas lie inside its backup")
+    }
+}
+
+impl Header {
+    fn write_to(&self, change: &mut Change) {
+        match self {
+            Self::Luks1(header) => header.write(change),
+            Self::Luks2(header) => header.write(change),
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! A header of either format behind one face.
+
+use std::ops::Range;
+
+use rand_core::CryptoRng;
+use strongroom_crypto::{CostPolicy, Encryption, Hash, Kdf, Passphrase, VolumeKey};
+
+use crate::luks2::{Damage, KeyslotKind, Priority, foreign_signature};
+use crate::{Change, Error, Payload, Version, luks1, luks2, wire};
+
+/// A LUKS header.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Header {
+    /// LUKS1.
+    Luks1(luks1::Header),
+    /// LUKS2.
+    Luks2(luks2::Header),
+}
+
+/// A header that was read, with what is wrong with one of its copies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The header.
+    pub header: Header,
+    /// The damaged copy, to be written anew from the good one.
+    pub recovery: Option<Recovery>,
+}
+
+/// A damaged copy of a LUKS2 header, the other one being whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery(Damage);
+
+/// What a new keyslot shall be like.
+#[derive(Debug, Clone, Copy)]
+pub struct NewKeyslot {
+    /// Its number; `None` for the first free one.
+    pub id: Option<u32>,
+    /// Key derivation.
+    pub kdf: Kdf,
+    /// When it is tried.
+    pub priority: Priority,
+    /// The splitter's hash; LUKS1 uses the header's.
+    pub af_hash: Hash,
+    /// The area's cipher; LUKS1 uses that of the data.
+    pub area_encryption: Encryption,
+    /// Whether it holds the volume key.
+    pub binding: Binding,
+}
+
+/// What the key in a keyslot is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// It is the volume key.
+    Volume,
+    /// It is bound to no data: LUKS2's unbound key.
+    None,
+}
+
+/// What can be told of a keyslot without opening it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyslotSummary {
+    /// Its number.
+    pub id: u32,
+    /// Its type: `luks1`, `luks2`, `reencrypt` or some other tool's.
+    pub kind: String,
+    /// When it is tried.
+    pub priority: Priority,
+    /// Whether it holds the volume key.
+    pub binding: Binding,
+    /// Its key derivation; `None` when it has none that is known here.
+    pub kdf: Option<Kdf>,
+}
+
+/// Returns how many bytes from the start of the device [`Header::parse`] needs, judging by the
+/// first 4096 (or as many as there are).
+pub fn head_len(first: &[u8]) -> usize {
+    match wire::u16_at(first, 6) {
+        Ok(1) if first.get(..6) == Some(Version::MAGIC) => 4096,
+        _ => luks2::head_len(first),
+    }
+}
+
+impl Header {
+    /// Reads a header from `head`, the first [`head_len`] bytes (or all) of a device of
+    /// `device_len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotLuks`] when there is none; otherwise what is wrong with it. A header whose
+    /// primary copy was overwritten with somebody else's signature is refused: only
+    /// [`Header::repair`] takes it.
+    pub fn parse(head: &[u8], device_len: u64) -> Result<Found, Error> {
+        let found = Self::parse_damaged(head, device_len)?;
+        match &found.recovery {
+            Some(Recovery(Damage { foreign: Some(foreign), .. })) => Err(Error::invalid(
+                Version::Luks2,
+                "primary copy",
+                format!("was overwritten by {foreign}; the secondary copy is whole"),
+            )),
+            _ => Ok(found),
+        }
+    }
+
+    fn parse_damaged(head: &[u8], device_len: u64) -> Result<Found, Error> {
+        if head.get(..6) == Some(Version::MAGIC) {
+            match wire::u16_at(head, 6)? {
+                1 => {
+                    let header = luks1::Header::parse(head, device_len)?;
+                    return Ok(Found { header: Self::Luks1(header), recovery: None });
+                }
+                2 => {}
+                version => return Err(Error::UnknownVersion { version }),
+            }
+        }
+        let (header, damage) = luks2::read(head, device_len)?;
+        Ok(Found { header: Self::Luks2(header), recovery: damage.map(Recovery) })
+    }
+
+    /// Returns the repaired header, the change and what was done; `None` when nothing is wrong.
+    ///
+    /// # Errors
+    ///
+    /// When the damage is beyond repair without a header backup.
+    pub fn repair(
+        head: &[u8],
+        device_len: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Option<(Self, Change, Vec<String>)>, Error> {
+        if head.get(..6) == Some(Version::MAGIC) && wire::u16_at(head, 6)? == 1 {
+            let repaired = luks1::repair(head, device_len)?;
+            return Ok(repaired.map(|(header, change, done)| (Self::Luks1(header), change, done)));
+        }
+        let found = Self::parse_damaged(head, device_len)?;
+        match (found.header, found.recovery) {
+            (Self::Luks2(header), Some(Recovery(damage))) => {
+                let (header, change) = header.recover(&damage, rng);
+                let done = format!("wrote the {} copy anew: {}", damage.name(), damage.reason);
+                Ok(Some((Self::Luks2(header), change, vec![done])))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the format.
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Luks1(_) => Version::Luks1,
+            Self::Luks2(_) => Version::Luks2,
+        }
+    }
+
+    /// Returns the volume's UUID as it stands in the header.
+    pub fn uuid(&self) -> &str {
+        match self {
+            Self::Luks1(header) => &header.uuid,
+            Self::Luks2(header) => &header.binary().uuid,
+        }
+    }
+
+    /// Returns the number that goes up with every change, `None` for LUKS1, which has none.
+    pub fn sequence_id(&self) -> Option<u64> {
+        match self {
+            Self::Luks1(_) => None,
+            Self::Luks2(header) => Some(header.binary().seqid),
+        }
+    }
+
+    /// Returns where the data lies on a data device of `data_len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Says why the data cannot be opened.
+    pub fn payload(&self, data_len: u64) -> Result<Payload, Error> {
+        match self {
+            Self::Luks1(header) => header.payload(data_len),
+            Self::Luks2(header) => header.payload(data_len),
+        }
+    }
+
+    /// Returns the keyslots in use, by number.
+    pub fn keyslots(&self) -> Vec<KeyslotSummary> {
+        match self {
+            Self::Luks1(header) => (0..)
+                .zip(&header.keyslots)
+                .filter(|(_, keyslot)| keyslot.active)
+                .map(|(id, keyslot)| KeyslotSummary {
+                    id,
+                    kind: "luks1".to_owned(),
+                    priority: Priority::Normal,
+                    binding: Binding::Volume,
+                    kdf: header
+                        .hash()
+                        .ok()
+                        .map(|hash| Kdf::Pbkdf2 { hash, iterations: keyslot.iterations }),
+                })
+                .collect(),
+            Self::Luks2(header) => header.summaries(),
+        }
+    }
+
+    /// Returns the keyslots that a passphrase is tried on, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoKeyslots`] when there is none.
+    pub fn keyslots_to_try(&self) -> Result<Vec<u32>, Error> {
+        let order = match self {
+            Self::Luks1(_) => self.keyslots().into_iter().map(|keyslot| keyslot.id).collect(),
+            Self::Luks2(header) => header.order(),
+        };
+        if self.keyslots().is_empty() { Err(Error::NoKeyslots) } else { Ok(order) }
+    }
+
+    /// Returns the range of the device that holds keyslot `id`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such keyslot.
+    pub fn keyslot_area(&self, id: u32) -> Result<Range<u64>, Error> {
+        match self {
+            Self::Luks1(header) => Ok(header.area(header.active(id)?)),
+            Self::Luks2(header) => Ok(header.keyslot(id)?.area.range()),
+        }
+    }
+
+    /// Returns the key in keyslot `id`; `area` are the bytes of its [`area`](Self::keyslot_area).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongPassphrase`] when the passphrase is another; otherwise why it cannot be tried.
+    pub fn open_keyslot(
+        &self,
+        id: u32,
+        area: &[u8],
+        passphrase: &Passphrase,
+        policy: &CostPolicy,
+    ) -> Result<VolumeKey, Error> {
+        match self {
+            Self::Luks1(header) => header.open(id, area, passphrase, policy),
+            Self::Luks2(header) => header.open(id, area, passphrase, policy),
+        }
+    }
+
+    /// Checks that `key` is the volume key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongVolumeKey`] when it is not.
+    pub fn verify_volume_key(&self, key: &VolumeKey, policy: &CostPolicy) -> Result<(), Error> {
+        match self {
+            Self::Luks1(header) => header.verify(key, policy),
+            Self::Luks2(header) => header.verify(key, policy),
+        }
+    }
+
+    /// Returns what a further keyslot is like when nobody says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// When the header's own cipher or hash is unknown here.
+    pub fn default_keyslot(&self) -> Result<NewKeyslot, Error> {
+        let (kdf, af_hash, area_encryption) = match self {
+            Self::Luks1(header) => {
+                let hash = header.hash()?;
+                (Kdf::default_pbkdf2(hash), hash, header.encryption()?)
+            }
+            Self::Luks2(header) => (Kdf::DEFAULT_ARGON2ID, Hash::Sha256, header.area_encryption()),
+        };
+        let (id, priority, binding) = (None, Priority::Normal, Binding::Volume);
+        Ok(NewKeyslot { id, kdf, priority, af_hash, area_encryption, binding })
+    }
+
+    /// Seals `key` in a free keyslot. Returns its number, the new header and the change.
+    ///
+    /// # Errors
+    ///
+    /// When no keyslot or no room is free, the options do not fit, or `key` is not the volume key.
+    pub fn add_keyslot(
+        &self,
+        key: &VolumeKey,
+        passphrase: &Passphrase,
+        new: &NewKeyslot,
+        policy: &CostPolicy,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(u32, Self, Change), Error> {
+        match self {
+            Self::Luks1(header) => {
+                if new.binding == Binding::None || new.priority != Priority::Normal {
+                    return Err(Error::unfit(
+                        Version::Luks1,
+                        "it has no unbound keys and no priorities",
+                    ));
+                }
+                header.verify(key, policy)?;
+                let (id, header, change) = header.add_keyslot(key, passphrase, new, policy, rng)?;
+                Ok((id, Self::Luks1(header), change))
+            }
+            Self::Luks2(header) => {
+                let (id, header, change) = header.add_keyslot(key, passphrase, new, policy, rng)?;
+                Ok((id, Self::Luks2(header), change))
+            }
+        }
+    }
+
+    /// Wipes keyslot `id`. Returns the new header and the change.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LastKeyslot`] when no other keyslot holds the volume key.
+    pub fn remove_keyslot(
+        &self,
+        id: u32,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(Self, Change), Error> {
+        self.keyslot_area(id)?;
+        let others = self.keyslots().into_iter().filter(|keyslot| keyslot.id != id);
+        let bound = |binding| binding == Binding::Volume;
+        let was_bound =
+            self.keyslots().iter().any(|keyslot| keyslot.id == id && bound(keyslot.binding));
+        if was_bound && !others.map(|keyslot| keyslot.binding).any(bound) {
+            return Err(Error::LastKeyslot { id });
+        }
+        self.wipe_keyslot(id, rng)
+    }
+
+    /// Seals `key` under a new passphrase in the place of keyslot `old`.
+    ///
+    /// The new keyslot is whole before the old one is wiped. LUKS2 keeps the number, with the
+    /// tokens that name it; LUKS1, whose numbers are places, does not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Header::add_keyslot`].
+    pub fn change_keyslot(
+        &self,
+        old: u32,
+        key: &VolumeKey,
+        passphrase: &Passphrase,
+        new: &NewKeyslot,
+        policy: &CostPolicy,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(u32, Self, Change), Error> {
+        let new = NewKeyslot { id: None, ..*new };
+        let (id, added, mut change) = self.add_keyslot(key, passphrase, &new, policy, rng)?;
+        let (id, header, wiped) = match &added {
+            Self::Luks1(_) => {
+                let (header, wiped) = added.wipe_keyslot(old, rng)?;
+                (id, header, wiped)
+            }
+            Self::Luks2(header) => {
+                let (header, wiped) = header.replace_keyslot(old, id, rng)?;
+                (old, Self::Luks2(header), wiped)
+            }
+        };
+        change.append(wiped);
+        Ok((id, header, change))
+    }
+
+    /// Wipes every keyslot: nobody opens the volume again without a header backup.
+    ///
+    /// # Errors
+    ///
+    /// When the header may not be changed.
+    pub fn erase(&self, rng: &mut dyn CryptoRng) -> Result<(Self, Change), Error> {
+        match self {
+            Self::Luks1(_) => {
+                let (mut header, mut change) = (self.clone(), Change::default());
+                for keyslot in self.keyslots() {
+                    let (next, wiped) = header.wipe_keyslot(keyslot.id, rng)?;
+                    header = next;
+                    change.append(wiped);
+                }
+                Ok((header, change))
+            }
+            Self::Luks2(header) => {
+                let (header, change) = header.erase(rng)?;
+                Ok((Self::Luks2(header), change))
+            }
+        }
+    }
+
+    /// Returns the change that writes a damaged copy anew.
+    pub fn recover(&self, recovery: &Recovery, rng: &mut dyn CryptoRng) -> (Self, Change) {
+        match self {
+            Self::Luks1(_) => (self.clone(), Change::default()),
+            Self::Luks2(header) => {
+                let (header, change) = header.recover(&recovery.0, rng);
+                (Self::Luks2(header), change)
+            }
+        }
+    }
+
+    fn wipe_keyslot(&self, id: u32, rng: &mut dyn CryptoRng) -> Result<(Self, Change), Error> {
+        Ok(match self {
+            Self::Luks1(header) => {
+                let (header, change) = header.remove_keyslot(id, rng)?;
+                (Self::Luks1(header), change)
+            }
+            Self::Luks2(header) => {
+                let (header, change) = header.remove_keyslot(id, rng)?;
+                (Self::Luks2(header), change)
+            }
+        })
+    }
+}
+
+/// What only LUKS2 has: labels, priorities and tokens. Each returns the new header and the change.
+impl luks2::Header {
+    /// Changes label and subsystem; `None` keeps one.
+    ///
+    /// # Errors
+    ///
+    /// When one is too long.
+    pub fn set_labels(
+        &self,
+        label: Option<&str>,
+        subsystem: Option<&str>,
+    ) -> Result<(Self, Change), Error> {
+        self.labelled(label, subsystem).map(Self::with_change)
+    }
+
+    /// Changes when keyslot `id` is tried.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn set_priority(&self, id: u32, priority: Priority) -> Result<(Self, Change), Error> {
+        self.with_priority(id, priority).map(Self::with_change)
+    }
+
+    /// Returns token `id` as JSON text.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn export_token(&self, id: u32) -> Result<String, Error> {
+        self.token_text(id)
+    }
+
+    /// Adds a token from JSON text; returns its number as well.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no token, or the number is taken.
+    pub fn import_token(&self, id: Option<u32>, text: &str) -> Result<(u32, Self, Change), Error> {
+        let (id, header) = self.with_token(id, text)?;
+        let (header, change) = header.with_change();
+        Ok((id, header, change))
+    }
+
+    /// Removes token `id`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn remove_token(&self, id: u32) -> Result<(Self, Change), Error> {
+        self.without_token(id).map(Self::with_change)
+    }
+
+    /// Assigns token `id` to exactly these keyslots.
+    ///
+    /// # Errors
+    ///
+    /// When the token or a keyslot is missing.
+    pub fn assign_token(&self, id: u32, keyslots: &[u32]) -> Result<(Self, Change), Error> {
+        self.with_token_keyslots(id, keyslots).map(Self::with_change)
+    }
+
+    fn with_change(self) -> (Self, Change) {
+        let mut change = Change::default();
+        self.write(&mut change);
+        (self, change)
+    }
+
+    fn summaries(&self) -> Vec<KeyslotSummary> {
+        let kind = |keyslot: &luks2::Keyslot| match &keyslot.kind {
+            KeyslotKind::Luks2(_) => "luks2".to_owned(),
+            KeyslotKind::Reencrypt { .. } => "reencrypt".to_owned(),
+            KeyslotKind::Unknown { kind } => kind.clone(),
+        };
+        self.metadata()
+            .keyslots
+            .iter()
+            .map(|(&id, keyslot)| KeyslotSummary {
+                id,
+                kind: kind(keyslot),
+                priority: keyslot.priority,
+                binding: if self.is_bound(id) { Binding::Volume } else { Binding::None },
+                kdf: self.derivation_of(id),
+            })
+            .collect()
+    }
+}
+
+impl Recovery {
+    /// Returns `primary` or `secondary`.
+    pub fn copy(&self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Returns what is wrong with the copy.
+    pub fn reason(&self) -> &str {
+        &self.0.reason
+    }
+}
+
+/// Returns what a device bears instead of LUKS: a file system, a partition table, a qcow2 image.
+pub fn other_signature(head: &[u8]) -> Option<&'static str> {
+    foreign_signature(head)
+}

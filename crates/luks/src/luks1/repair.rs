@@ -1,0 +1,61 @@
+//! What can be put right in a LUKS1 header without knowing a key.
+
+use super::header::Header;
+use super::{ALIGNMENT, HEADER_LEN};
+use crate::{Change, Error, Version, af, wire};
+
+/// Returns the repaired header with the change and what was done, `None` when nothing is wrong.
+///
+/// Repaired are: upper-case hash names, ECB with an IV, inactive keyslots with damaged fields, and
+/// a boot signature that partitioning tools leave in keyslot 6.
+pub(crate) fn repair(
+    head: &[u8],
+    device_len: u64,
+) -> Result<Option<(Header, Change, Vec<String>)>, Error> {
+    let mut bytes = head.get(..HEADER_LEN).unwrap_or(head).to_vec();
+    let mut done = Vec::new();
+    if wire::array::<2>(&bytes, BOOT_SIGNATURE)? == [0x55, 0xAA] {
+        wire::put(&mut bytes, BOOT_SIGNATURE, &[0, 0]);
+        done.push("removed a boot signature from keyslot 6".to_owned());
+    }
+    let mut header = Header::fields(&bytes)?;
+    if !matches!(header.key_bytes, 16 | 32 | 64) {
+        return Err(Error::invalid(
+            Version::Luks1,
+            "key size",
+            format!("{} bytes are none of 16, 32, 64: too damaged to repair", header.key_bytes),
+        ));
+    }
+    let lower = header.hash_spec.to_ascii_lowercase();
+    if header.hash_spec != lower {
+        done.push(format!("wrote hash {} as {lower}", header.hash_spec));
+        header.hash_spec = lower;
+    }
+    if header.cipher_mode.starts_with("ecb-") {
+        done.push(format!("wrote mode {} as ecb", header.cipher_mode));
+        "ecb".clone_into(&mut header.cipher_mode);
+    }
+    let damaged =
+        |slot: &super::Keyslot| !slot.active && (slot.stripes != af::STRIPES || slot.offset == 0);
+    if header.keyslots.iter().any(damaged) || header.check_placement(device_len).is_err() {
+        header.place_inactive_keyslots(ALIGNMENT)?;
+        done.push("placed the unused keyslots anew".to_owned());
+    }
+    if done.is_empty() {
+        return Ok(None);
+    }
+    let bytes = header.to_bytes();
+    let header = Header::parse(&bytes, device_len)?;
+    let mut change = Change::default();
+    header.write(&mut change);
+    Ok(Some((header, change, done)))
+}
+
+impl Header {
+    fn check_placement(&self, device_len: u64) -> Result<(), Error> {
+        Self::parse(&self.to_bytes(), device_len).map(|_| ())
+    }
+}
+
+/// Where a master boot record keeps its signature: inside the salt of keyslot 6.
+const BOOT_SIGNATURE: usize = 510;

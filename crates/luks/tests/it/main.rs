@@ -1,0 +1,4 @@
+//! The formats as their users see them.
+
+mod device;
+mod lifecycle;
