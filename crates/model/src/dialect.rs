@@ -1,0 +1,3 @@
+//! The documents that people already have, read into the types of this crate.
+
+pub mod longhorn;

@@ -1,0 +1,378 @@
+//! The text of a manifest, read down to the few fields that an encryption Secret has.
+//!
+//! Everything else is skipped while it is read and never kept, so that aliases cannot multiply it.
+//! The parser's error texts may quote the document and are dropped for our own.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{NonFiniteFloatPolicy, Options};
+use zeroize::Zeroizing;
+
+use super::{KEYS, Key};
+use crate::Error;
+
+/// Returns the documents of a manifest, those that are no mappings as empty ones.
+pub(super) fn read(manifest: &[u8]) -> Result<Vec<Document>, Error> {
+    if manifest.len() > MAX_LEN {
+        return Err(Error::ManifestTooLarge { len: manifest.len(), limit: MAX_LEN });
+    }
+    let text = std::str::from_utf8(manifest)
+        .map_err(|_| Error::ManifestBytes { problem: "it is not UTF-8 text" })?;
+    // The parser takes NUL for the end of the text and would not see what stands behind.
+    if text.contains('\0') {
+        return Err(Error::ManifestBytes { problem: "it contains a NUL byte" });
+    }
+    let documents: Vec<Mapping<Document>> =
+        serde_saphyr::from_multiple_with_options(text, options())
+            .map_err(|error| unread(&error))?;
+    Ok(documents.into_iter().map(|document| document.0).collect())
+}
+
+/// What a document holds of an encryption Secret.
+#[derive(Default)]
+pub(super) struct Document {
+    api_version: Option<Scalar>,
+    kind: Option<Scalar>,
+    metadata: Mapping<Metadata>,
+    /// Base64 values.
+    pub(super) data: Mapping<Entries>,
+    /// Text values.
+    pub(super) string_data: Mapping<Entries>,
+}
+
+/// The values of a map of the Secret.
+#[derive(Default)]
+pub(super) struct Entries {
+    values: [Option<Scalar>; KEYS.len()],
+    /// The first key that looks like one of [`KEYS`] and is none.
+    unknown: Option<String>,
+}
+
+/// A value that is text, or what it is instead.
+pub(super) enum Scalar {
+    Text(Zeroizing<String>),
+    Null,
+    /// The kind of value, with its article.
+    Other(&'static str),
+}
+
+impl Document {
+    pub(super) fn is_encryption_secret(&self) -> bool {
+        let is = |scalar: &Option<Scalar>, wanted| {
+            scalar.as_ref().and_then(Scalar::text).is_some_and(|text| text == wanted)
+        };
+        is(&self.api_version, "v1")
+            && is(&self.kind, "Secret")
+            && (self.data.any() || self.string_data.any())
+    }
+
+    /// Returns the name, `None` when it is not one that Kubernetes gives to a Secret.
+    pub(super) fn name(&self) -> Option<&str> {
+        object_name(self.metadata.name.as_ref()?)
+    }
+
+    /// Returns the namespace, `None` when there is none.
+    pub(super) fn namespace(&self) -> Result<Option<&str>, Error> {
+        match &self.metadata.namespace {
+            None | Some(Scalar::Null) => Ok(None),
+            Some(scalar) if scalar.text() == Some("") => Ok(None),
+            Some(scalar) => match object_name(scalar) {
+                Some(namespace) => Ok(Some(namespace)),
+                None => {
+                    Err(Error::InvalidNamespace { name: self.name().unwrap_or(UNNAMED).to_owned() })
+                }
+            },
+        }
+    }
+
+    /// Returns `namespace/name` for messages.
+    pub(super) fn qualified_name(&self) -> String {
+        let name = self.name().unwrap_or(UNNAMED);
+        match self.namespace() {
+            Ok(Some(namespace)) => format!("{namespace}/{name}"),
+            _ => name.to_owned(),
+        }
+    }
+}
+
+impl Entries {
+    /// Takes a value out.
+    pub(super) fn take(&mut self, key: Key) -> Option<Scalar> {
+        let index = KEYS.iter().position(|name| *name == key.name())?;
+        self.values.get_mut(index)?.take()
+    }
+
+    /// Takes the unknown key out.
+    pub(super) fn take_unknown(&mut self) -> Option<String> {
+        self.unknown.take()
+    }
+
+    fn any(&self) -> bool {
+        self.unknown.is_some() || self.values.iter().any(Option::is_some)
+    }
+}
+
+impl Scalar {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Null | Self::Other(_) => None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Metadata {
+    name: Option<Scalar>,
+    namespace: Option<Scalar>,
+}
+
+/// A type that takes what it wants from the fields of a mapping.
+trait Fields: Default {
+    /// Reads the value of a field, which must be read in any case.
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
+}
+
+impl Fields for Document {
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "apiVersion" => self.api_version = Some(map.next_value()?),
+            "kind" => self.kind = Some(map.next_value()?),
+            "metadata" => self.metadata = map.next_value()?,
+            "data" => self.data = map.next_value()?,
+            "stringData" => self.string_data = map.next_value()?,
+            _ => skip_value(map)?,
+        }
+        Ok(())
+    }
+}
+
+impl Fields for Metadata {
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "name" => self.name = Some(map.next_value()?),
+            "namespace" => self.namespace = Some(map.next_value()?),
+            _ => skip_value(map)?,
+        }
+        Ok(())
+    }
+}
+
+impl Fields for Entries {
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        let known = KEYS.iter().position(|key| *key == name);
+        match known.and_then(|index| self.values.get_mut(index)) {
+            // The parser refuses equal keys; two that it takes for different must not slip by.
+            Some(Some(_)) => return Err(A::Error::custom("a key stands twice")),
+            Some(value) => *value = Some(map.next_value()?),
+            None => {
+                if name.starts_with("CRYPTO_") && self.unknown.is_none() {
+                    self.unknown = Some(name.chars().take(MAX_SHOWN_KEY).collect());
+                }
+                skip_value(map)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn skip_value<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(|_| ())
+}
+
+/// A mapping's fields; anything that is no mapping has none.
+#[derive(Default)]
+pub(super) struct Mapping<F>(pub(super) F);
+
+impl<F> std::ops::Deref for Mapping<F> {
+    type Target = F;
+
+    fn deref(&self) -> &F {
+        &self.0
+    }
+}
+
+impl<F> std::ops::DerefMut for Mapping<F> {
+    fn deref_mut(&mut self) -> &mut F {
+        &mut self.0
+    }
+}
+
+impl<'de, F: Fields> Deserialize<'de> for Mapping<F> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(MappingVisitor(PhantomData)).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct MappingVisitor<F>(PhantomData<F>);
+
+struct ScalarVisitor;
+
+/// Writes visitor methods that ignore their value and return one and the same thing.
+macro_rules! every {
+    ($result:expr, $($method:ident($value:ty)),*) => {
+        $(
+            fn $method<E: serde::de::Error>(self, _: $value) -> Result<Self::Value, E> {
+                Ok($result)
+            }
+        )*
+    };
+}
+
+impl<'de, F: Fields> Visitor<'de> for MappingVisitor<F> {
+    type Value = F;
+
+    every!(
+        F::default(),
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_i128(i128),
+        visit_u64(u64),
+        visit_u128(u128),
+        visit_f64(f64),
+        visit_str(&str),
+        visit_bytes(&[u8])
+    );
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<F, E> {
+        drop(Zeroizing::new(value));
+        Ok(F::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<F, E> {
+        Ok(F::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<F, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(F::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<F, A::Error> {
+        let mut fields = F::default();
+        while let Some(key) = map.next_key::<Scalar>()? {
+            match key.text() {
+                Some(name) => fields.field(name, &mut map)?,
+                None => skip_value(&mut map)?,
+            }
+        }
+        Ok(fields)
+    }
+}
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+
+    every!(Scalar::Other("true or false"), visit_bool(bool));
+    every!(
+        Scalar::Other("a number"),
+        visit_i64(i64),
+        visit_i128(i128),
+        visit_u64(u64),
+        visit_u128(u128),
+        visit_f64(f64)
+    );
+    every!(Scalar::Other("binary"), visit_bytes(&[u8]));
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(Zeroizing::new(value.to_owned())))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Scalar, E> {
+        Ok(Scalar::Text(Zeroizing::new(value)))
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other("a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other("a mapping"))
+    }
+}
+
+/// Returns the text of a scalar that is a name of a Kubernetes object: a DNS subdomain (RFC 1123).
+fn object_name(scalar: &Scalar) -> Option<&str> {
+    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    scalar.text().filter(|name| {
+        (1..=253).contains(&name.len())
+            && name.bytes().all(|byte| alphanumeric(byte) || matches!(byte, b'-' | b'.'))
+            && name.bytes().next().is_some_and(alphanumeric)
+            && name.bytes().next_back().is_some_and(alphanumeric)
+    })
+}
+
+/// Returns what the parser did not like, without its words.
+fn unread(error: &serde_saphyr::Error) -> Error {
+    use serde_saphyr::Error as Yaml;
+
+    let problem = match error.without_snippet() {
+        Yaml::DuplicateMappingKey { .. } => "a key stands twice in one mapping",
+        Yaml::Budget { .. }
+        | Yaml::AliasReplayCounterOverflow { .. }
+        | Yaml::AliasReplayLimitExceeded { .. }
+        | Yaml::AliasExpansionLimitExceeded { .. }
+        | Yaml::AliasReplayStackDepthExceeded { .. } => {
+            "too much nesting, too many values or too many aliases"
+        }
+        Yaml::RecursiveReferencesRequireWeakTypes { .. } => "an alias contains itself",
+        Yaml::UnknownAnchor { .. } => "an alias has no anchor",
+        _ => "this is not valid YAML or JSON",
+    };
+    match error.location() {
+        Some(location) if location.line() > 0 => {
+            Error::Manifest { line: location.line(), column: location.column(), problem }
+        }
+        _ => Error::ManifestBytes { problem },
+    }
+}
+
+/// Limits far above any manifest and far below what hurts.
+fn options() -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 64,
+            max_documents: 1024,
+            max_aliases: 1000,
+            max_anchors: 1000,
+            max_recorded_anchor_events: 100_000,
+            max_recorded_anchor_bytes: 4 * MAX_LEN,
+            max_merge_keys: 1000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 2000,
+            max_replay_stack_depth: 16,
+        },
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        with_snippet: false,
+    }
+}
+
+/// What Kubernetes stores at most in a Secret, in bytes.
+const MAX_LEN: usize = 1 << 20;
+/// How much of an unknown key a message shows, in characters.
+const MAX_SHOWN_KEY: usize = 64;
+/// Stands for a name in messages about a Secret that has none.
+const UNNAMED: &str = "(unnamed)";

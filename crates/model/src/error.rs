@@ -1,0 +1,124 @@
+//! What can go wrong in this crate.
+//!
+//! No variant holds a value from a Secret, not even one of a harmless key: people put passphrases
+//! into the wrong line. Names of keys, objects and positions are all that gets out.
+
+/// An error of the crate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value under `data` is text, but no base64.
+    #[error(
+        "value of {key} under data is not base64: data holds base64, plain text belongs under \
+         stringData"
+    )]
+    DataNotBase64 {
+        /// The key.
+        key: &'static str,
+    },
+    /// A value under `data` is not even text, like an unquoted `256`.
+    #[error(
+        "value of {key} under data is {found}, not base64: data holds base64, plain text belongs \
+         under stringData and in quotes"
+    )]
+    DataNotText {
+        /// The key.
+        key: &'static str,
+        /// What it is instead, with its article.
+        found: &'static str,
+    },
+    /// A value is outside what the key allows.
+    #[error("value of {key} is not possible: {allowed}")]
+    InvalidValue {
+        /// The key.
+        key: &'static str,
+        /// What would be.
+        allowed: &'static str,
+    },
+    /// The manifest is not YAML, or costs more to read than a manifest may.
+    #[error("manifest is not readable at line {line}, column {column}: {problem}")]
+    Manifest {
+        /// The line, from 1.
+        line: u64,
+        /// The column, from 1.
+        column: u64,
+        /// What is wrong there, without a word of the text.
+        problem: &'static str,
+    },
+    /// The manifest as a whole cannot be text of YAML.
+    #[error("manifest is not readable: {problem}")]
+    ManifestBytes {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The manifest is larger than any that Kubernetes stores.
+    #[error("manifest has {len} bytes, the limit is {limit}")]
+    ManifestTooLarge {
+        /// The bytes that it has.
+        len: usize,
+        /// The bytes that it may have.
+        limit: usize,
+    },
+    /// The Secret has no name.
+    #[error("encryption Secret in the manifest has no valid metadata.name")]
+    NamelessSecret,
+    /// The namespace of the Secret is no namespace's name.
+    #[error("encryption Secret {name} has no valid metadata.namespace")]
+    InvalidNamespace {
+        /// The name of the Secret.
+        name: String,
+    },
+    /// No document is a Secret of encryption.
+    #[error(
+        "manifest holds no encryption Secret: wanted is a document with apiVersion v1, kind Secret \
+         and CRYPTO_KEY_VALUE under stringData or data"
+    )]
+    NoSecret,
+    /// The Secret has no passphrase.
+    #[error("encryption Secret {secret} has no passphrase: CRYPTO_KEY_VALUE is missing or empty")]
+    NoPassphrase {
+        /// The Secret, with its namespace.
+        secret: String,
+    },
+    /// Several documents are Secrets of encryption.
+    #[error("manifest holds more than one encryption Secret: {}", .secrets.join(", "))]
+    SeveralSecrets {
+        /// The Secrets, with their namespaces.
+        secrets: Vec<String>,
+    },
+    /// A value under `stringData` is not text, like an unquoted `256`.
+    #[error("value of {key} under stringData is {found}, not text: put it in quotes")]
+    StringDataNotText {
+        /// The key.
+        key: &'static str,
+        /// What it is instead, with its article.
+        found: &'static str,
+    },
+    /// A name or a number ends with a newline, which is part of the value.
+    #[error(
+        "value of {key} ends with a newline: encode it with printf or echo -n, or write it \
+         without the | of a block"
+    )]
+    TrailingNewline {
+        /// The key.
+        key: &'static str,
+    },
+    /// A header format that nobody knows.
+    #[error("format {name:?} is not one of luks2, luks1")]
+    UnknownFormat {
+        /// The name.
+        name: String,
+    },
+    /// The Secret has a key that looks like one of encryption and is none.
+    #[error("key {key:?} is unknown: the encryption keys are {}", crate::dialect::longhorn::KEYS.join(", "))]
+    UnknownKey {
+        /// The key, cut when it is very long.
+        key: String,
+    },
+    /// A key derivation function that nobody knows.
+    #[error("key derivation function {name:?} is not one of argon2id, argon2i, pbkdf2")]
+    UnknownPbkdf {
+        /// The name.
+        name: String,
+    },
+}

@@ -1,0 +1,15 @@
+//! Pure. The nouns of the house and their rules, and the documents people already write.
+//!
+//! A dialect ([`dialect`]) reads somebody else's document into the types of this crate, so that
+//! nothing above knows how the document spells them.
+
+#![forbid(unsafe_code)]
+
+pub mod dialect;
+mod encryption;
+mod error;
+mod image;
+
+pub use encryption::{EncryptionRequest, EncryptionSettings, LuksFormat, Pbkdf};
+pub use error::Error;
+pub use image::{CloneRequest, ExistingTarget, ImageOperation};
