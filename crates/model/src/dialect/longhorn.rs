@@ -97,12 +97,12 @@ impl TryFrom<Document> for EncryptionSecret {
         let secret = document.qualified_name();
         let name = document.name().ok_or(Error::NamelessSecret)?.to_owned();
         let namespace = document.namespace()?.map(str::to_owned);
-        for entries in [&mut document.data, &mut document.string_data] {
-            if let Some(key) = entries.take_unknown() {
-                return Err(Error::UnknownKey { key });
-            }
+        let mut data = document.take_data();
+        let mut string_data = document.take_string_data();
+        if let Some(key) = data.take_unknown().or_else(|| string_data.take_unknown()) {
+            return Err(Error::UnknownKey { key });
         }
-        let mut values = Values::new(&mut document.data, &mut document.string_data)?;
+        let mut values = Values::new(&mut data, &mut string_data)?;
         let passphrase = values.take(Key::Value).ok_or(Error::NoPassphrase { secret })?;
         if values.word(Key::Provider)?.is_some_and(|provider| *provider != "secret") {
             return Err(Error::InvalidValue {

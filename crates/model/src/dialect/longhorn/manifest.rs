@@ -35,11 +35,9 @@ pub(super) fn read(manifest: &[u8]) -> Result<Vec<Document>, Error> {
 pub(super) struct Document {
     api_version: Option<Scalar>,
     kind: Option<Scalar>,
-    metadata: Mapping<Metadata>,
-    /// Base64 values.
-    pub(super) data: Mapping<Entries>,
-    /// Text values.
-    pub(super) string_data: Mapping<Entries>,
+    metadata: Option<Mapping<Metadata>>,
+    data: Option<Mapping<Entries>>,
+    string_data: Option<Mapping<Entries>>,
 }
 
 /// The values of a map of the Secret.
@@ -65,17 +63,27 @@ impl Document {
         };
         is(&self.api_version, "v1")
             && is(&self.kind, "Secret")
-            && (self.data.any() || self.string_data.any())
+            && [&self.data, &self.string_data].into_iter().flatten().any(|map| map.0.any())
+    }
+
+    /// Takes the base64 values out.
+    pub(super) fn take_data(&mut self) -> Entries {
+        self.data.take().unwrap_or_default().0
+    }
+
+    /// Takes the text values out.
+    pub(super) fn take_string_data(&mut self) -> Entries {
+        self.string_data.take().unwrap_or_default().0
     }
 
     /// Returns the name, `None` when it is not one that Kubernetes gives to a Secret.
     pub(super) fn name(&self) -> Option<&str> {
-        object_name(self.metadata.name.as_ref()?)
+        object_name(self.metadata.as_ref()?.0.name.as_ref()?)
     }
 
     /// Returns the namespace, `None` when there is none.
     pub(super) fn namespace(&self) -> Result<Option<&str>, Error> {
-        match &self.metadata.namespace {
+        match self.metadata.as_ref().and_then(|metadata| metadata.0.namespace.as_ref()) {
             None | Some(Scalar::Null) => Ok(None),
             Some(scalar) if scalar.text() == Some("") => Ok(None),
             Some(scalar) => match object_name(scalar) {
@@ -138,25 +146,23 @@ trait Fields: Default {
 impl Fields for Document {
     fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
-            "apiVersion" => self.api_version = Some(map.next_value()?),
-            "kind" => self.kind = Some(map.next_value()?),
-            "metadata" => self.metadata = map.next_value()?,
-            "data" => self.data = map.next_value()?,
-            "stringData" => self.string_data = map.next_value()?,
-            _ => skip_value(map)?,
+            "apiVersion" => read_once(&mut self.api_version, map),
+            "kind" => read_once(&mut self.kind, map),
+            "metadata" => read_once(&mut self.metadata, map),
+            "data" => read_once(&mut self.data, map),
+            "stringData" => read_once(&mut self.string_data, map),
+            _ => skip_value(map),
         }
-        Ok(())
     }
 }
 
 impl Fields for Metadata {
     fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
-            "name" => self.name = Some(map.next_value()?),
-            "namespace" => self.namespace = Some(map.next_value()?),
-            _ => skip_value(map)?,
+            "name" => read_once(&mut self.name, map),
+            "namespace" => read_once(&mut self.namespace, map),
+            _ => skip_value(map),
         }
-        Ok(())
     }
 }
 
@@ -164,18 +170,29 @@ impl Fields for Entries {
     fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         let known = KEYS.iter().position(|key| *key == name);
         match known.and_then(|index| self.values.get_mut(index)) {
-            // The parser refuses equal keys; two that it takes for different must not slip by.
-            Some(Some(_)) => return Err(A::Error::custom("a key stands twice")),
-            Some(value) => *value = Some(map.next_value()?),
+            Some(value) => read_once(value, map),
             None => {
                 if name.starts_with("CRYPTO_") && self.unknown.is_none() {
                     self.unknown = Some(name.chars().take(MAX_SHOWN_KEY).collect());
                 }
-                skip_value(map)?;
+                skip_value(map)
             }
         }
-        Ok(())
     }
+}
+
+/// Reads a field. The parser refuses a key that stands twice, but not when the two differ in an
+/// odd tag.
+fn read_once<'de, A, T>(field: &mut Option<T>, map: &mut A) -> Result<(), A::Error>
+where
+    A: MapAccess<'de>,
+    T: Deserialize<'de>,
+{
+    if field.is_some() {
+        return Err(A::Error::custom(KEY_TWICE));
+    }
+    *field = Some(map.next_value()?);
+    Ok(())
 }
 
 fn skip_value<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
@@ -184,21 +201,7 @@ fn skip_value<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
 
 /// A mapping's fields; anything that is no mapping has none.
 #[derive(Default)]
-pub(super) struct Mapping<F>(pub(super) F);
-
-impl<F> std::ops::Deref for Mapping<F> {
-    type Target = F;
-
-    fn deref(&self) -> &F {
-        &self.0
-    }
-}
-
-impl<F> std::ops::DerefMut for Mapping<F> {
-    fn deref_mut(&mut self) -> &mut F {
-        &mut self.0
-    }
-}
+struct Mapping<F>(F);
 
 impl<'de, F: Fields> Deserialize<'de> for Mapping<F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -328,8 +331,13 @@ fn object_name(scalar: &Scalar) -> Option<&str> {
 fn unread(error: &serde_saphyr::Error) -> Error {
     use serde_saphyr::Error as Yaml;
 
-    let problem = match error.without_snippet() {
-        Yaml::DuplicateMappingKey { .. } => "a key stands twice in one mapping",
+    let mut cause = error;
+    while let Yaml::AliasError { error, .. } | Yaml::WithSnippet { error, .. } = cause {
+        cause = error;
+    }
+    let problem = match cause {
+        Yaml::DuplicateMappingKey { .. } => KEY_TWICE,
+        Yaml::Message { msg, .. } if msg == KEY_TWICE => KEY_TWICE,
         Yaml::Budget { .. }
         | Yaml::AliasReplayCounterOverflow { .. }
         | Yaml::AliasReplayLimitExceeded { .. }
@@ -370,6 +378,8 @@ fn options() -> Options {
     }
 }
 
+/// Both our own error inside the parser and what becomes of the parser's.
+const KEY_TWICE: &str = "a key stands twice in one mapping";
 /// What Kubernetes stores at most in a Secret, in bytes.
 const MAX_LEN: usize = 1 << 20;
 /// How much of an unknown key a message shows, in characters.
