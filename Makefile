@@ -1,0 +1,30 @@
+# Seconds for each fuzz target.
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint audit bench fuzz
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build the release binary and show the main job: encrypt, look inside, decrypt, compare
+	cargo build --release --bin strongroom
+	scripts/demo "$${CARGO_TARGET_DIR:-target}/release/strongroom"
+
+test: ## Install the tools that tests need where that is allowed, then run every test
+	scripts/test
+
+lint: ## Format, clippy, tidy, dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo run --quiet -p xtask -- tidy
+	scripts/check-dependencies
+
+audit: ## Fetch the advisory database and look every dependency up in it
+	scripts/check-dependencies --fetch
+
+bench: ## Measure against OpenSSL, qemu-img and cp, side by side
+	cargo run --release --manifest-path benches/Cargo.toml
+
+fuzz: ## Run every fuzz target for FUZZ_SECONDS seconds (default 60)
+	scripts/fuzz "$(FUZZ_SECONDS)"
