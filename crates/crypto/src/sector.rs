@@ -121,6 +121,11 @@ impl SectorCipher {
         self.sector_size
     }
 
+    /// Returns by how much the IV number grows from one sector to the next.
+    pub fn iv_step(&self) -> u64 {
+        self.iv_step
+    }
+
     /// Encrypts whole sectors in place. `first_iv` is the IV number of the first one.
     ///
     /// # Panics
