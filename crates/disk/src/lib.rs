@@ -1,0 +1,30 @@
+//! Edge. Disks: a length and bytes at offsets, whatever they lie in.
+//!
+//! Every kind of disk implements the trait [`Disk`] and passes the suite in [`conformance`]:
+//! [`Raw`] is a plain file or a block device, [`Encrypted`] a view that encrypts on the way down,
+//! [`Slice`] a view of a range, [`Memory`] a sparse disk without a file. [`NewFile`] is a raw file
+//! that gets its name only when it is whole.
+//!
+//! All I/O is synchronous and positional; a disk may be used by any number of threads at once.
+
+pub mod conformance;
+
+mod disk;
+mod encrypted;
+mod error;
+mod lock;
+mod memory;
+mod new_file;
+mod permit;
+mod raw;
+mod slice;
+
+pub use disk::{Disk, Extent, ExtentKind, Extents};
+pub use encrypted::{Discards, Encrypted};
+pub use error::{Error, ErrorKind, Operation, Result};
+pub use lock::{LockGuard, LockMode};
+pub use memory::Memory;
+pub use new_file::{NewFile, Overwrite};
+pub use permit::FormatPermit;
+pub use raw::{Access, Raw};
+pub use slice::Slice;

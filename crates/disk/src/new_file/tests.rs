@@ -1,0 +1,141 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn names(directory: &TempDir) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn create(target: &Path, overwrite: Overwrite) -> Result<NewFile> {
+    NewFile::create(target, overwrite, &[]).map(|(file, _permit)| file)
+}
+
+#[test]
+fn has_another_name_until_it_is_committed() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("disk.luks");
+    let new = create(&target, Overwrite::Refuse).unwrap();
+    new.disk().set_len(4096).unwrap();
+    new.disk().write_at(b"whole", 0).unwrap();
+    assert_eq!(new.disk().label(), target.display().to_string());
+    let partial = names(&directory);
+    assert_eq!(partial.len(), 1);
+    assert!(partial[0].starts_with(".disk.luks.") && partial[0].ends_with(".partial"));
+    new.commit().unwrap();
+    assert_eq!(names(&directory), ["disk.luks"]);
+    assert_eq!(target.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(&fs::read(&target).unwrap()[..5], b"whole");
+}
+
+#[test]
+fn dropped_it_is_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let new = create(&directory.path().join("disk"), Overwrite::Refuse).unwrap();
+    assert_eq!(names(&directory).len(), 1);
+    drop(new);
+    assert!(names(&directory).is_empty());
+}
+
+#[test]
+fn an_existing_target_is_kept_unless_it_shall_be_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("disk");
+    fs::write(&target, "old").unwrap();
+    let error = create(&target, Overwrite::Refuse).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(names(&directory), ["disk"]);
+
+    let new = create(&target, Overwrite::Replace).unwrap();
+    assert_eq!(fs::read(&target).unwrap(), b"old");
+    new.commit().unwrap();
+    assert_eq!(fs::read(&target).unwrap(), b"");
+}
+
+#[test]
+fn a_target_that_appeared_meanwhile_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("disk");
+    let new = create(&target, Overwrite::Refuse).unwrap();
+    fs::write(&target, "theirs").unwrap();
+    assert_eq!(new.rename().unwrap_err(), Errno::EXIST);
+    assert_eq!(new.commit().unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(fs::read(&target).unwrap(), b"theirs");
+    assert_eq!(names(&directory), ["disk"]);
+}
+
+#[test]
+fn the_source_is_never_its_own_target() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source");
+    let link = directory.path().join("hard link");
+    fs::write(&source, "data").unwrap();
+    fs::hard_link(&source, &link).unwrap();
+    let raw = Raw::open(&source, Access::ReadOnly).unwrap();
+    for target in [&source, &link] {
+        for overwrite in [Overwrite::Refuse, Overwrite::Replace] {
+            let error = NewFile::create(target, overwrite, &[&raw]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::SameFile);
+        }
+    }
+}
+
+#[test]
+fn links_devices_directories_and_pipes_are_no_targets() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "data").unwrap();
+    let link = directory.path().join("link");
+    symlink(&file, &link).unwrap();
+    let dangling = directory.path().join("dangling");
+    symlink("nowhere", &dangling).unwrap();
+    for (target, words) in [
+        (link.as_path(), "name the file that it points to"),
+        (&dangling, "name the file that it points to"),
+        (Path::new("/dev/null"), "not a plain file"),
+        (directory.path(), "it is a directory"),
+        (Path::new("/"), "it names a directory"),
+        (Path::new("some/.."), "it names a directory"),
+    ] {
+        for overwrite in [Overwrite::Refuse, Overwrite::Replace] {
+            let error = create(target, overwrite).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotADisk);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+    assert_eq!(fs::read(&file).unwrap(), b"data");
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let error = create(&directory.path().join("missing/disk"), Overwrite::Refuse).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().ends_with("missing"), "{error}");
+}
+
+#[test]
+fn the_longest_name_has_a_partial_one_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("n".repeat(LONGEST_NAME));
+    create(&target, Overwrite::Refuse).unwrap().commit().unwrap();
+    assert!(target.exists());
+}
+
+#[test]
+fn a_directory_renamed_meanwhile_still_gets_its_file() {
+    let parent = tempfile::tempdir().unwrap();
+    let (before, after) = (parent.path().join("before"), parent.path().join("after"));
+    fs::create_dir(&before).unwrap();
+    let new = create(&before.join("disk"), Overwrite::Refuse).unwrap();
+    fs::rename(&before, &after).unwrap();
+    new.commit().unwrap();
+    assert!(after.join("disk").exists());
+}

@@ -1,0 +1,19 @@
+//! The right to format.
+
+/// The right to write a new header over whatever a disk holds: once, since using it up moves it.
+///
+/// A volume is formatted at most once, so nobody can make a permit at will, copy it or keep it
+/// after use. [`Raw::create_new`](crate::Raw::create_new) and
+/// [`NewFile::create`](crate::NewFile::create) hand one out, because a file that this process has
+/// just created exclusively holds nothing that could be lost. The only other maker will be the
+/// ledger that records the format state of every volume.
+#[derive(Debug)]
+#[must_use = "without its permit a new file can never be formatted"]
+pub struct FormatPermit(());
+
+impl FormatPermit {
+    /// Returns the permit for a file that was created with `O_EXCL` a moment ago.
+    pub(crate) fn for_exclusively_created_file() -> Self {
+        Self(())
+    }
+}
