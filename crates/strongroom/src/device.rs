@@ -1,0 +1,247 @@
+//! A file or block device that bears a LUKS header.
+
+use std::path::Path;
+
+use strongroom_crypto::{CostPolicy, Passphrase, VolumeKey};
+use strongroom_disk::{Access, Disk, Encrypted, FormatPermit, LockMode, Raw};
+use strongroom_luks::{Change, Formatted, Found, Header, Payload, Step, head_len};
+
+use crate::{Error, Result, system_rng};
+
+/// A device with a LUKS header, and its data where that lies elsewhere.
+///
+/// # Guarantees
+///
+/// Headers are read and written under the locks that `cryptsetup` takes. A change is written only
+/// if the header is still the one it was made for.
+#[derive(Debug)]
+pub struct Device {
+    header: Raw,
+    data: Option<Raw>,
+}
+
+/// What a passphrase has opened.
+#[derive(Debug)]
+pub struct Unlocked {
+    /// The keyslot.
+    pub keyslot: u32,
+    /// Its key: the volume key, unless the keyslot is unbound.
+    pub key: VolumeKey,
+}
+
+impl Device {
+    /// Opens a device; `header` names a detached header.
+    ///
+    /// # Errors
+    ///
+    /// When one of them cannot be opened.
+    pub fn open(path: &Path, header: Option<&Path>, access: Access) -> Result<Self> {
+        Ok(match header {
+            None => Self { header: Raw::open(path, access)?, data: None },
+            Some(header) => {
+                Self { header: Raw::open(header, access)?, data: Some(Raw::open(path, access)?) }
+            }
+        })
+    }
+
+    /// Returns the disk that bears the header.
+    pub fn header_disk(&self) -> &Raw {
+        &self.header
+    }
+
+    /// Returns the disk that bears the data.
+    pub fn data_disk(&self) -> &Raw {
+        self.data.as_ref().unwrap_or(&self.header)
+    }
+
+    /// Reads the header. A damaged copy of it is told of, not repaired.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEncrypted`] when there is none, [`Error::Luks`] when it cannot be used.
+    pub fn read_header(&self) -> Result<Found> {
+        let _lock = self.header.lock(LockMode::Shared)?;
+        read_header(&self.header)
+    }
+
+    /// Returns where the data lies.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened here.
+    pub fn payload(&self, header: &Header) -> Result<Payload> {
+        let data = self.data_disk();
+        let payload = header.payload(data.len()).map_err(Error::luks(data.label()))?;
+        if self.data.is_some() && payload.offset != 0 {
+            return Err(Error::Request {
+                problem: format!(
+                    "{} is not a detached header: its data begins at byte {} of its own device",
+                    self.header.label(),
+                    payload.offset
+                ),
+            });
+        }
+        if self.data.is_none() && payload.offset == 0 {
+            return Err(Error::Request {
+                problem: format!(
+                    "{} is a detached header: name the data, and this file as its header",
+                    self.header.label()
+                ),
+            });
+        }
+        Ok(payload)
+    }
+
+    /// Opens a keyslot: `keyslot`, or whichever opens.
+    ///
+    /// # Errors
+    ///
+    /// [`strongroom_luks::Error::WrongPassphrase`] inside [`Error::Luks`] when none does.
+    pub fn unlock(
+        &self,
+        header: &Header,
+        passphrase: &Passphrase,
+        keyslot: Option<u32>,
+        policy: &CostPolicy,
+    ) -> Result<Unlocked> {
+        let luks = Error::luks(self.header.label());
+        let ids = match keyslot {
+            Some(id) => vec![id],
+            None => header.keyslots_to_try().map_err(&luks)?,
+        };
+        let mut skipped = Vec::new();
+        for id in ids {
+            let range = header.keyslot_area(id).map_err(&luks)?;
+            let len = usize::try_from(range.end - range.start).expect("areas are at most 128 MiB");
+            let mut area = vec![0; len];
+            self.header.read_at(&mut area, range.start)?;
+            match header.open_keyslot(id, &area, passphrase, policy) {
+                Ok(key) => return Ok(Unlocked { keyslot: id, key }),
+                Err(strongroom_luks::Error::WrongPassphrase { .. }) => {}
+                Err(error) if keyslot.is_some() => return Err(luks(error)),
+                Err(error) => skipped.push((id, error.to_string())),
+            }
+        }
+        Err(luks(strongroom_luks::Error::WrongPassphrase { skipped }))
+    }
+
+    /// Returns the plaintext of the data.
+    ///
+    /// # Errors
+    ///
+    /// When the data or the key do not fit the header.
+    pub fn into_plain(self, header: &Header, key: &VolumeKey) -> Result<Encrypted<Raw>> {
+        let payload = self.payload(header)?;
+        let cipher = payload.cipher(key).map_err(Error::luks(self.header.label()))?;
+        let range = payload.offset..payload.offset + payload.length;
+        let data = self.data.unwrap_or(self.header);
+        Ok(Encrypted::new(data, range, cipher, payload.iv_tweak)?)
+    }
+
+    /// Changes the header: `prepare` makes a change for the header that it is given, and is asked
+    /// again when somebody else was faster. A damaged copy is repaired first.
+    ///
+    /// # Errors
+    ///
+    /// What `prepare` says; [`Error::ChangedMeanwhile`] when others keep being faster.
+    pub fn update<T>(&self, mut prepare: impl FnMut(&Header) -> Result<(T, Change)>) -> Result<T> {
+        self.recover()?;
+        for _ in 0..ATTEMPTS {
+            let before = self.read_header()?.header;
+            let (result, change) = prepare(&before)?;
+            let _lock = self.header.lock(LockMode::Exclusive)?;
+            if read_header(&self.header)?.header == before {
+                apply(&self.header, &change)?;
+                return Ok(result);
+            }
+        }
+        Err(Error::ChangedMeanwhile { label: self.header.label().to_owned() })
+    }
+
+    /// Writes a damaged copy of the header anew. Returns what was wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// When the header cannot be read, or not be written.
+    pub fn recover(&self) -> Result<Option<String>> {
+        if self.read_header()?.recovery.is_none() {
+            return Ok(None);
+        }
+        let _lock = self.header.lock(LockMode::Exclusive)?;
+        let found = read_header(&self.header)?;
+        let Some(recovery) = found.recovery else { return Ok(None) };
+        let (_, change) = found.header.recover(&recovery, &mut system_rng());
+        apply(&self.header, &change)?;
+        Ok(Some(format!("{} copy: {}", recovery.copy(), recovery.reason())))
+    }
+
+    /// Repairs what a reader refuses. Returns what was done, nothing when nothing is wrong.
+    ///
+    /// # Errors
+    ///
+    /// When the damage is beyond repair.
+    pub fn repair(&self) -> Result<Vec<String>> {
+        let _lock = self.header.lock(LockMode::Exclusive)?;
+        let head = read_head(&self.header)?;
+        let repaired = Header::repair(&head, self.header.len(), &mut system_rng())
+            .map_err(Error::luks(self.header.label()))?;
+        let Some((_, change, done)) = repaired else { return Ok(Vec::new()) };
+        apply(&self.header, &change)?;
+        Ok(done)
+    }
+}
+
+/// Writes the header of a volume that was just formatted, once its data is durable.
+///
+/// # Errors
+///
+/// When the disk fails.
+pub fn write_new_header(
+    disk: &dyn Disk,
+    formatted: &Formatted,
+    permit: FormatPermit,
+) -> Result<()> {
+    // The permit is used up: nobody formats this disk again with it.
+    drop(permit);
+    apply(disk, &formatted.change)
+}
+
+/// Carries a change out.
+pub(crate) fn apply(disk: &dyn Disk, change: &Change) -> Result<()> {
+    for step in change.steps() {
+        match step {
+            Step::Write { offset, bytes } => disk.write_at(bytes, *offset)?,
+            Step::Flush => disk.flush()?,
+        }
+    }
+    Ok(disk.flush()?)
+}
+
+/// Reads the header of a disk, without locks.
+pub(crate) fn read_header(disk: &dyn Disk) -> Result<Found> {
+    let head = read_head(disk)?;
+    Header::parse(&head, disk.len()).map_err(|error| match error {
+        strongroom_luks::Error::NotLuks => Error::NotEncrypted {
+            label: disk.label().to_owned(),
+            signature: strongroom_luks::other_signature(&head),
+        },
+        source => Error::Luks { label: disk.label().to_owned(), source },
+    })
+}
+
+/// Reads as much of the start of a disk as parsing its header needs.
+pub(crate) fn read_head(disk: &dyn Disk) -> Result<Vec<u8>> {
+    let first = read_first(disk, 4096)?;
+    read_first(disk, head_len(&first))
+}
+
+/// Reads the first `len` bytes of a disk, or all when it has fewer.
+pub(crate) fn read_first(disk: &dyn Disk, len: usize) -> Result<Vec<u8>> {
+    let len = usize::try_from(disk.len()).unwrap_or(usize::MAX).min(len);
+    let mut bytes = vec![0; len];
+    disk.read_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// How often a change is prepared anew because somebody else was faster.
+const ATTEMPTS: usize = 8;

@@ -1,0 +1,191 @@
+//! What can go wrong in a use case, and of what kind it is.
+
+use strongroom_luks::Version;
+
+/// The result of a use case.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of a use case.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The source is encrypted already.
+    #[error("{label} is encrypted already: it is {version} volume {uuid}")]
+    AlreadyEncrypted {
+        /// The source.
+        label: String,
+        /// Its format.
+        version: Version,
+        /// Its UUID.
+        uuid: String,
+    },
+    /// Someone else changed the header again and again while a change was being prepared.
+    #[error("the header of {label} was changed by another process at the same time")]
+    ChangedMeanwhile {
+        /// The device.
+        label: String,
+    },
+    /// The pipeline failed.
+    #[error(transparent)]
+    Clone(strongroom_clone::Error),
+    /// A cipher, hash or cost that is not possible.
+    #[error(transparent)]
+    Crypto(#[from] strongroom_crypto::Error),
+    /// A file or device failed.
+    #[error(transparent)]
+    Disk(#[from] strongroom_disk::Error),
+    /// The source has nothing in it.
+    #[error("{label} is empty: there is nothing to encrypt")]
+    Empty {
+        /// The source.
+        label: String,
+    },
+    /// Someone asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// The LUKS header, or what was asked of it.
+    #[error("the header of {label} cannot be used so")]
+    Luks {
+        /// The device.
+        label: String,
+        /// What is wrong.
+        source: strongroom_luks::Error,
+    },
+    /// A document or request.
+    #[error(transparent)]
+    Model(#[from] strongroom_model::Error),
+    /// Nobody said how to open an encrypted image.
+    #[error("{label} is encrypted, and no passphrase was given for it")]
+    NoPassphrase {
+        /// The image.
+        label: String,
+    },
+    /// The source is not encrypted.
+    #[error("{label} is not encrypted: it has no LUKS header{}", found(*.signature))]
+    NotEncrypted {
+        /// The source.
+        label: String,
+        /// What it is instead, when that can be told.
+        signature: Option<&'static str>,
+    },
+    /// What was asked for contradicts itself.
+    #[error("{problem}")]
+    Request {
+        /// What does not fit.
+        problem: String,
+    },
+    /// The source is of another format than the one it is read as.
+    #[error("{label} is {found}, not a raw disk image")]
+    SourceFormat {
+        /// The source.
+        label: String,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The source's length is no multiple of the encryption sector.
+    #[error("{label} has {len} bytes, which are not whole sectors of {sector} bytes")]
+    UnalignedLength {
+        /// The source.
+        label: String,
+        /// Its length.
+        len: u64,
+        /// The sector size.
+        sector: usize,
+    },
+}
+
+/// What a caller can act on; each face has one table from these to its own codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The target exists.
+    AlreadyExists,
+    /// Another process is at work on the same thing.
+    Busy,
+    /// The image or header is not what the request needs, or is damaged.
+    Image,
+    /// A file or device could not be read or written.
+    Io,
+    /// Someone asked to stop.
+    Interrupted,
+    /// There is no such file.
+    NotFound,
+    /// The request cannot be carried out as it was made.
+    Request,
+    /// No keyslot opens with the passphrase.
+    WrongPassphrase,
+}
+
+impl Error {
+    /// Returns an [`Error::Luks`] about a device.
+    pub(crate) fn luks(label: &str) -> impl Fn(strongroom_luks::Error) -> Self + '_ {
+        |source| Self::Luks { label: label.to_owned(), source }
+    }
+
+    /// Returns what kind of error this is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::AlreadyEncrypted { .. }
+            | Self::Empty { .. }
+            | Self::NotEncrypted { .. }
+            | Self::SourceFormat { .. }
+            | Self::UnalignedLength { .. } => ErrorKind::Image,
+            Self::ChangedMeanwhile { .. } => ErrorKind::Busy,
+            Self::Clone(strongroom_clone::Error::Cancelled) | Self::Interrupted => {
+                ErrorKind::Interrupted
+            }
+            Self::Clone(strongroom_clone::Error::Disk(error)) | Self::Disk(error) => {
+                disk_kind(error)
+            }
+            Self::Clone(_) => ErrorKind::Io,
+            Self::Crypto(_) | Self::Model(_) | Self::NoPassphrase { .. } | Self::Request { .. } => {
+                ErrorKind::Request
+            }
+            Self::Luks { source, .. } => luks_kind(source),
+        }
+    }
+}
+
+impl From<strongroom_clone::Error> for Error {
+    fn from(error: strongroom_clone::Error) -> Self {
+        match error {
+            strongroom_clone::Error::Cancelled => Self::Interrupted,
+            strongroom_clone::Error::Disk(error) => Self::Disk(error),
+            error => Self::Clone(error),
+        }
+    }
+}
+
+fn disk_kind(error: &strongroom_disk::Error) -> ErrorKind {
+    use strongroom_disk::ErrorKind as Disk;
+    match error.kind() {
+        Disk::AlreadyExists => ErrorKind::AlreadyExists,
+        Disk::Busy => ErrorKind::Busy,
+        Disk::NotFound => ErrorKind::NotFound,
+        Disk::SameFile | Disk::NotADisk => ErrorKind::Request,
+        _ => ErrorKind::Io,
+    }
+}
+
+fn luks_kind(error: &strongroom_luks::Error) -> ErrorKind {
+    use strongroom_luks::Error as Luks;
+    match error {
+        Luks::WrongPassphrase { .. } | Luks::WrongVolumeKey => ErrorKind::WrongPassphrase,
+        Luks::KeyslotUnused { .. }
+        | Luks::KeyslotInUse { .. }
+        | Luks::KeyslotNumber { .. }
+        | Luks::KeyslotType { .. }
+        | Luks::LastKeyslot { .. }
+        | Luks::NoFreeKeyslot { .. }
+        | Luks::NoRoom { .. }
+        | Luks::Token { .. }
+        | Luks::Unfit { .. }
+        | Luks::Backup { .. }
+        | Luks::Crypto(_) => ErrorKind::Request,
+        _ => ErrorKind::Image,
+    }
+}
+
+fn found(signature: Option<&'static str>) -> String {
+    signature.map(|signature| format!(" but {signature}")).unwrap_or_default()
+}

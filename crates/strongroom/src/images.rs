@@ -1,0 +1,282 @@
+//! Disk images: copied, encrypted, decrypted, encrypted anew, compared.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use strongroom_clone::{Comparison, Plan, Progress, Report, Zeroes};
+use strongroom_crypto::{CostPolicy, Passphrase};
+use strongroom_disk::{Access, Disk, Encrypted, FormatPermit, NewFile, Overwrite, Raw};
+use strongroom_luks::{FormatOptions, Formatted, Header};
+use strongroom_model::{CloneRequest, EncryptionRequest, ExistingTarget, ImageOperation};
+
+use crate::device::{self, Device};
+use crate::encryption::format_options;
+use crate::{Error, Result, system_rng};
+
+/// The passphrases of a clone: each is needed where its side is encrypted.
+#[derive(Debug, Default)]
+pub struct Passphrases<'a> {
+    /// Opens the source.
+    pub source: Option<&'a Passphrase>,
+    /// Will open the target.
+    pub target: Option<&'a Passphrase>,
+}
+
+/// What a long piece of work is told and tells.
+pub struct Work<'a> {
+    /// What key derivation may cost.
+    pub policy: CostPolicy,
+    /// Hears how long the work is, then how it goes on.
+    pub observer: &'a dyn Observer,
+    /// Set by whoever wants it to stop.
+    pub cancelled: &'a AtomicBool,
+}
+
+/// Watches a piece of work.
+pub trait Observer: Progress {
+    /// The work begins: so many bytes will be reported as progress.
+    fn begin(&self, bytes: u64);
+}
+
+/// What a clone has made.
+#[derive(Debug)]
+pub struct Cloned {
+    /// What was copied.
+    pub report: Report,
+    /// The header of an encrypted target.
+    pub header: Option<Header>,
+    /// The length of the target file.
+    pub target_len: u64,
+}
+
+/// Makes a new image from another one.
+///
+/// # Guarantees
+///
+/// - The target gets its name when it is whole and durable, header included; before that, and
+///   after any error, there is no such file, or the old one.
+/// - The header of an encrypted target is written after all of its data is durable.
+///
+/// # Errors
+///
+/// Refuses to encrypt what is encrypted and to decrypt what is not, before anything is written.
+pub fn clone(
+    request: &CloneRequest,
+    source_header: Option<&Path>,
+    passphrases: &Passphrases<'_>,
+    work: &Work<'_>,
+) -> Result<Cloned> {
+    let source = Device::open(&request.source, source_header, Access::ReadOnly)?;
+    match &request.operation {
+        ImageOperation::Copy => copy(source, request, work),
+        ImageOperation::Encrypt(encryption) => {
+            refuse_encrypted(source.data_disk())?;
+            let options = format_options(encryption, &work.policy)?;
+            let new = NewImage::create(request, &[source.data_disk()])?;
+            encrypt(source.data_disk(), new, &options, request, passphrases.target, work)
+        }
+        ImageOperation::Decrypt => {
+            let new = NewImage::create(request, &[source.data_disk(), source.header_disk()])?;
+            let plain = open_source(source, passphrases.source, work)?;
+            decrypt(&plain, new, request, work)
+        }
+        ImageOperation::Reencrypt(encryption) => {
+            let found = source.read_header()?;
+            let encryption = inherited(encryption, &source, &found.header)?;
+            let options = format_options(&encryption, &work.policy)?;
+            let new = NewImage::create(request, &[source.data_disk(), source.header_disk()])?;
+            let plain = open_source(source, passphrases.source, work)?;
+            encrypt(&plain, new, &options, request, passphrases.target, work)
+        }
+    }
+}
+
+/// Compares the virtual contents of two images, each encrypted or not.
+///
+/// # Errors
+///
+/// When one of them cannot be opened.
+pub fn compare(
+    one: (&Path, Option<&Passphrase>),
+    other: (&Path, Option<&Passphrase>),
+    work: &Work<'_>,
+) -> Result<Comparison> {
+    let one = open_any(one.0, one.1, work)?;
+    let other = open_any(other.0, other.1, work)?;
+    work.observer.begin(one.len().min(other.len()));
+    let plan = Plan::for_this_machine(Zeroes::Write);
+    Ok(strongroom_clone::compare(
+        one.as_ref(),
+        other.as_ref(),
+        &plan,
+        work.observer,
+        work.cancelled,
+    )?)
+}
+
+/// A target without its name yet, and the right to format it.
+struct NewImage {
+    file: NewFile,
+    permit: FormatPermit,
+}
+
+impl NewImage {
+    fn create(request: &CloneRequest, sources: &[&Raw]) -> Result<Self> {
+        let overwrite = match request.existing_target {
+            ExistingTarget::Refuse => Overwrite::Refuse,
+            ExistingTarget::Replace => Overwrite::Replace,
+        };
+        let (file, permit) = NewFile::create(&request.target, overwrite, sources)?;
+        Ok(Self { file, permit })
+    }
+}
+
+fn copy(source: Device, request: &CloneRequest, work: &Work<'_>) -> Result<Cloned> {
+    let source = source.data_disk();
+    let new = NewImage::create(request, &[source])?;
+    new.file.disk().set_len(source.len())?;
+    let report = run(source, new.file.disk(), Zeroes::Skip, request, work)?;
+    new.file.commit()?;
+    Ok(Cloned { report, header: None, target_len: source.len() })
+}
+
+fn encrypt(
+    source: &dyn Disk,
+    new: NewImage,
+    options: &FormatOptions,
+    request: &CloneRequest,
+    passphrase: Option<&Passphrase>,
+    work: &Work<'_>,
+) -> Result<Cloned> {
+    let label = request.target.display().to_string();
+    let passphrase = passphrase.ok_or_else(|| Error::NoPassphrase { label: label.clone() })?;
+    check_length(source, options)?;
+    let luks = Error::luks(&label);
+    let formatted = options.format(passphrase, &work.policy, &mut system_rng()).map_err(&luks)?;
+    let target_len = target_len(&formatted, source.len()).map_err(&luks)?;
+    new.file.disk().set_len(target_len)?;
+    let payload = formatted.header.payload(target_len).map_err(&luks)?;
+    let cipher = payload.cipher(&formatted.volume_key).map_err(&luks)?;
+    let range = payload.offset..payload.offset + payload.length;
+    let target = Encrypted::new(new.file.disk(), range, cipher, payload.iv_tweak)?;
+    let report = run(source, &target, Zeroes::Write, request, work)?;
+    device::write_new_header(new.file.disk(), &formatted, new.permit)?;
+    new.file.commit()?;
+    Ok(Cloned { report, header: Some(formatted.header), target_len })
+}
+
+fn decrypt(
+    plain: &dyn Disk,
+    new: NewImage,
+    request: &CloneRequest,
+    work: &Work<'_>,
+) -> Result<Cloned> {
+    new.file.disk().set_len(plain.len())?;
+    let report = run(plain, new.file.disk(), Zeroes::Skip, request, work)?;
+    new.file.commit()?;
+    Ok(Cloned { report, header: None, target_len: plain.len() })
+}
+
+fn run(
+    source: &dyn Disk,
+    target: &dyn Disk,
+    zeroes: Zeroes,
+    request: &CloneRequest,
+    work: &Work<'_>,
+) -> Result<Report> {
+    let plan = match request.threads {
+        Some(threads) => Plan::new(threads, zeroes),
+        None => Plan::for_this_machine(zeroes),
+    };
+    work.observer.begin(source.len());
+    Ok(strongroom_clone::run(source, target, &plan, work.observer, work.cancelled)?)
+}
+
+fn open_source(
+    source: Device,
+    passphrase: Option<&Passphrase>,
+    work: &Work<'_>,
+) -> Result<Encrypted<Raw>> {
+    let found = source.read_header()?;
+    source.payload(&found.header)?;
+    let passphrase = passphrase
+        .ok_or_else(|| Error::NoPassphrase { label: source.header_disk().label().to_owned() })?;
+    let unlocked = source.unlock(&found.header, passphrase, None, &work.policy)?;
+    source.data_disk().advise_sequential();
+    source.into_plain(&found.header, &unlocked.key)
+}
+
+fn open_any(
+    path: &Path,
+    passphrase: Option<&Passphrase>,
+    work: &Work<'_>,
+) -> Result<Box<dyn Disk>> {
+    let device = Device::open(path, None, Access::ReadOnly)?;
+    match device.read_header() {
+        Err(Error::NotEncrypted { .. }) => Ok(Box::new(Raw::open(path, Access::ReadOnly)?)),
+        Err(error) => Err(error),
+        Ok(_) => Ok(Box::new(open_source(device, passphrase, work)?)),
+    }
+}
+
+/// Refuses a source that bears a LUKS header, damaged or not, or is of another format than raw.
+fn refuse_encrypted(source: &Raw) -> Result<()> {
+    match device::read_header(source) {
+        Ok(found) => Err(Error::AlreadyEncrypted {
+            label: source.label().to_owned(),
+            version: found.header.version(),
+            uuid: found.header.uuid().to_owned(),
+        }),
+        Err(Error::NotEncrypted { signature: Some(found @ "a qcow2 image"), label }) => {
+            Err(Error::SourceFormat { label, found })
+        }
+        Err(Error::NotEncrypted { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn check_length(source: &dyn Disk, options: &FormatOptions) -> Result<()> {
+    let label = source.label().to_owned();
+    let (len, sector) = (source.len(), options.sector_size.bytes());
+    if len == 0 {
+        return Err(Error::Empty { label });
+    }
+    if len.is_multiple_of(sector as u64) {
+        Ok(())
+    } else {
+        Err(Error::UnalignedLength { label, len, sector })
+    }
+}
+
+/// Returns the length of a file that holds the header and so many bytes of data.
+fn target_len(
+    formatted: &Formatted,
+    data_len: u64,
+) -> std::result::Result<u64, strongroom_luks::Error> {
+    // A payload needs a device to lie on; the largest there is tells where it begins.
+    let largest = u64::MAX - u64::MAX % 4096;
+    let offset = formatted.header.payload(largest)?.offset;
+    Ok(offset + data_len)
+}
+
+/// Returns the request with what it leaves open taken from the source: format, cipher and sector
+/// size stay as they are unless someone says otherwise.
+fn inherited(
+    request: &EncryptionRequest,
+    source: &Device,
+    header: &Header,
+) -> Result<EncryptionRequest> {
+    let payload = source.payload(header)?;
+    let spec = payload.encryption.spec();
+    let mut request = request.clone();
+    if request.cipher.is_none() && spec.open_only().is_none() {
+        request.cipher = Some(spec.to_string());
+        let bits = payload.encryption.key_size().bits();
+        request.key_size_bits = request.key_size_bits.or(u32::try_from(bits).ok());
+    }
+    let luks2 = request.format == strongroom_model::LuksFormat::Luks2;
+    if luks2 && request.sector_size.is_none() {
+        request.sector_size = u32::try_from(payload.sector_size.bytes()).ok();
+    }
+    Ok(request)
+}

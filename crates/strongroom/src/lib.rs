@@ -1,0 +1,18 @@
+//! Edge. The use cases: what people want done, joined from the floors below.
+//!
+//! Every outside face parses words into `strongroom_model` values, calls a function here, and maps
+//! [`ErrorKind`] to its own codes.
+
+pub mod device;
+pub mod encryption;
+mod error;
+pub mod images;
+pub mod keys;
+
+pub use device::{Device, Unlocked};
+pub use error::{Error, ErrorKind, Result};
+
+/// Returns the operating system's random numbers.
+pub fn system_rng() -> impl rand_core::CryptoRng {
+    rand_core::UnwrapErr(getrandom::SysRng)
+}
