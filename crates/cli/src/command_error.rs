@@ -1,0 +1,186 @@
+//! Errors as people see them: what happened, why, and what to do about it.
+
+use std::error::Error as StdError;
+use std::process::ExitCode;
+
+use strongroom::{Error, ErrorKind};
+
+use crate::ui::Ui;
+
+/// An error of a command, with hints on what to do.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    kind: ErrorKind,
+    error: Box<dyn StdError>,
+    hints: Vec<String>,
+}
+
+impl CommandError {
+    /// Returns an error about what was asked for.
+    pub(crate) fn request(problem: impl Into<String>) -> Self {
+        Error::Request { problem: problem.into() }.into()
+    }
+
+    /// Returns an error about a file.
+    pub(crate) fn io(what: String, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+            _ => ErrorKind::Io,
+        };
+        Self { kind, error: Box::new(FileError { what, source }), hints: Vec::new() }
+    }
+
+    /// Adds a hint.
+    pub(crate) fn hinted(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Returns what kind of error this is.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Returns what happened and why.
+    pub(crate) fn text(&self) -> String {
+        let mut text = self.error.to_string();
+        let mut cause = self.error.source();
+        while let Some(error) = cause {
+            let next = error.to_string();
+            // Transparent errors say the same as what they hold.
+            if !text.ends_with(&next) {
+                text.push_str(": ");
+                text.push_str(&next);
+            }
+            cause = error.source();
+        }
+        text
+    }
+
+    /// Prints the error, its causes and the hints.
+    pub(crate) fn print(&self, ui: &mut Ui) {
+        ui.error(&self.text());
+        for hint in &self.hints {
+            ui.hint(hint);
+        }
+    }
+
+    /// Returns the exit code, one for each kind.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self.kind {
+            ErrorKind::Request => 2,
+            ErrorKind::WrongPassphrase => 3,
+            ErrorKind::Image => 4,
+            ErrorKind::AlreadyExists => 6,
+            ErrorKind::Busy => 7,
+            ErrorKind::NotFound => 8,
+            ErrorKind::Interrupted => 130,
+            _ => 1,
+        })
+    }
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        let hints = hint_for(&error).into_iter().collect();
+        Self { kind: error.kind(), error: Box::new(error), hints }
+    }
+}
+
+impl From<strongroom_disk::Error> for CommandError {
+    fn from(error: strongroom_disk::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<strongroom_crypto::Error> for CommandError {
+    fn from(error: strongroom_crypto::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+/// A file that could not be read or written.
+#[derive(Debug)]
+struct FileError {
+    what: String,
+    source: std::io::Error,
+}
+
+impl std::fmt::Display for FileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl StdError for FileError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Returns what to do about an error, where there is something.
+fn hint_for(error: &Error) -> Option<String> {
+    use strongroom_disk::ErrorKind as Disk;
+    use strongroom_luks::Error as Luks;
+    Some(match error {
+        Error::AlreadyEncrypted { .. } => {
+            "use `strongroom image reencrypt` to change its keys, or `image clone` to copy it as it is"
+                .to_owned()
+        }
+        Error::NotEncrypted { .. } => {
+            "use `strongroom image encrypt` for a plain image, or `image clone` to copy it".to_owned()
+        }
+        Error::NoPassphrase { .. } => {
+            "give one with --passphrase-file, --passphrase-fd, --passphrase-env or --secret-file"
+                .to_owned()
+        }
+        Error::UnalignedLength { label, len, sector } => format!(
+            "pad it with zeros first: truncate -s {} {label}",
+            len.next_multiple_of(*sector as u64)
+        ),
+        Error::SourceFormat { label, found: "a qcow2 image" } => {
+            format!("convert it first: qemu-img convert -O raw {label} {label}.raw")
+        }
+        Error::Interrupted => "nothing was left behind; run the command again to start over".to_owned(),
+        Error::Crypto(strongroom_crypto::Error::CostTime { .. })
+        | Error::Luks { source: Luks::Crypto(strongroom_crypto::Error::CostTime { .. }), .. } => {
+            "ask for fewer iterations, or raise the limit with --max-kdf-time SECONDS".to_owned()
+        }
+        Error::Crypto(strongroom_crypto::Error::CostMemory { .. })
+        | Error::Luks { source: Luks::Crypto(strongroom_crypto::Error::CostMemory { .. }), .. } => {
+            "ask for less with --pbkdf-memory KIB, or raise the limit with --max-kdf-memory KIB"
+                .to_owned()
+        }
+        Error::Luks { source, label } => return luks_hint(source, label),
+        Error::Disk(error) => match error.kind() {
+            Disk::AlreadyExists => "use --force to replace it".to_owned(),
+            Disk::NoSpace => {
+                "nothing was left behind; free some space or choose another place".to_owned()
+            }
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn luks_hint(error: &strongroom_luks::Error, label: &str) -> Option<String> {
+    use strongroom_luks::Error as Luks;
+    Some(match error {
+        Luks::NoKeyslots => {
+            "if it was being encrypted, do that again; if its keys were erased, restore a header backup"
+                .to_owned()
+        }
+        Luks::LastKeyslot { .. } => {
+            "add another key first, or destroy all of them with `strongroom luks erase`".to_owned()
+        }
+        Luks::NoFreeKeyslot { .. } | Luks::NoRoom { .. } => {
+            format!("remove a key first: strongroom luks remove-key {label} --keyslot N")
+        }
+        Luks::BothCopiesDamaged { .. } => {
+            format!("restore a backup: strongroom luks header-restore {label} BACKUP --force")
+        }
+        Luks::Invalid { .. } => format!("try `strongroom luks repair {label}`"),
+        _ => return None,
+    })
+}

@@ -1,0 +1,73 @@
+//! The commands, a file each.
+
+mod completions;
+mod doctor;
+mod image;
+mod luks;
+mod man;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::command_error::CommandError;
+use crate::ui::Ui;
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Work on disk images
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+
+    /// Work on LUKS headers and their keys
+    #[command(subcommand)]
+    Luks(luks::LuksCommand),
+
+    /// Show which cipher kernels this machine runs, and how fast
+    Doctor(doctor::DoctorArgs),
+
+    /// Print the completions for a shell
+    #[command(hide = true)]
+    Completions(completions::CompletionsArgs),
+
+    /// Write the manual pages to a directory
+    #[command(hide = true)]
+    Man(man::ManArgs),
+}
+
+impl Command {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, with its kind and hints.
+    pub(crate) fn run(self, ui: &mut Ui) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Image(command) => command.run(ui),
+            Self::Luks(command) => command.run(ui),
+            Self::Doctor(args) => done(doctor::run(ui, &args)),
+            Self::Completions(args) => done(completions::run(&args)),
+            Self::Man(args) => done(man::run(&args)),
+        }
+    }
+}
+
+/// Turns a command that has nothing to say but errors into an exit code.
+fn done(result: Result<(), CommandError>) -> Result<ExitCode, CommandError> {
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// The table of exit codes, for the help text.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    a file or device could not be read or written
+  2    the command cannot be carried out as it was given
+  3    no keyslot opens with the passphrase
+  4    the image or header is not what the command needs, or is damaged
+  5    the images compared are different
+  6    the target exists
+  7    another process is at work on the same header
+  8    there is no such file
+  130  interrupted";

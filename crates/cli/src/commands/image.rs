@@ -1,0 +1,119 @@
+//! `strongroom image …`
+
+mod clone;
+mod compare;
+mod decrypt;
+mod encrypt;
+mod info;
+mod reencrypt;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::json;
+use strongroom::images::{self, Cloned, Passphrases, Work};
+use strongroom_crypto::CostPolicy;
+use strongroom_model::CloneRequest;
+
+use super::done;
+use crate::command_error::CommandError;
+use crate::interruption;
+use crate::ui::{self, Output, Ui};
+
+/// What can be done with disk images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Copy an image byte for byte, holes kept
+    Clone(clone::CloneArgs),
+
+    /// Compare the contents of two images, encrypted or not
+    Compare(compare::CompareArgs),
+
+    /// Decrypt an image into a new one
+    Decrypt(decrypt::DecryptArgs),
+
+    /// Encrypt a raw disk image into a new one
+    Encrypt(encrypt::EncryptArgs),
+
+    /// Show what an image is
+    Info(info::InfoArgs),
+
+    /// Encrypt an encrypted image anew, under another volume key and passphrase
+    Reencrypt(reencrypt::ReencryptArgs),
+}
+
+impl ImageCommand {
+    /// Carries the command out.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    pub(crate) fn run(self, ui: &mut Ui) -> Result<ExitCode, CommandError> {
+        match self {
+            Self::Clone(args) => done(clone::run(ui, &args)),
+            Self::Compare(args) => compare::run(ui, &args),
+            Self::Decrypt(args) => done(decrypt::run(ui, &args)),
+            Self::Encrypt(args) => done(encrypt::run(ui, &args)),
+            Self::Info(args) => done(info::run(ui, &args)),
+            Self::Reencrypt(args) => done(reencrypt::run(ui, &args)),
+        }
+    }
+}
+
+/// Makes an image and prints what was made.
+fn make(
+    ui: &mut Ui,
+    request: &CloneRequest,
+    header: Option<&std::path::Path>,
+    passphrases: &Passphrases<'_>,
+    policy: CostPolicy,
+    output: Output,
+) -> Result<(), CommandError> {
+    let cancelled = interruption::flag()?;
+    let watch = ui.watch(output);
+    let work = Work { policy, observer: &watch, cancelled: &cancelled };
+    let cloned = images::clone(request, header, passphrases, &work)?;
+    let (preparation, copying) = watch.finish();
+    print(ui, request, &cloned, preparation, copying, output)
+}
+
+fn print(
+    ui: &mut Ui,
+    request: &CloneRequest,
+    cloned: &Cloned,
+    preparation: Duration,
+    copying: Duration,
+    output: Output,
+) -> Result<(), CommandError> {
+    let report = cloned.report;
+    let target = request.target.display().to_string();
+    if output == Output::Json {
+        return ui.json(&json!({
+            "target": target,
+            "target_bytes": cloned.target_len,
+            "format": cloned.header.as_ref().map_or_else(
+                || "raw".to_owned(),
+                |header| header.version().to_string().to_lowercase(),
+            ),
+            "uuid": cloned.header.as_ref().map(|header| header.uuid().to_owned()),
+            "bytes": report.bytes,
+            "data_bytes": report.data_bytes,
+            "zero_bytes": report.zero_bytes,
+            "preparation_seconds": preparation.as_secs_f64(),
+            "seconds": copying.as_secs_f64(),
+        }));
+    }
+    let what = match &cloned.header {
+        Some(header) => format!("{} volume {}", header.version(), header.uuid()),
+        None => "raw image".to_owned(),
+    };
+    let rate = report.bytes as f64 / copying.as_secs_f64().max(1e-9) / 1e6;
+    ui.status(&format!(
+        "{target}: {what}, {} in {:.2} s ({rate:.0} MB/s) after {:.2} s of key derivation",
+        ui::bytes(report.bytes),
+        copying.as_secs_f64(),
+        preparation.as_secs_f64(),
+    ));
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! `strongroom image decrypt`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use strongroom::images::Passphrases;
+use strongroom_model::ImageOperation;
+
+use super::make;
+use crate::arguments::{OutputArgs, PolicyArgs, TargetArgs};
+use crate::command_error::CommandError;
+use crate::passphrases::PassphraseArgs;
+use crate::ui::Ui;
+
+/// Decrypt an image into a new one
+///
+/// Runs of zeros become holes again.
+#[derive(Debug, Args)]
+pub(crate) struct DecryptArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// The detached header of the source
+    #[arg(long, value_name = "FILE")]
+    header: Option<PathBuf>,
+
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Decrypts the image.
+///
+/// # Errors
+///
+/// What went wrong; nothing is left behind then.
+pub(crate) fn run(ui: &mut Ui, args: &DecryptArgs) -> Result<(), CommandError> {
+    let given = args.passphrase.read()?;
+    let request = args.target.request(ImageOperation::Decrypt);
+    let passphrases = Passphrases { source: Some(&given.passphrase), target: None };
+    let header = args.header.as_deref();
+    make(ui, &request, header, &passphrases, args.policy.policy(), args.output.output())
+        .map_err(|error| given.explain(error))
+}

@@ -1,0 +1,52 @@
+//! `strongroom image encrypt`
+
+use clap::Args;
+use strongroom::images::Passphrases;
+use strongroom_model::ImageOperation;
+
+use super::make;
+use crate::arguments::{EncryptionArgs, OutputArgs, PolicyArgs, TargetArgs};
+use crate::command_error::CommandError;
+use crate::passphrases::PassphraseArgs;
+use crate::ui::Ui;
+
+/// Encrypt a raw disk image into a new one
+///
+/// The target is written in one pass under a temporary name beside it, header last, and gets its
+/// name when it is whole and durable. All of it is written: a hole in it would decrypt to noise.
+#[derive(Debug, Args)]
+pub(crate) struct EncryptArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    #[command(flatten)]
+    encryption: EncryptionArgs,
+
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Encrypts the image.
+///
+/// # Errors
+///
+/// What went wrong; nothing is left behind then.
+pub(crate) fn run(ui: &mut Ui, args: &EncryptArgs) -> Result<(), CommandError> {
+    let policy = args.policy.policy();
+    let given = args.passphrase.read()?;
+    let encryption = args.encryption.request(given.settings.as_ref(), &policy)?;
+    if encryption.cipher.as_deref().is_some_and(|cipher| cipher.contains("-ctr-")) {
+        ui.warning(
+            "in CTR mode whoever sees a sector before and after it is rewritten learns what changed",
+        );
+    }
+    let request = args.target.request(ImageOperation::Encrypt(encryption));
+    let passphrases = Passphrases { source: None, target: Some(&given.passphrase) };
+    make(ui, &request, None, &passphrases, policy, args.output.output())
+}

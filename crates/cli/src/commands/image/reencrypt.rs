@@ -1,0 +1,58 @@
+//! `strongroom image reencrypt`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use strongroom::images::Passphrases;
+use strongroom_model::ImageOperation;
+
+use super::make;
+use crate::arguments::{EncryptionArgs, OutputArgs, PolicyArgs, TargetArgs};
+use crate::command_error::CommandError;
+use crate::passphrases::{NewPassphraseArgs, PassphraseArgs};
+use crate::ui::Ui;
+
+/// Encrypt an encrypted image anew, under another volume key and passphrase
+///
+/// One pass, no plaintext on the disk. Cipher and sector size stay as they are unless given.
+#[derive(Debug, Args)]
+pub(crate) struct ReencryptArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// The detached header of the source
+    #[arg(long, value_name = "FILE")]
+    header: Option<PathBuf>,
+
+    #[command(flatten)]
+    encryption: EncryptionArgs,
+
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+
+    #[command(flatten)]
+    new_passphrase: NewPassphraseArgs,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Encrypts the image anew.
+///
+/// # Errors
+///
+/// What went wrong; nothing is left behind then.
+pub(crate) fn run(ui: &mut Ui, args: &ReencryptArgs) -> Result<(), CommandError> {
+    let policy = args.policy.policy();
+    let old = args.passphrase.read()?;
+    let new = args.new_passphrase.read()?;
+    let encryption = args.encryption.request(new.settings.as_ref(), &policy)?;
+    let request = args.target.request(ImageOperation::Reencrypt(encryption));
+    let passphrases =
+        Passphrases { source: Some(&old.passphrase), target: Some(&new.passphrase) };
+    make(ui, &request, args.header.as_deref(), &passphrases, policy, args.output.output())
+        .map_err(|error| old.explain(error))
+}

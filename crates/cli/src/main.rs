@@ -1,0 +1,47 @@
+//! Edge. The command line: parses words, calls a use case, prints what came of it.
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod command_error;
+mod commands;
+mod interruption;
+mod passphrases;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Command;
+use ui::Ui;
+
+/// Encrypt storage volumes and virtual-machine images at rest, under keys that you hold
+#[derive(Debug, Parser)]
+#[command(name = "strongroom", version, after_help = commands::EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    keep_memory_private();
+    let mut ui = Ui::new();
+    match cli.command.run(&mut ui) {
+        Ok(code) => code,
+        Err(error) => {
+            error.print(&mut ui);
+            error.exit_code()
+        }
+    }
+}
+
+/// Keeps passphrases and keys out of core dumps, and other processes of the user out of memory.
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit};
+    // Where the system does not know one of these there is nothing to be done about it.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(Resource::Core, none);
+}

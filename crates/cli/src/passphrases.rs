@@ -1,0 +1,198 @@
+//! Where passphrases come from: files, descriptors, the environment, Secrets. Never arguments.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use strongroom_crypto::Passphrase;
+use strongroom_model::EncryptionSettings;
+use zeroize::Zeroizing;
+
+use crate::command_error::CommandError;
+
+/// Where the passphrase comes from. It is the exact bytes, a final newline included
+#[derive(Debug, Args)]
+#[group(id = "passphrase", required = false, multiple = false)]
+pub(crate) struct PassphraseArgs {
+    /// Read the passphrase from this file, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+
+    /// Read the passphrase from this open file descriptor
+    #[arg(long, value_name = "N")]
+    passphrase_fd: Option<u32>,
+
+    /// Read the passphrase from the environment variable of this name
+    #[arg(long, value_name = "NAME")]
+    passphrase_env: Option<String>,
+
+    /// Read passphrase and encryption settings from this Kubernetes Secret manifest
+    #[arg(long, value_name = "SECRET.yaml")]
+    secret_file: Option<PathBuf>,
+}
+
+/// Where the new passphrase comes from. It is the exact bytes, a final newline included
+#[derive(Debug, Args)]
+#[group(id = "new_passphrase", required = true, multiple = false)]
+pub(crate) struct NewPassphraseArgs {
+    /// Read the new passphrase from this file, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
+
+    /// Read the new passphrase from this open file descriptor
+    #[arg(long, value_name = "N")]
+    new_passphrase_fd: Option<u32>,
+
+    /// Read the new passphrase from the environment variable of this name
+    #[arg(long, value_name = "NAME")]
+    new_passphrase_env: Option<String>,
+
+    /// Read new passphrase and encryption settings from this Kubernetes Secret manifest
+    #[arg(long, value_name = "SECRET.yaml")]
+    new_secret_file: Option<PathBuf>,
+}
+
+/// A passphrase, with the settings of the Secret that it came from.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// The passphrase.
+    pub(crate) passphrase: Passphrase,
+    /// What the Secret says on encryption.
+    pub(crate) settings: Option<EncryptionSettings>,
+}
+
+/// One of the places.
+enum Source<'a> {
+    File(&'a Path),
+    Descriptor(u32),
+    Environment(&'a str),
+    Secret(&'a Path),
+}
+
+impl PassphraseArgs {
+    /// Reads the passphrase.
+    ///
+    /// # Errors
+    ///
+    /// When none was given, or it cannot be read.
+    pub(crate) fn read(&self) -> Result<Given, CommandError> {
+        self.read_optional()?.ok_or_else(|| {
+            CommandError::request("a passphrase is needed").hinted(
+                "give one with --passphrase-file, --passphrase-fd, --passphrase-env or --secret-file",
+            )
+        })
+    }
+
+    /// Reads the passphrase, when one was given.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(crate) fn read_optional(&self) -> Result<Option<Given>, CommandError> {
+        read(
+            self.passphrase_file.as_deref(),
+            self.passphrase_fd,
+            self.passphrase_env.as_deref(),
+            self.secret_file.as_deref(),
+        )
+    }
+}
+
+impl NewPassphraseArgs {
+    /// Reads the passphrase.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(crate) fn read(&self) -> Result<Given, CommandError> {
+        let given = read(
+            self.new_passphrase_file.as_deref(),
+            self.new_passphrase_fd,
+            self.new_passphrase_env.as_deref(),
+            self.new_secret_file.as_deref(),
+        )?;
+        given.ok_or_else(|| CommandError::request("a new passphrase is needed"))
+    }
+}
+
+impl Given {
+    /// Adds to an error what people should know about the passphrase they gave.
+    pub(crate) fn explain(&self, error: CommandError) -> CommandError {
+        let wrong = error.kind() == strongroom::ErrorKind::WrongPassphrase;
+        if wrong && self.passphrase.expose_bytes().ends_with(b"\n") {
+            error.hinted(
+                "the passphrase ends with a newline, which counts; write it without one with printf %s",
+            )
+        } else {
+            error
+        }
+    }
+}
+
+fn read(
+    file: Option<&Path>,
+    descriptor: Option<u32>,
+    environment: Option<&str>,
+    secret: Option<&Path>,
+) -> Result<Option<Given>, CommandError> {
+    let source = match (file, descriptor, environment, secret) {
+        (Some(path), ..) => Source::File(path),
+        (_, Some(number), ..) => Source::Descriptor(number),
+        (_, _, Some(name), _) => Source::Environment(name),
+        (.., Some(path)) => Source::Secret(path),
+        _ => return Ok(None),
+    };
+    let (passphrase, settings) = match source {
+        Source::File(path) if path == Path::new("-") => {
+            (exact(io::stdin().lock(), "standard input")?, None)
+        }
+        Source::File(path) => (exact(open(path)?, &path.display().to_string())?, None),
+        Source::Descriptor(number) => {
+            // Opening by this name reads on from where the descriptor stands, for a pipe.
+            let path = PathBuf::from(format!("/dev/fd/{number}"));
+            (exact(open(&path)?, &format!("descriptor {number}"))?, None)
+        }
+        Source::Environment(name) => (from_environment(name)?, None),
+        Source::Secret(path) => {
+            let manifest = exact(open(path)?, &path.display().to_string())?;
+            let (settings, passphrase) = strongroom::encryption::read_secret(manifest.expose_bytes())
+                .map_err(CommandError::from)?;
+            (passphrase, Some(settings))
+        }
+    };
+    if passphrase.is_empty() {
+        return Err(CommandError::request("the passphrase is empty"));
+    }
+    Ok(Some(Given { passphrase, settings }))
+}
+
+fn open(path: &Path) -> Result<File, CommandError> {
+    File::open(path)
+        .map_err(|source| CommandError::io(format!("cannot open {}", path.display()), source))
+}
+
+/// Reads to the end, every byte.
+fn exact(reader: impl Read, name: &str) -> Result<Passphrase, CommandError> {
+    // Grown to its full size at once, so that growing leaves no copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
+    reader
+        .take(MAX_LEN as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| CommandError::io(format!("cannot read {name}"), source))?;
+    if bytes.len() > MAX_LEN {
+        return Err(CommandError::request(format!("{name} has more than {MAX_LEN} bytes")));
+    }
+    Ok(Passphrase::new(std::mem::take(&mut *bytes)))
+}
+
+fn from_environment(name: &str) -> Result<Passphrase, CommandError> {
+    match std::env::var_os(name) {
+        Some(value) => Ok(Passphrase::new(value.into_vec())),
+        None => Err(CommandError::request(format!("there is no environment variable {name}"))),
+    }
+}
+
+/// The longest passphrase or manifest in bytes: what a Secret may hold at most.
+const MAX_LEN: usize = 1 << 20;

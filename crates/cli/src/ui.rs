@@ -1,0 +1,139 @@
+//! The terminal: data to standard output, words to standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::Value;
+use strongroom::images::Observer;
+use strongroom_clone::Progress;
+
+use crate::command_error::CommandError;
+
+/// Everything that a command prints goes through here.
+#[derive(Debug)]
+pub(crate) struct Ui {
+    terminal: bool,
+}
+
+/// How a command's result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// As words.
+    Text,
+    /// As one JSON object.
+    Json,
+}
+
+/// A progress bar on a terminal, and a clock everywhere.
+pub(crate) struct ProgressWatch {
+    bar: ProgressBar,
+    started: Instant,
+    begun: Mutex<Option<Instant>>,
+}
+
+impl Ui {
+    /// Returns the process's own terminal.
+    pub(crate) fn new() -> Self {
+        Self { terminal: io::stderr().is_terminal() }
+    }
+
+    /// Prints a line of data.
+    ///
+    /// # Errors
+    ///
+    /// When standard output cannot be written; a reader that has gone away ends the process
+    /// quietly, as it does with every tool.
+    pub(crate) fn data(&mut self, text: &str) -> Result<(), CommandError> {
+        match writeln!(io::stdout().lock(), "{text}") {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result
+                .map_err(|source| CommandError::io("cannot write to standard output".to_owned(), source)),
+        }
+    }
+
+    /// Prints a JSON value.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ui::data`].
+    pub(crate) fn json(&mut self, value: &Value) -> Result<(), CommandError> {
+        self.data(&format!("{value:#}"))
+    }
+
+    /// Says how things stand.
+    pub(crate) fn status(&mut self, text: &str) {
+        self.words("", text);
+    }
+
+    /// Warns.
+    pub(crate) fn warning(&mut self, text: &str) {
+        self.words("warning: ", text);
+    }
+
+    /// Says what went wrong.
+    pub(crate) fn error(&mut self, text: &str) {
+        self.words("error: ", text);
+    }
+
+    /// Says what to do about it.
+    pub(crate) fn hint(&mut self, text: &str) {
+        self.words("hint: ", text);
+    }
+
+    /// Returns a watch for a piece of work that begins now.
+    pub(crate) fn watch(&self, output: Output) -> ProgressWatch {
+        let target = if self.terminal && output == Output::Text {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let template = "{percent:>3}% {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
+        ProgressWatch { bar, started: Instant::now(), begun: Mutex::new(None) }
+    }
+
+    fn words(&mut self, prefix: &str, text: &str) {
+        // Nobody is left to be told when standard error is gone.
+        let _ = writeln!(io::stderr().lock(), "{prefix}{text}");
+    }
+}
+
+impl ProgressWatch {
+    /// Takes the bar away. Returns how long the preparation took (opening, key derivation) and how
+    /// long the work itself.
+    pub(crate) fn finish(&self) -> (Duration, Duration) {
+        self.bar.finish_and_clear();
+        let begun = self.begun.lock().ok().and_then(|begun| *begun).unwrap_or_else(Instant::now);
+        (begun.duration_since(self.started), begun.elapsed())
+    }
+}
+
+impl Drop for ProgressWatch {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress for ProgressWatch {
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+}
+
+impl Observer for ProgressWatch {
+    fn begin(&self, bytes: u64) {
+        self.bar.set_length(bytes);
+        self.bar.reset();
+        if let Ok(mut begun) = self.begun.lock() {
+            *begun = Some(Instant::now());
+        }
+    }
+}
+
+/// Returns a number of bytes as people read it.
+pub(crate) fn bytes(count: u64) -> String {
+    format!("{count} bytes ({})", indicatif::BinaryBytes(count))
+}
