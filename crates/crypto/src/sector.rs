@@ -3,6 +3,7 @@
 mod block;
 mod iv;
 mod modes;
+mod twofish;
 
 use std::fmt;
 
