@@ -3,6 +3,7 @@
 mod block;
 mod iv;
 mod modes;
+mod serpent;
 mod twofish;
 
 use std::fmt;

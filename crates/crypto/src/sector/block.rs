@@ -2,6 +2,7 @@
 
 use cipher::{Array, Block, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 
+use super::serpent::Serpent;
 use super::twofish::Twofish;
 use crate::{Cipher, Error};
 
@@ -28,7 +29,7 @@ pub(super) fn new(cipher: Cipher, key: &[u8]) -> Result<Box<dyn BlockCipher>, Er
         (Cipher::Camellia, _) => portable::<camellia::Camellia256>(key)?,
         (Cipher::Cast5, _) => portable::<cast5::Cast5>(key)?,
         (Cipher::Des3, _) => portable::<des::TdesEde3>(key)?,
-        (Cipher::Serpent, _) => portable::<serpent::Serpent>(key)?,
+        (Cipher::Serpent, _) => Serpent::new(key)?,
         (Cipher::Twofish, _) => Twofish::new(key)?,
     })
 }
