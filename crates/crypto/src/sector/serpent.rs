@@ -1,9 +1,9 @@
 //! Serpent, bitsliced, many blocks side by side.
 //!
 //! From "Serpent: A Proposal for the Advanced Encryption Standard" by Anderson, Biham and Knudsen
-//! (1998), in the bitsliced form of its section 3, which needs no initial and final permutation.
-//! Blocks and keys are read as little-endian words, the order of NESSIE and of dm-crypt. There are no
-//! tables: the time depends on neither key nor data.
+//! (1998), in the bitsliced form that needs no initial and final permutation. Blocks and keys are
+//! read as little-endian words, the order of NESSIE and of dm-crypt. There are no tables: the time
+//! depends on neither key nor data.
 
 mod sbox;
 
@@ -46,14 +46,11 @@ impl Serpent {
             index += 1;
             word
         };
-        let mut subkeys = schedule.rounds.as_flattened_mut().iter_mut().chain([&mut schedule.last]);
-        'all: loop {
-            for sbox in [s3, s2, s1, s0, s7, s6, s5, s4] {
-                let Some(subkey) = subkeys.next() else { break 'all };
-                *subkey = sbox([next(), next(), next(), next()]);
-            }
+        let sboxes = [s3, s2, s1, s0, s7, s6, s5, s4];
+        let subkeys = schedule.rounds.as_flattened_mut().iter_mut().chain([&mut schedule.last]);
+        for (subkey, sbox) in subkeys.zip(sboxes.iter().cycle()) {
+            *subkey = sbox([next(), next(), next(), next()]);
         }
-        drop(subkeys);
         Ok(schedule)
     }
 
@@ -162,7 +159,8 @@ fn store<const N: usize>(lanes: &Lanes<N>, blocks: &mut [[u8; 16]; N]) {
     }
 }
 
-/// Applies `step` to every block.
+/// Applies `step` to every block. A loop over lanes and nothing else, so that the compiler makes it
+/// one over vectors of the widest registers that it may use.
 #[inline(always)]
 fn each<const N: usize>(lanes: &mut Lanes<N>, step: impl Fn([u32; 4]) -> [u32; 4]) {
     for lane in 0..N {
@@ -205,7 +203,8 @@ fn unmix([mut a, mut b, mut c, mut d]: [u32; 4]) -> [u32; 4] {
     [a.rotate_right(13), b, c.rotate_right(3), d]
 }
 
-/// Blocks worked on side by side.
+/// Blocks worked on side by side: a sector of 512 bytes, and enough that no step waits for the one
+/// before.
 const TOGETHER: usize = 32;
 
 /// The fractional part of the golden ratio.
