@@ -93,10 +93,16 @@ impl Twofish {
     #[inline(always)]
     fn encrypt_together<const N: usize>(&self, blocks: &mut [[u8; 16]; N]) {
         let (before, after) = self.whitening.split_at(4);
-        let mut states = blocks.map(|block| whiten(words(&block), before));
-        for &subkeys in &self.rounds {
+        let mut states = [[0; 4]; N];
+        for (state, block) in states.iter_mut().zip(&*blocks) {
+            *state = whiten(words(block), before);
+        }
+        for [even, odd] in self.rounds.as_chunks::<2>().0 {
             for state in &mut states {
-                *state = self.encrypt_round(*state, subkeys);
+                *state = self.encrypt_round(*state, *even);
+            }
+            for state in &mut states {
+                *state = self.encrypt_round(*state, *odd);
             }
         }
         for (block, [a, b, c, d]) in blocks.iter_mut().zip(states) {
@@ -108,13 +114,17 @@ impl Twofish {
     #[inline(always)]
     fn decrypt_together<const N: usize>(&self, blocks: &mut [[u8; 16]; N]) {
         let (before, after) = self.whitening.split_at(4);
-        let mut states = blocks.map(|block| {
-            let [c, d, a, b] = whiten(words(&block), after);
-            [a, b, c, d]
-        });
-        for &subkeys in self.rounds.iter().rev() {
+        let mut states = [[0; 4]; N];
+        for (state, block) in states.iter_mut().zip(&*blocks) {
+            let [c, d, a, b] = whiten(words(block), after);
+            *state = [a, b, c, d];
+        }
+        for [even, odd] in self.rounds.as_chunks::<2>().0.iter().rev() {
             for state in &mut states {
-                *state = self.decrypt_round(*state, subkeys);
+                *state = self.decrypt_round(*state, *odd);
+            }
+            for state in &mut states {
+                *state = self.decrypt_round(*state, *even);
             }
         }
         for (block, state) in blocks.iter_mut().zip(states) {
@@ -250,8 +260,8 @@ const fn mds_columns() -> [[u32; 256]; 4] {
     columns
 }
 
-/// Blocks worked on in step: more run out of registers, fewer wait for the cache.
-const TOGETHER: usize = 2;
+/// Blocks worked on in step: fewer wait for the cache, more run out of registers.
+const TOGETHER: usize = 4;
 
 /// The permutations q0 and q1.
 static Q: [[u8; 256]; 2] = [q_permutation(&Q0_NIBBLES), q_permutation(&Q1_NIBBLES)];
