@@ -73,6 +73,12 @@ pub enum Error {
         /// Bytes given.
         actual: usize,
     },
+    /// The processor lacks the instructions that a kernel needs.
+    #[error("this processor cannot run the {kernel} kernel")]
+    KernelUnavailable {
+        /// The kernel that was asked for.
+        kernel: &'static str,
+    },
     /// A kernel gave a wrong answer to a known question: the processor or the build is faulty.
     #[error("self-test of the {kernel} kernel failed: this processor or build cannot be trusted")]
     SelfTest {

@@ -16,4 +16,4 @@ pub use error::Error;
 pub use hash::Hash;
 pub use kdf::{Argon2Variant, CostPolicy, Kdf};
 pub use secret::{DataKey, Passphrase, Token, VolumeKey};
-pub use sector::{IvUnit, SectorCipher, SectorSize};
+pub use sector::{IvUnit, Kernel, SectorCipher, SectorSize};

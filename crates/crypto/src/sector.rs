@@ -1,17 +1,26 @@
 //! Runs of sectors encrypted and decrypted in place.
 
+mod aes;
 mod block;
+mod engine;
 mod iv;
+mod kernel;
 mod modes;
 mod serpent;
+mod self_test;
 mod twofish;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
 use std::fmt;
 
-use block::BlockCipher;
+pub use kernel::Kernel;
+
+use aes::Direction;
+use engine::Engine;
 use iv::IvGenerator;
 
-use crate::{Encryption, Error, Mode, VolumeKey};
+use crate::{Cipher, Encryption, Error, VolumeKey};
 
 /// The size of an encryption sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,15 +52,8 @@ pub struct SectorCipher {
     sector_size: SectorSize,
     iv_step: u64,
     iv: IvGenerator,
+    kernel: Kernel,
     engine: Engine,
-}
-
-/// How the sectors are worked on.
-enum Engine {
-    Xts { data: Box<dyn BlockCipher>, tweak: Box<dyn BlockCipher> },
-    Cbc(Box<dyn BlockCipher>),
-    Ctr(Box<dyn BlockCipher>),
-    Ecb(Box<dyn BlockCipher>),
 }
 
 impl SectorSize {
@@ -75,42 +77,46 @@ impl SectorSize {
 }
 
 impl SectorCipher {
-    /// Returns a cipher for sectors of `sector_size`.
+    /// Returns a cipher for sectors of `sector_size`, run by [`Kernel::detected`].
     ///
     /// # Errors
     ///
     /// [`Error::KeyLength`] when the key is not as long as `encryption` says;
-    /// [`Error::WeakXtsKey`] when its halves are equal.
+    /// [`Error::WeakXtsKey`] when its halves are equal; [`Error::SelfTest`] when the kernel's first
+    /// use in this process shows that it is broken.
     pub fn new(
         encryption: Encryption,
         key: &VolumeKey,
         sector_size: SectorSize,
         iv_unit: IvUnit,
     ) -> Result<Self, Error> {
-        let bytes = key.expose_bytes();
-        let expected = encryption.key_size().bytes();
-        if bytes.len() != expected {
-            return Err(Error::KeyLength { expected, actual: bytes.len() });
+        Self::with_kernel(encryption, key, sector_size, iv_unit, Kernel::detected())
+    }
+
+    /// Returns a cipher that runs `kernel` when it is AES. Other ciphers have portable code only.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::new`], and [`Error::KernelUnavailable`] when this processor cannot run
+    /// `kernel`.
+    pub fn with_kernel(
+        encryption: Encryption,
+        key: &VolumeKey,
+        sector_size: SectorSize,
+        iv_unit: IvUnit,
+        kernel: Kernel,
+    ) -> Result<Self, Error> {
+        if !kernel.is_available() {
+            return Err(Error::KernelUnavailable { kernel: kernel.name() });
         }
-        let spec = encryption.spec();
-        let cipher = spec.cipher();
-        let engine = match spec.mode() {
-            Mode::Xts(_) => {
-                let (data, tweak) = bytes.split_at(expected / 2);
-                if bool::from(subtle::ConstantTimeEq::ct_eq(data, tweak)) {
-                    return Err(Error::WeakXtsKey);
-                }
-                Engine::Xts { data: block::new(cipher, data)?, tweak: block::new(cipher, tweak)? }
+        let kernel = match encryption.spec().cipher() {
+            Cipher::Aes => {
+                self_test::pass(kernel)?;
+                kernel
             }
-            Mode::Cbc(_) => Engine::Cbc(block::new(cipher, bytes)?),
-            Mode::Ctr(_) => Engine::Ctr(block::new(cipher, bytes)?),
-            Mode::Ecb => Engine::Ecb(block::new(cipher, bytes)?),
+            _ => Kernel::Portable,
         };
-        let iv_step = match iv_unit {
-            IvUnit::Bytes512 => sector_size.bytes() as u64 / 512,
-            IvUnit::Sector => 1,
-        };
-        Ok(Self { encryption, sector_size, iv_step, iv: IvGenerator::new(spec, bytes)?, engine })
+        Self::untested(encryption, key, sector_size, iv_unit, kernel)
     }
 
     /// Returns the cipher specification and key size.
@@ -123,9 +129,9 @@ impl SectorCipher {
         self.sector_size
     }
 
-    /// Returns by how much the IV number grows from one sector to the next.
-    pub fn iv_step(&self) -> u64 {
-        self.iv_step
+    /// Returns the kernel that runs; [`Kernel::Portable`] for every cipher other than AES.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Encrypts whole sectors in place. `first_iv` is the IV number of the first one.
@@ -134,18 +140,7 @@ impl SectorCipher {
     ///
     /// When `data` is not a whole number of sectors.
     pub fn encrypt(&self, data: &mut [u8], first_iv: u64) {
-        self.assert_whole_sectors(data);
-        let size = self.sector_size.bytes();
-        match &self.engine {
-            Engine::Xts { data: cipher, tweak } => {
-                modes::xts_encrypt(cipher.as_ref(), tweak.as_ref(), data, size, &self.ivs(first_iv))
-            }
-            Engine::Cbc(cipher) => {
-                modes::cbc_encrypt(cipher.as_ref(), data, size, &self.ivs(first_iv))
-            }
-            Engine::Ctr(cipher) => modes::ctr(cipher.as_ref(), data, size, &self.ivs(first_iv)),
-            Engine::Ecb(cipher) => cipher.encrypt_blocks(data),
-        }
+        self.run(Direction::Encrypt, data, first_iv);
     }
 
     /// Decrypts whole sectors in place. `first_iv` is the IV number of the first one.
@@ -154,31 +149,40 @@ impl SectorCipher {
     ///
     /// When `data` is not a whole number of sectors.
     pub fn decrypt(&self, data: &mut [u8], first_iv: u64) {
-        self.assert_whole_sectors(data);
-        let size = self.sector_size.bytes();
-        match &self.engine {
-            Engine::Xts { data: cipher, tweak } => {
-                modes::xts_decrypt(cipher.as_ref(), tweak.as_ref(), data, size, &self.ivs(first_iv))
-            }
-            Engine::Cbc(cipher) => {
-                modes::cbc_decrypt(cipher.as_ref(), data, size, &self.ivs(first_iv))
-            }
-            Engine::Ctr(cipher) => modes::ctr(cipher.as_ref(), data, size, &self.ivs(first_iv)),
-            Engine::Ecb(cipher) => cipher.decrypt_blocks(data),
+        self.run(Direction::Decrypt, data, first_iv);
+    }
+
+    /// Returns a cipher run by an available kernel whose answers nobody has checked yet.
+    fn untested(
+        encryption: Encryption,
+        key: &VolumeKey,
+        sector_size: SectorSize,
+        iv_unit: IvUnit,
+        kernel: Kernel,
+    ) -> Result<Self, Error> {
+        let key = key.expose_bytes();
+        let expected = encryption.key_size().bytes();
+        if key.len() != expected {
+            return Err(Error::KeyLength { expected, actual: key.len() });
         }
+        let spec = encryption.spec();
+        let iv_step = match iv_unit {
+            IvUnit::Bytes512 => sector_size.bytes() as u64 / 512,
+            IvUnit::Sector => 1,
+        };
+        let iv = IvGenerator::new(spec, key, kernel)?;
+        let engine = Engine::new(spec, key, kernel)?;
+        Ok(Self { encryption, sector_size, iv_step, iv, kernel, engine })
     }
 
-    fn ivs(&self, first_iv: u64) -> iv::Run<'_> {
-        self.iv.run(first_iv, self.iv_step)
-    }
-
-    fn assert_whole_sectors(&self, data: &[u8]) {
+    fn run(&self, direction: Direction, data: &mut [u8], first_iv: u64) {
+        let size = self.sector_size.bytes();
         assert!(
-            data.len().is_multiple_of(self.sector_size.bytes()),
-            "{} bytes are not whole sectors of {}",
+            data.len().is_multiple_of(size),
+            "{} bytes are not whole sectors of {size}",
             data.len(),
-            self.sector_size.bytes()
         );
+        self.engine.run(direction, data, size, &self.iv.run(first_iv, self.iv_step));
     }
 }
 

@@ -2,7 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use super::block::{self, BlockCipher};
+use super::block::BlockCipher;
+use super::kernel::Kernel;
 use crate::{CipherSpec, Error, Iv};
 
 /// Makes the IV of any sector.
@@ -21,12 +22,12 @@ pub(super) struct Run<'a> {
 
 impl IvGenerator {
     /// Returns the generator that `spec` names, for a volume key of `key` bytes.
-    pub(super) fn new(spec: CipherSpec, key: &[u8]) -> Result<Self, Error> {
+    pub(super) fn new(spec: CipherSpec, key: &[u8], kernel: Kernel) -> Result<Self, Error> {
         let iv = spec.mode().iv().unwrap_or(Iv::Null);
         let essiv = match iv {
             Iv::Essiv(hash) => {
                 let salt = Zeroizing::new(hash.digest(&[key]));
-                Some(block::new(spec.cipher(), &salt)?)
+                Some(kernel.block_cipher(spec.cipher(), &salt)?)
             }
             _ => None,
         };
@@ -42,26 +43,38 @@ impl IvGenerator {
 impl Run<'_> {
     /// Fills `out` with the IVs of the sectors from the `index`th of the run on, as many as fit.
     pub(super) fn fill(&self, index: usize, out: &mut [u8]) {
-        out.fill(0);
-        let mut number = self.first.wrapping_add((index as u64).wrapping_mul(self.step));
-        for iv in out.chunks_exact_mut(self.generator.block_size) {
-            let (head, tail) = iv.split_at_mut(4);
-            match self.generator.iv {
-                Iv::Null => {}
-                Iv::Plain => head.copy_from_slice(&(number as u32).to_le_bytes()),
-                Iv::Plain64 | Iv::Essiv(_) => {
-                    head.copy_from_slice(&(number as u32).to_le_bytes());
-                    tail[..4].copy_from_slice(&((number >> 32) as u32).to_le_bytes());
-                }
-                Iv::Plain64be => {
-                    let end = iv.len();
-                    iv[end - 8..].copy_from_slice(&number.to_be_bytes());
-                }
-            }
-            number = number.wrapping_add(self.step);
+        let number = self.first.wrapping_add((index as u64).wrapping_mul(self.step));
+        match self.generator.block_size {
+            16 => self.fill_blocks::<16>(number, out),
+            _ => self.fill_blocks::<8>(number, out),
         }
         if let Some(essiv) = &self.generator.essiv {
             essiv.encrypt_blocks(out);
         }
     }
+
+    fn fill_blocks<const BLOCK: usize>(&self, first: u64, out: &mut [u8]) {
+        let numbers = (0..).map(|index: u64| first.wrapping_add(index.wrapping_mul(self.step)));
+        let ivs = out.as_chunks_mut::<BLOCK>().0.iter_mut().zip(numbers);
+        match self.generator.iv {
+            Iv::Null => out.fill(0),
+            Iv::Plain => ivs.for_each(|(iv, number)| *iv = little_endian(number & 0xffff_ffff)),
+            Iv::Plain64 | Iv::Essiv(_) => ivs.for_each(|(iv, number)| *iv = little_endian(number)),
+            Iv::Plain64be => ivs.for_each(|(iv, number)| *iv = big_endian(number)),
+        }
+    }
+}
+
+/// Returns a block that begins with `number`.
+fn little_endian<const BLOCK: usize>(number: u64) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    block[..8].copy_from_slice(&number.to_le_bytes());
+    block
+}
+
+/// Returns a block that ends with `number`.
+fn big_endian<const BLOCK: usize>(number: u64) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    block[BLOCK - 8..].copy_from_slice(&number.to_be_bytes());
+    block
 }

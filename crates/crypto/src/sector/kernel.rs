@@ -1,0 +1,109 @@
+//! The code that runs AES on this machine, chosen at run time.
+
+use std::fmt;
+
+use super::aes::Aes;
+use super::block::{self, BlockCipher};
+use crate::{Cipher, Error};
+
+/// An implementation of AES over runs of sectors.
+///
+/// All give the same bytes; they differ in speed and in the instructions they need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// Vector AES on 512-bit registers (x86-64 with VAES, VPCLMULQDQ and AVX-512).
+    Vaes512,
+    /// Vector AES on 256-bit registers (x86-64 with VAES, VPCLMULQDQ and AVX2).
+    Vaes256,
+    /// AES-NI on 128-bit registers (x86-64).
+    AesNi,
+    /// The code that runs anywhere. It uses AES instructions where its library knows them.
+    Portable,
+}
+
+impl Kernel {
+    /// Every kernel, the one expected to be fastest first.
+    pub const ALL: [Self; 4] = [Self::Vaes512, Self::Vaes256, Self::AesNi, Self::Portable];
+
+    /// Returns the kernels that this processor can run, fastest first, [`Self::Portable`] last.
+    pub fn available() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|kernel| kernel.is_available()).collect()
+    }
+
+    /// Returns the fastest kernel that this processor can run.
+    pub fn detected() -> Self {
+        Self::ALL.into_iter().find(|kernel| kernel.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// Returns whether this processor can run the kernel.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            accelerated => super::x86_64::supports(accelerated),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// Returns the name that people see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vaes512 => "vaes-avx512",
+            Self::Vaes256 => "vaes-avx2",
+            Self::AesNi => "aes-ni",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// Returns AES with a key, `None` for [`Self::Portable`] and where the kernel cannot run.
+    pub(super) fn aes(self, key: &[u8]) -> Option<Box<dyn Aes>> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let aes = super::x86_64::Accelerated::new(self, key)?;
+            Some(Box::new(aes))
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            let _ = key;
+            None
+        }
+    }
+
+    /// Returns `cipher` with a single key, run by this kernel when it is AES.
+    pub(super) fn block_cipher(
+        self,
+        cipher: Cipher,
+        key: &[u8],
+    ) -> Result<Box<dyn BlockCipher>, Error> {
+        let accelerated = match cipher {
+            Cipher::Aes => self.aes(key),
+            _ => None,
+        };
+        match accelerated {
+            Some(aes) => Ok(aes),
+            None => block::new(cipher, key),
+        }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_portable_kernel_is_always_there_and_last() {
+        assert_eq!(Kernel::available().last(), Some(&Kernel::Portable));
+    }
+
+    #[test]
+    fn the_detected_kernel_is_the_first_available() {
+        assert_eq!(Kernel::available().first(), Some(&Kernel::detected()));
+    }
+}
