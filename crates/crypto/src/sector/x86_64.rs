@@ -187,13 +187,13 @@ fn substitute(word: u32) -> u32 {
     _mm_extract_epi32::<0>(assisted).cast_unsigned()
 }
 
-/// Asks the processor to bring in what stands [`PREFETCH_DISTANCE`] behind `bytes`.
+/// Asks the processor to bring in what stands `distance` bytes behind `bytes`.
 #[inline]
-fn prefetch_behind(bytes: &[u8]) {
-    for line in bytes.chunks_exact(CACHE_LINE) {
+fn prefetch(bytes: &[u8], distance: usize) {
+    for line in bytes.chunks(CACHE_LINE) {
         // JUSTIFICATION: without it, data that is not in the cache yet halves the speed.
         // SAFETY: a prefetch is a hint: it reads nothing and never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(PREFETCH_DISTANCE).cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(distance).cast()) }
     }
 }
 
@@ -251,7 +251,7 @@ macro_rules! modes_of_operation {
                             masks[index] = times_x8(masks[(index + VECTORS - PERIOD) % VECTORS]);
                         }
                     }
-                    prefetch_behind(group);
+                    prefetch(group, PREFETCH_DISTANCE);
                     let state = masked(direction, keys, load_group(group), masks, masks);
                     store_group(group, state);
                 }
@@ -288,7 +288,12 @@ macro_rules! modes_of_operation {
             }
         }
 
-        /// Encrypts `CHAINS * LANES` sectors: vectors hold the same block of `LANES` of them.
+        /// Encrypts `CHAINS * LANES` sectors: a vector holds the same block of `LANES` of them.
+        ///
+        /// The sectors are walked in columns as wide as a vector. While the rows of one column are
+        /// encrypted, the next is read and the last is written, a part with each row: the AES
+        /// units never wait for memory, not even where sectors are 4096 bytes apart and fight for
+        /// the same few lines of the first-level cache.
         #[target_feature(enable = $features)]
         fn cbc_chains<const CHAINS: usize>(
             keys: RoundKeys<'_>,
@@ -298,28 +303,34 @@ macro_rules! modes_of_operation {
         ) {
             let first = splat(keys.first);
             let last = splat(keys.last);
-            let (ivs, _) = ivs.as_flattened().as_chunks::<WIDTH>();
+            let (ivs, _) = ivs.as_flattened().as_chunks();
             let mut chain = [first; CHAINS];
             for (chain, ivs) in chain.iter_mut().zip(ivs) {
                 *chain = load(ivs);
             }
-            for offset in (0..size).step_by(WIDTH) {
-                // Rows are blocks of `LANES` sectors at once, columns are groups of sectors.
-                let mut rows = [[first; CHAINS]; LANES];
-                for group in 0..CHAINS {
-                    let mut columns = [first; LANES];
-                    for lane in 0..LANES {
-                        let start = (group * LANES + lane) * size + offset;
-                        columns[lane] = load(chunk(&sectors[start..]));
+            let mut columns = [[[first; LANES]; CHAINS]; 3];
+            for group in 0..CHAINS {
+                columns[0][group] = gather(sectors, size, group, 0);
+            }
+            let count = size / WIDTH;
+            for column in 0..count {
+                for row in 0..LANES {
+                    for group in (row..CHAINS).step_by(LANES) {
+                        if column > 0 {
+                            let done = columns[(column - 1) % 3][group];
+                            scatter(sectors, size, group, column - 1, done);
+                        }
+                        if column + 1 < count {
+                            columns[(column + 1) % 3][group] =
+                                gather(sectors, size, group, column + 1);
+                        }
                     }
-                    let columns = transpose(columns);
-                    for lane in 0..LANES {
-                        rows[lane][group] = columns[lane];
-                    }
-                }
-                for row in &mut rows {
+                    // What follows these sectors, in the order of memory.
+                    let step = (column * LANES + row) * CHAINS * WIDTH;
+                    prefetch(&sectors[step..step + CHAINS * WIDTH], sectors.len());
+                    let current = &mut columns[column % 3];
                     for group in 0..CHAINS {
-                        chain[group] = xor3(chain[group], row[group], first);
+                        chain[group] = xor3(chain[group], current[group][row], first);
                     }
                     for key in keys.middle {
                         let key = splat(key);
@@ -327,22 +338,43 @@ macro_rules! modes_of_operation {
                             *block = encrypt_round(*block, key);
                         }
                     }
-                    for block in &mut chain {
-                        *block = encrypt_last_round(*block, last);
-                    }
-                    *row = chain;
-                }
-                for group in 0..CHAINS {
-                    let mut columns = [first; LANES];
-                    for lane in 0..LANES {
-                        columns[lane] = rows[lane][group];
-                    }
-                    let columns = transpose(columns);
-                    for lane in 0..LANES {
-                        let start = (group * LANES + lane) * size + offset;
-                        store(chunk_mut(&mut sectors[start..]), columns[lane]);
+                    for group in 0..CHAINS {
+                        chain[group] = encrypt_last_round(chain[group], last);
+                        current[group][row] = chain[group];
                     }
                 }
+            }
+            for group in 0..CHAINS {
+                scatter(sectors, size, group, count - 1, columns[(count - 1) % 3][group]);
+            }
+        }
+
+        /// Returns a column of the `LANES` sectors of `group`, a row of blocks to a vector.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn gather(sectors: &[u8], size: usize, group: usize, column: usize) -> [Vector; LANES] {
+            let mut vectors = [splat(&[0; 16]); LANES];
+            for lane in 0..LANES {
+                let start = (group * LANES + lane) * size + column * WIDTH;
+                vectors[lane] = load(chunk(&sectors[start..]));
+            }
+            transpose(vectors)
+        }
+
+        /// Writes back what [`gather`] returned.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn scatter(
+            sectors: &mut [u8],
+            size: usize,
+            group: usize,
+            column: usize,
+            rows: [Vector; LANES],
+        ) {
+            let vectors = transpose(rows);
+            for lane in 0..LANES {
+                let start = (group * LANES + lane) * size + column * WIDTH;
+                store(chunk_mut(&mut sectors[start..]), vectors[lane]);
             }
         }
 
@@ -359,7 +391,7 @@ macro_rules! modes_of_operation {
                 let mut before = splat(iv);
                 let (groups, _) = sector.as_chunks_mut();
                 for group in groups {
-                    prefetch_behind(group);
+                    prefetch(group, PREFETCH_DISTANCE);
                     let state = load_group(group);
                     let mut masks = state;
                     for index in 0..VECTORS {
