@@ -48,16 +48,23 @@ fn xts(
         let first_tweaks = &mut first_tweaks[..count * MAX_BLOCK];
         ivs.fill(batch * BATCH, first_tweaks);
         tweak.encrypt_blocks(first_tweaks);
-        for (sector, first) in sectors.chunks_exact_mut(sector).zip(first_tweaks.chunks_exact(16)) {
-            let mut value = u128::from_le_bytes(first.try_into().expect("16 bytes a chunk"));
-            let tweaks = &mut tweaks[..sector.len()];
-            for out in tweaks.chunks_exact_mut(16) {
-                out.copy_from_slice(&value.to_le_bytes());
-                value = (value << 1) ^ ((value >> 127) * 0x87);
+        // Several small sectors go to the cipher at once: a long run suits it better.
+        let group = tweaks.len() / sector;
+        let first_tweaks = first_tweaks.chunks(group * MAX_BLOCK);
+        for (sectors, first_tweaks) in sectors.chunks_mut(group * sector).zip(first_tweaks) {
+            let tweaks = &mut tweaks[..sectors.len()];
+            for (tweaks, first) in
+                tweaks.chunks_exact_mut(sector).zip(first_tweaks.as_chunks().0.iter())
+            {
+                let mut value = u128::from_le_bytes(*first);
+                for out in tweaks.as_chunks_mut().0 {
+                    *out = value.to_le_bytes();
+                    value = (value << 1) ^ ((value >> 127) * 0x87);
+                }
             }
-            xor(sector, tweaks);
-            apply(sector);
-            xor(sector, tweaks);
+            xor(sectors, tweaks);
+            apply(sectors);
+            xor(sectors, tweaks);
         }
     }
 }
@@ -101,19 +108,30 @@ pub(super) fn cbc_decrypt(cipher: &dyn BlockCipher, data: &mut [u8], sector: usi
 
 /// Encrypts or decrypts sectors in counter mode (SP 800-38A, section 6.5).
 pub(super) fn ctr(cipher: &dyn BlockCipher, data: &mut [u8], sector: usize, ivs: &Run<'_>) {
-    let block = cipher.block_size();
-    let mut first_ivs = [0; BATCH * MAX_BLOCK];
+    match cipher.block_size() {
+        16 => ctr_blocks::<16>(cipher, data, sector, ivs),
+        _ => ctr_blocks::<8>(cipher, data, sector, ivs),
+    }
+}
+
+fn ctr_blocks<const BLOCK: usize>(
+    cipher: &dyn BlockCipher,
+    data: &mut [u8],
+    sector: usize,
+    ivs: &Run<'_>,
+) {
+    let mut first_ivs = [[0; BLOCK]; BATCH];
     let mut stream = [0; 4096];
     for (batch, sectors) in data.chunks_mut(BATCH * sector).enumerate() {
-        let first_ivs = &mut first_ivs[..sectors.len() / sector * block];
-        ivs.fill(batch * BATCH, first_ivs);
-        for (sector, iv) in sectors.chunks_exact_mut(sector).zip(first_ivs.chunks_exact(block)) {
+        let first_ivs = &mut first_ivs[..sectors.len() / sector];
+        ivs.fill(batch * BATCH, first_ivs.as_flattened_mut());
+        for (sector, iv) in sectors.chunks_exact_mut(sector).zip(first_ivs) {
             let stream = &mut stream[..sector.len()];
             let mut counter = [0; MAX_BLOCK];
-            counter[MAX_BLOCK - block..].copy_from_slice(iv);
+            counter[MAX_BLOCK - BLOCK..].copy_from_slice(iv);
             let mut counter = u128::from_be_bytes(counter);
-            for out in stream.chunks_exact_mut(block) {
-                out.copy_from_slice(&counter.to_be_bytes()[MAX_BLOCK - block..]);
+            for out in stream.as_chunks_mut::<BLOCK>().0 {
+                out.copy_from_slice(&counter.to_be_bytes()[MAX_BLOCK - BLOCK..]);
                 counter = counter.wrapping_add(1);
             }
             cipher.encrypt_blocks(stream);
