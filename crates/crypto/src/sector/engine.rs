@@ -1,6 +1,6 @@
 //! How the sectors of one cipher and mode are worked on.
 
-use super::aes::{self, Aes, Direction};
+use super::aes_runs::{self, Aes, Direction};
 use super::block::BlockCipher;
 use super::iv::Run;
 use super::kernel::Kernel;
@@ -52,9 +52,9 @@ impl Engine {
     pub(super) fn run(&self, direction: Direction, sectors: &mut [u8], size: usize, ivs: &Run<'_>) {
         match self {
             Self::AesXts { data, tweak } => {
-                aes::xts(data.as_ref(), tweak.as_ref(), direction, sectors, size, ivs);
+                aes_runs::xts(data.as_ref(), tweak.as_ref(), direction, sectors, size, ivs);
             }
-            Self::AesCbc(cipher) => aes::cbc(cipher.as_ref(), direction, sectors, size, ivs),
+            Self::AesCbc(cipher) => aes_runs::cbc(cipher.as_ref(), direction, sectors, size, ivs),
             Self::Xts { data, tweak } => {
                 let (data, tweak) = (data.as_ref(), tweak.as_ref());
                 match direction {

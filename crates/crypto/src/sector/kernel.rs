@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::aes::Aes;
+use super::aes_runs::Aes;
 use super::block::{self, BlockCipher};
 use crate::{Cipher, Error};
 
