@@ -8,8 +8,8 @@ use clap::Args;
 use strongroom_crypto::{CostPolicy, Hash, Kdf, Passphrase};
 use strongroom_luks::Version;
 use strongroom_model::{
-    CloneRequest, EncryptionRequest, EncryptionSettings, ExistingTarget, ImageOperation, LuksFormat,
-    Pbkdf,
+    CloneRequest, EncryptionRequest, EncryptionSettings, ExistingTarget, ImageOperation,
+    LuksFormat, Pbkdf,
 };
 
 use crate::command_error::CommandError;

@@ -157,8 +157,9 @@ fn read(
         Source::Environment(name) => (from_environment(name)?, None),
         Source::Secret(path) => {
             let manifest = exact(open(path)?, &path.display().to_string())?;
-            let (settings, passphrase) = strongroom::encryption::read_secret(manifest.expose_bytes())
-                .map_err(CommandError::from)?;
+            let (settings, passphrase) =
+                strongroom::encryption::read_secret(manifest.expose_bytes())
+                    .map_err(CommandError::from)?;
             (passphrase, Some(settings))
         }
     };

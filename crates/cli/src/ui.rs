@@ -48,8 +48,9 @@ impl Ui {
     pub(crate) fn data(&mut self, text: &str) -> Result<(), CommandError> {
         match writeln!(io::stdout().lock(), "{text}") {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result
-                .map_err(|source| CommandError::io("cannot write to standard output".to_owned(), source)),
+            result => result.map_err(|source| {
+                CommandError::io("cannot write to standard output".to_owned(), source)
+            }),
         }
     }
 
@@ -90,7 +91,8 @@ impl Ui {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        let template = "{percent:>3}% {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+        let template =
+            "{percent:>3}% {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
         bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
         ProgressWatch { bar, started: Instant::now(), begun: Mutex::new(None) }
     }

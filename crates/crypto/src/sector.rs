@@ -6,8 +6,8 @@ mod engine;
 mod iv;
 mod kernel;
 mod modes;
-mod serpent;
 mod self_test;
+mod serpent;
 mod twofish;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
@@ -127,6 +127,11 @@ impl SectorCipher {
     /// Returns the size of an encryption sector.
     pub fn sector_size(&self) -> SectorSize {
         self.sector_size
+    }
+
+    /// Returns by how much the IV number grows from one sector to the next.
+    pub fn iv_step(&self) -> u64 {
+        self.iv_step
     }
 
     /// Returns the kernel that runs; [`Kernel::Portable`] for every cipher other than AES.

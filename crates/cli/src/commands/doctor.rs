@@ -26,7 +26,8 @@ pub(crate) fn run(ui: &mut Ui, args: &DoctorArgs) -> Result<(), CommandError> {
     let detected = Kernel::detected();
     let mut rows = Vec::new();
     for kernel in Kernel::available() {
-        for (spec, bits) in [("aes-xts-plain64", 512), ("aes-xts-plain64", 256), ("aes-cbc-essiv:sha256", 256)]
+        for (spec, bits) in
+            [("aes-xts-plain64", 512), ("aes-xts-plain64", 256), ("aes-cbc-essiv:sha256", 256)]
         {
             rows.push(Row::measure(spec, bits, kernel)?);
         }

@@ -32,10 +32,7 @@ pub(crate) fn run(ui: &mut Ui, args: &InfoArgs) -> Result<(), CommandError> {
     let device = Device::open(&args.file, None, Access::ReadOnly)?;
     let len = device.data_disk().len();
     let allocated = std::fs::metadata(&args.file).map(|found| found.blocks() * 512).ok();
-    let mut lines = vec![
-        ("file", args.file.display().to_string()),
-        ("size", ui::bytes(len)),
-    ];
+    let mut lines = vec![("file", args.file.display().to_string()), ("size", ui::bytes(len))];
     let mut object = json!({ "file": args.file.display().to_string(), "bytes": len });
     if let Some(allocated) = allocated {
         lines.push(("on disk", ui::bytes(allocated)));

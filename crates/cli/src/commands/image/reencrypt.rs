@@ -51,8 +51,7 @@ pub(crate) fn run(ui: &mut Ui, args: &ReencryptArgs) -> Result<(), CommandError>
     let new = args.new_passphrase.read()?;
     let encryption = args.encryption.request(new.settings.as_ref(), &policy)?;
     let request = args.target.request(ImageOperation::Reencrypt(encryption));
-    let passphrases =
-        Passphrases { source: Some(&old.passphrase), target: Some(&new.passphrase) };
+    let passphrases = Passphrases { source: Some(&old.passphrase), target: Some(&new.passphrase) };
     make(ui, &request, args.header.as_deref(), &passphrases, policy, args.output.output())
         .map_err(|error| old.explain(error))
 }

@@ -137,7 +137,11 @@ fn luks2_text(ui: &mut Ui, whole: &Header, header: &luks2::Header) -> Result<(),
     ui.data("")?;
     ui.data("Tokens")?;
     for (id, token) in &metadata.tokens {
-        row(ui, &id.to_string(), &format!("{}, keyslots {}", token.kind, numbers(&token.keyslots)))?;
+        row(
+            ui,
+            &id.to_string(),
+            &format!("{}, keyslots {}", token.kind, numbers(&token.keyslots)),
+        )?;
     }
     ui.data("")?;
     ui.data("Digests")?;
@@ -161,9 +165,8 @@ fn segment_text(segment: &luks2::Segment) -> String {
     };
     let kind = match &segment.kind {
         luks2::SegmentKind::Crypt { iv_tweak, encryption, sector_size, integrity } => {
-            let integrity = integrity
-                .as_ref()
-                .map_or_else(String::new, |kind| format!(", integrity {kind}"));
+            let integrity =
+                integrity.as_ref().map_or_else(String::new, |kind| format!(", integrity {kind}"));
             let tweak =
                 if *iv_tweak == 0 { String::new() } else { format!(", IVs from {iv_tweak}") };
             format!("crypt, {encryption}, sectors of {sector_size} bytes{tweak}{integrity}")
