@@ -208,18 +208,25 @@ impl Raw {
         Error::from_io(operation, &self.label, source.into()).at(offset, length)
     }
 
-    /// Returns the extent at `offset` as the file system tells it, `None` when it cannot.
-    fn seek_extent(&self, offset: u64) -> std::result::Result<Option<(ExtentKind, u64)>, Errno> {
+    /// Returns kind and end of the extent at `offset` as the file system tells it, `None` when it
+    /// cannot. An end at or before `offset` shows that the file has become shorter.
+    fn seek_extent(&self, offset: u64) -> rustix::io::Result<Option<(ExtentKind, u64)>> {
+        let found = rustix::fs::fstat(&self.file)?;
+        let len = found.st_size.cast_unsigned();
         match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
             Ok(data) if data > offset => Ok(Some((ExtentKind::Zero, data))),
+            // A file with as many blocks as it has bytes seems to have no holes. Looking for one
+            // would walk all of its pages, on tmpfs, before anyone can begin to read. It may have
+            // blocks that were never written, though, so the next extent is to be asked for soon.
+            Ok(_) if found.st_blocks.cast_unsigned().saturating_mul(512) >= len => {
+                Ok(Some((ExtentKind::Data, len.min(offset.saturating_add(DENSE_EXTENT)))))
+            }
             Ok(_) => {
                 let hole = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(offset))?;
                 Ok(Some((ExtentKind::Data, hole)))
             }
             // No more data: a hole up to the end, if the end is still where it was.
-            Err(Errno::NXIO) => {
-                Ok(Some((ExtentKind::Zero, rustix::fs::fstat(&self.file)?.st_size.cast_unsigned())))
-            }
+            Err(Errno::NXIO) => Ok(Some((ExtentKind::Zero, len))),
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -367,6 +374,9 @@ fn check_file_type(label: &str, found: FileType) -> Result<()> {
 
 /// What discards of block devices are rounded to: no device has larger logical blocks.
 const BLOCK: u64 = 4096;
+
+/// How far a file without holes is taken for data before it is asked again.
+const DENSE_EXTENT: u64 = 4 << 20;
 
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 

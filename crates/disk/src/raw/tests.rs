@@ -52,6 +52,18 @@ fn holes_are_seen_and_made() {
 }
 
 #[test]
+fn blocks_that_were_allocated_but_never_written_are_holes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, _permit) = Raw::create_new(directory.path().join("preallocated")).unwrap();
+    disk.set_len(32 << 20).unwrap();
+    rustix::fs::fallocate(&disk.file, FallocateFlags::empty(), 0, 32 << 20).unwrap();
+    disk.write_at(&[1; 4096], 0).unwrap();
+    let extents: Vec<_> = Extents::new(&disk, 0..disk.len()).map(Result::unwrap).collect();
+    assert_eq!(extents.len(), 2);
+    assert_eq!(extents[1], Extent { range: DENSE_EXTENT..32 << 20, kind: ExtentKind::Zero });
+}
+
+#[test]
 fn a_file_that_became_shorter_is_never_taken_for_zeros() {
     let directory = tempfile::tempdir().unwrap();
     let path = file(&directory, &[1; 8192]);
