@@ -1,7 +1,7 @@
 //! Groups of arguments that several commands share.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -132,11 +132,6 @@ impl TargetArgs {
             },
             threads: self.threads,
         }
-    }
-
-    /// Returns the image to make.
-    pub(crate) fn target(&self) -> &Path {
-        &self.target
     }
 }
 
