@@ -230,7 +230,7 @@ impl Keyslot {
         let state = u32_at(head, start)?;
         let active = match state {
             ACTIVE => true,
-            INACTIVE | OLD_INACTIVE | 0 => false,
+            INACTIVE | OLD_INACTIVE => false,
             _ => {
                 return Err(Error::invalid(
                     Version::Luks1,
@@ -274,8 +274,9 @@ const KEYSLOT_LEN: usize = 48;
 
 const ACTIVE: u32 = 0x00AC_71F3;
 const INACTIVE: u32 = 0x0000_DEAD;
-/// What cryptsetup 1.0.0 wrote.
-const OLD_INACTIVE: u32 = 0x0000_CAFE;
+/// What early versions of cryptsetup wrote. Their word for active, 0xCAFE, is not known here: such
+/// a keyslot must neither be opened nor be taken for a free one.
+const OLD_INACTIVE: u32 = 0;
 
 /// The longest volume key, that of XTS with two 256-bit keys; more only wastes memory.
 const MAX_KEY_BYTES: u32 = 512;
