@@ -215,8 +215,12 @@ impl Header {
             if earlier.iter().any(|other| areas::overlap(&area, other)) {
                 return invalid("its area overlaps that of another keyslot");
             }
-            if keyslot.active && area.end > device_len {
+            // Inactive ones too: a backup holds all areas, and a key may come to lie in any.
+            if area.end > device_len {
                 return invalid("its area reaches past the end of the device");
+            }
+            if area.end > MAX_AREAS_END {
+                return invalid("its area lies beyond the first 128 MiB");
             }
             earlier.push(area);
         }
@@ -280,6 +284,10 @@ const OLD_INACTIVE: u32 = 0;
 
 /// The longest volume key, that of XTS with two 256-bit keys; more only wastes memory.
 const MAX_KEY_BYTES: u32 = 512;
+
+/// Where the last area must end, in bytes: what LUKS2 allows, and eight times what any tool lays
+/// out. It bounds what a hostile header can have read into a backup.
+const MAX_AREAS_END: u64 = 128 << 20;
 
 /// What areas and payload are aligned to, in bytes.
 pub(crate) const ALIGNMENT: u64 = 4096;
