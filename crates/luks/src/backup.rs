@@ -157,7 +157,7 @@ impl Backup {
             change.write(place.unwrap_or(range.start), self.slice(range).to_vec());
         }
         change.flush();
-        let seqid = self.sequence_id_after(current);
+        let seqid = self.sequence_id_after(current)?;
         let moved: Vec<_> =
             places.iter().filter_map(|(id, _, place)| Some((*id, (*place)?))).collect();
         if !moved.is_empty() {
@@ -167,7 +167,8 @@ impl Backup {
             }
             change.flush();
         }
-        self.header_with(&[], seqid.map(|seqid| seqid + 1))?.write_to(&mut change);
+        let last = seqid.map(luks2::next_sequence_id).transpose()?;
+        self.header_with(&[], last)?.write_to(&mut change);
         self.wipe_leftovers(&in_use, &places, rng, &mut change);
         Ok(change)
     }
@@ -255,9 +256,10 @@ impl Backup {
         Ok(())
     }
 
-    fn sequence_id_after(&self, current: Option<&Header>) -> Option<u64> {
-        let own = self.header.sequence_id()?;
-        Some(own.max(current.and_then(Header::sequence_id).unwrap_or(0)) + 1)
+    fn sequence_id_after(&self, current: Option<&Header>) -> Result<Option<u64>, Error> {
+        let current = current.and_then(Header::sequence_id).unwrap_or(0);
+        let own = self.header.sequence_id();
+        own.map(|own| luks2::next_sequence_id(own.max(current))).transpose()
     }
 
     /// Returns the backup's header with some keyslots elsewhere, under a sequence id.

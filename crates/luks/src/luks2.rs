@@ -25,6 +25,7 @@ pub(crate) use format::format;
 pub(crate) use keyslots::kdf_object;
 pub(crate) use metadata::keyslot_area_len;
 pub(crate) use read::{Damage, foreign_signature, head_len, read};
+pub(crate) use write::next_sequence_id;
 
 /// Bytes of a keyslots area that may not be exceeded.
 pub(crate) const MAX_KEYSLOTS_AREA: u64 = 128 << 20;

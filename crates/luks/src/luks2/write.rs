@@ -19,7 +19,7 @@ impl Header {
         let mut document = self.document.clone();
         edit(&mut document);
         let mut binary = self.binary.clone();
-        binary.seqid += 1;
+        binary.seqid = next_sequence_id(binary.seqid)?;
         Self::new(binary, document)
     }
 
@@ -111,6 +111,17 @@ impl Header {
         )
         .ok_or(Error::NoRoom { needed })
     }
+}
+
+/// Returns the sequence id of the header that follows the one with `seqid`.
+///
+/// # Errors
+///
+/// When there is none: counting up from 1 does not get there, so the header was tampered with.
+pub(crate) fn next_sequence_id(seqid: u64) -> Result<u64, Error> {
+    seqid
+        .checked_add(1)
+        .ok_or_else(|| Error::invalid(Version::Luks2, "sequence id", "is the largest there is"))
 }
 
 /// Checks that a label fits its field.
