@@ -2,7 +2,7 @@
 //!
 //! What a member means together with others is judged in `validate`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -283,7 +283,8 @@ impl<'a> Object<'a> {
 
     /// An array of object numbers, each a decimal string, none twice.
     fn numbers(&self, member: &str) -> Result<Vec<u32>, Error> {
-        let mut numbers = Vec::new();
+        // The array may have hundreds of thousands of members.
+        let (mut numbers, mut seen) = (Vec::new(), BTreeSet::new());
         for value in self.array(member)? {
             let number = value
                 .as_str()
@@ -292,7 +293,7 @@ impl<'a> Object<'a> {
                 .ok_or_else(|| {
                     self.invalid(&format!("{member} holds something that is no number"))
                 })?;
-            if numbers.contains(&number) {
+            if !seen.insert(number) {
                 return Err(self.invalid(&format!("{member} names {number} twice")));
             }
             numbers.push(number);
