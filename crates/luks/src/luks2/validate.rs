@@ -29,7 +29,8 @@ pub(super) fn validate(
     references(metadata)?;
     keyslots(metadata, binary)?;
     digests(metadata)?;
-    segments(metadata, binary)
+    segments(metadata, binary)?;
+    segment_digests(metadata)
 }
 
 fn sizes(config: &Config, binary: &BinaryHeader, document: &Document) -> Result<(), Error> {
@@ -180,6 +181,9 @@ fn segments(metadata: &Metadata, binary: &BinaryHeader) -> Result<(), Error> {
         |segment: &Segment| segment.flags.iter().any(|flag| flag.starts_with("backup-"));
     let regular: Vec<_> =
         metadata.segments.iter().filter(|(_, segment)| !is_backup(segment)).collect();
+    if regular.is_empty() {
+        return invalid("segment 0", "is a backup, and there is no other one");
+    }
     let mut expected = 0;
     for (position, &(&number, segment)) in regular.iter().enumerate() {
         let part = format!("segment {number}");
@@ -203,6 +207,29 @@ fn segments(metadata: &Metadata, binary: &BinaryHeader) -> Result<(), Error> {
         one_segment(&part, segment)?;
         if *number < expected {
             return invalid(&part, "is a backup numbered among the regular ones");
+        }
+        if *number > expected {
+            return invalid(&part, "leaves a gap in the numbers");
+        }
+        expected += 1;
+    }
+    Ok(())
+}
+
+/// An encrypted segment has one key, so one digest; while a re-encryption passes over it, two.
+fn segment_digests(metadata: &Metadata) -> Result<(), Error> {
+    for (number, segment) in &metadata.segments {
+        if !matches!(segment.kind, SegmentKind::Crypt { .. }) {
+            continue;
+        }
+        let bound = metadata.digests.values().filter(|digest| digest.segments.contains(number));
+        let part = format!("segment {number}");
+        match bound.count() {
+            0 => return invalid(&part, "is bound to no digest"),
+            2.. if segment.flags.is_empty() => {
+                return invalid(&part, "is bound to several digests");
+            }
+            _ => {}
         }
     }
     Ok(())
