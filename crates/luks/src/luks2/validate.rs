@@ -94,6 +94,9 @@ fn keyslots(metadata: &Metadata, binary: &BinaryHeader) -> Result<(), Error> {
         if area.offset < start {
             return invalid(&part, "its area begins before the keyslots area");
         }
+        if area.size == 0 {
+            return invalid(&part, "its area is empty");
+        }
         if let Some((other, _)) =
             earlier.iter().find(|(_, other)| areas::overlap(&area.range(), other))
         {
