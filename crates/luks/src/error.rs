@@ -58,7 +58,7 @@ pub enum Error {
     #[error("the volume is being re-encrypted: finish that with the tool that began it")]
     Reencryption,
     /// The volume stores an authentication tag for every sector.
-    #[error("the volume uses integrity protection ({kind}), which is not supported")]
+    #[error("the volume uses integrity protection ({kind:?}), which is not supported")]
     Integrity {
         /// The kind that the segment names.
         kind: String,
