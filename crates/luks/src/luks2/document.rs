@@ -47,6 +47,12 @@ impl Document {
         }
     }
 
+    /// Returns whether other tools read the document: they give up on deeper nesting.
+    pub(crate) fn is_shallow(&self) -> bool {
+        // The document itself is the first level.
+        self.0.values().all(|value| is_shallow(value, MAX_DEPTH - 1))
+    }
+
     /// Returns compact JSON text.
     pub(crate) fn to_text(&self) -> String {
         serde_json::to_string(&self.0).expect("a map with string keys always serialises")
@@ -128,6 +134,19 @@ impl<'de> Visitor<'de> for StrictVisitor {
         Ok(Value::Object(object))
     }
 }
+
+/// Returns whether `value` has at most `depth` levels of objects and arrays, scalars counting as one.
+fn is_shallow(value: &Value, depth: usize) -> bool {
+    let Some(inner) = depth.checked_sub(1) else { return false };
+    match value {
+        Value::Object(members) => members.values().all(|value| is_shallow(value, inner)),
+        Value::Array(items) => items.iter().all(|value| is_shallow(value, inner)),
+        _ => true,
+    }
+}
+
+/// The levels that cryptsetup's JSON reader follows.
+const MAX_DEPTH: usize = 32;
 
 #[cfg(test)]
 mod tests {

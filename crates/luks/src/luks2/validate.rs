@@ -43,6 +43,9 @@ fn sizes(config: &Config, binary: &BinaryHeader, document: &Document) -> Result<
     if config.keyslots_size > MAX_KEYSLOTS_AREA {
         return invalid("config", "keyslots_size is more than 128 MiB");
     }
+    if !document.is_shallow() {
+        return invalid("JSON area", "is nested deeper than other tools read");
+    }
     // The text ends with a NUL inside its area.
     if document.to_text().len() as u64 >= binary.json_area_len() {
         return invalid("JSON area", "the metadata do not fit");
