@@ -51,10 +51,9 @@ pub(crate) fn read(head: &[u8], device_len: u64) -> Result<(Header, Option<Damag
     let (header, damage) = match (primary, secondary) {
         (Ok(primary), Ok(secondary)) => newest(primary, secondary),
         (Ok(primary), Err(error)) => {
-            let offset = primary.binary.hdr_size as usize;
-            let foreign = foreign_signature(head.get(offset..).unwrap_or_default());
+            // Other tools put their signatures at the start of a device, never here.
             let reason = error.to_string();
-            (primary, Some(Damage { copy: Copy::Secondary, reason, foreign }))
+            (primary, Some(Damage { copy: Copy::Secondary, reason, foreign: None }))
         }
         (Err(error), Ok(secondary)) => {
             let foreign = foreign_signature(head);
@@ -93,9 +92,9 @@ fn newest(mut primary: Header, mut secondary: Header) -> (Header, Option<Damage>
     match primary_seqid.cmp(&secondary_seqid) {
         std::cmp::Ordering::Less => (secondary, outdated(Copy::Primary)),
         std::cmp::Ordering::Greater => (primary, outdated(Copy::Secondary)),
-        // A write torn between the copies changes the sequence id, so equal ids mean equal text;
+        // A write torn between the copies changes the sequence id, so equal ids mean equal copies;
         // where they do not, someone meddled, and the primary counts.
-        std::cmp::Ordering::Equal if primary.document == secondary.document => (primary, None),
+        std::cmp::Ordering::Equal if primary == secondary => (primary, None),
         std::cmp::Ordering::Equal => {
             let reason = "the copies differ under the same sequence id".to_owned();
             (primary, Some(Damage { copy: Copy::Secondary, reason, foreign: None }))
