@@ -1,8 +1,8 @@
 //! What can be put right in a LUKS1 header without knowing a key.
 
+use super::ALIGNMENT;
 use super::header::Header;
-use super::{ALIGNMENT, HEADER_LEN};
-use crate::{Change, Error, Version, af, wire};
+use crate::{Change, Error, Version, af};
 
 /// Returns the repaired header with the change and what was done, `None` when nothing is wrong.
 ///
@@ -12,13 +12,14 @@ pub(crate) fn repair(
     head: &[u8],
     device_len: u64,
 ) -> Result<Option<(Header, Change, Vec<String>)>, Error> {
-    let mut bytes = head.get(..HEADER_LEN).unwrap_or(head).to_vec();
     let mut done = Vec::new();
-    if wire::array::<2>(&bytes, BOOT_SIGNATURE)? == [0x55, 0xAA] {
-        wire::put(&mut bytes, BOOT_SIGNATURE, &[0, 0]);
+    let mut header = Header::fields(head)?;
+    let [.., slot, _] = &mut header.keyslots;
+    // An active keyslot may have these bytes in its salt by chance, and needs them.
+    if let (false, [.., 0x55, 0xAA]) = (slot.active, slot.salt.split_at(8).0) {
+        slot.salt.fill(0);
         done.push("removed a boot signature from keyslot 6".to_owned());
     }
-    let mut header = Header::fields(&bytes)?;
     if !matches!(header.key_bytes, 16 | 32 | 64) {
         return Err(Error::invalid(
             Version::Luks1,
@@ -56,6 +57,3 @@ impl Header {
         Self::parse(&self.to_bytes(), device_len).map(|_| ())
     }
 }
-
-/// Where a master boot record keeps its signature: inside the salt of keyslot 6.
-const BOOT_SIGNATURE: usize = 510;
