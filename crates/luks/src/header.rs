@@ -71,12 +71,15 @@ pub struct KeyslotSummary {
     pub kdf: Option<Kdf>,
 }
 
-/// Returns how many bytes from the start of the device [`Header::parse`] needs, judging by the
-/// first 4096 (or as many as there are).
-pub fn head_len(first: &[u8]) -> usize {
-    match wire::u16_at(first, 6) {
-        Ok(1) if first.get(..6) == Some(Version::MAGIC) => 4096,
-        _ => luks2::head_len(first),
+/// Returns how many bytes from the start of the device [`Header::parse`] needs, judging by those
+/// that were read already.
+///
+/// Begin with 4096 and read more until it is enough (or all): a damaged primary copy is only seen
+/// once it was read whole, and the places of a secondary one reach up to 8 MiB. It is never more.
+pub fn head_len(read: &[u8]) -> usize {
+    match wire::u16_at(read, 6) {
+        Ok(1) if read.get(..6) == Some(Version::MAGIC) => 4096,
+        _ => luks2::head_len(read),
     }
 }
 

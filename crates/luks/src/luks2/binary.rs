@@ -161,7 +161,7 @@ const SALT_LEN: usize = 64;
 const CHECKSUM_LEN: usize = 64;
 
 // Offsets of the fields in the header.
-const HDR_SIZE: usize = 8;
+pub(crate) const HDR_SIZE: usize = 8;
 const SEQID: usize = 16;
 const LABEL: usize = 24;
 const CHECKSUM_HASH: usize = 72;

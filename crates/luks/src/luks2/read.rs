@@ -1,7 +1,7 @@
 //! Both copies of the header: which one counts, and what must be repaired (specification, 2.2).
 
 use super::Header;
-use super::binary::{BinaryHeader, Copy, HEADER_SIZES, MIN_LEN};
+use super::binary::{BinaryHeader, Copy, HDR_SIZE, HEADER_SIZES, MIN_LEN};
 use super::document::Document;
 use crate::{Error, Version, wire};
 
@@ -26,12 +26,17 @@ impl Damage {
     }
 }
 
-/// Returns how many bytes from the start of the device [`read`] needs, judging by the first 4096.
-pub(crate) fn head_len(first: &[u8]) -> usize {
-    let claimed = wire::u64_at(first, 8).ok().filter(|size| HEADER_SIZES.contains(size));
-    match claimed {
-        Some(hdr_size) if first.get(..6) == Some(Copy::Primary.magic()) => 2 * hdr_size as usize,
-        _ => SCAN_LEN,
+/// Returns how many bytes from the start of the device [`read`] needs, judging by those in `head`.
+pub(crate) fn head_len(head: &[u8]) -> usize {
+    let claimed = wire::u64_at(head, HDR_SIZE).ok().filter(|size| HEADER_SIZES.contains(size));
+    let Some(hdr_size) = claimed.filter(|_| head.get(..6) == Some(Copy::Primary.magic())) else {
+        return SCAN_LEN;
+    };
+    let undecided = (head.len() as u64) < hdr_size;
+    if undecided || BinaryHeader::read(head, 0, Copy::Primary).is_ok() {
+        2 * hdr_size as usize
+    } else {
+        SCAN_LEN
     }
 }
 
