@@ -42,7 +42,7 @@ impl Header {
     fn areas(&self) -> Vec<(u32, Range<u64>)> {
         self.keyslots()
             .iter()
-            .filter_map(|keyslot| Some((keyslot.id, self.keyslot_area(keyslot.id).ok()?)))
+            .filter_map(|keyslot| Some((keyslot.id, self.whole_area(keyslot.id).ok()?)))
             .collect()
     }
 

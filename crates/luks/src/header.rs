@@ -6,7 +6,7 @@ use rand_core::CryptoRng;
 use strongroom_crypto::{CostPolicy, Encryption, Hash, Kdf, Passphrase, VolumeKey};
 
 use crate::luks2::{Damage, KeyslotKind, Priority, foreign_signature};
-use crate::{Change, Error, Payload, Version, luks1, luks2, wire};
+use crate::{Change, Error, Payload, Version, key_material, luks1, luks2, wire};
 
 /// A LUKS header.
 #[derive(Debug, Clone, PartialEq)]
@@ -214,12 +214,26 @@ impl Header {
         if self.keyslots().is_empty() { Err(Error::NoKeyslots) } else { Ok(order) }
     }
 
-    /// Returns the range of the device that holds keyslot `id`.
+    /// Returns the range of the device that holds the key material of keyslot `id`: what
+    /// [`Header::open_keyslot`] needs, at most 16 MiB whatever the header claims.
     ///
     /// # Errors
     ///
-    /// When there is no such keyslot.
+    /// When there is no such keyslot, or it is of a type that no passphrase opens.
     pub fn keyslot_area(&self, id: u32) -> Result<Range<u64>, Error> {
+        match self {
+            Self::Luks1(header) => Ok(header.area(header.active(id)?)),
+            Self::Luks2(header) => {
+                header.luks2_keyslot(id)?;
+                let keyslot = header.keyslot(id)?;
+                let len = key_material::sealed_len(keyslot.key_size as usize) as u64;
+                Ok(keyslot.area.offset..keyslot.area.offset + len)
+            }
+        }
+    }
+
+    /// Returns the whole area of keyslot `id`, of whatever type it is.
+    pub(crate) fn whole_area(&self, id: u32) -> Result<Range<u64>, Error> {
         match self {
             Self::Luks1(header) => Ok(header.area(header.active(id)?)),
             Self::Luks2(header) => Ok(header.keyslot(id)?.area.range()),
@@ -315,7 +329,7 @@ impl Header {
         id: u32,
         rng: &mut dyn CryptoRng,
     ) -> Result<(Self, Change), Error> {
-        self.keyslot_area(id)?;
+        self.whole_area(id)?;
         let others = self.keyslots().into_iter().filter(|keyslot| keyslot.id != id);
         let bound = |binding| binding == Binding::Volume;
         let was_bound =
