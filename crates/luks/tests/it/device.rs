@@ -3,7 +3,9 @@
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use strongroom_crypto::{Argon2Variant, CostPolicy, Hash, Kdf, Passphrase, VolumeKey};
-use strongroom_luks::{Change, Error, FormatOptions, Formatted, Header, Step, Version, head_len};
+use strongroom_luks::{Change, Error, FormatOptions, Formatted, Header, Step, Version};
+
+use crate::volume::found;
 
 /// The cheapest derivation that each format takes.
 pub(crate) fn cheap(version: Version) -> Kdf {
@@ -39,10 +41,12 @@ pub(crate) fn formatted(options: &FormatOptions) -> (Vec<u8>, Formatted) {
     (device, formatted)
 }
 
-/// Carries a change out.
-pub(crate) fn apply(device: &mut [u8], change: &Change) {
+/// Carries a change out; a header file grows where it must.
+pub(crate) fn apply(device: &mut Vec<u8>, change: &Change) {
     for step in change.steps() {
         if let Step::Write { offset, bytes } = step {
+            let end = *offset as usize + bytes.len();
+            device.resize(device.len().max(end), 0);
             device[*offset as usize..][..bytes.len()].copy_from_slice(bytes);
         }
     }
@@ -50,9 +54,7 @@ pub(crate) fn apply(device: &mut [u8], change: &Change) {
 
 /// Reads the header of a device.
 pub(crate) fn parse(device: &[u8]) -> Result<Header, Error> {
-    let first = &device[..device.len().min(4096)];
-    let head = &device[..head_len(first).min(device.len())];
-    Header::parse(head, device.len() as u64).map(|found| found.header)
+    found(device).map(|found| found.header)
 }
 
 /// Opens a device the way the world above does: every keyslot in turn.

@@ -1,4 +1,7 @@
 //! The formats as their users see them.
 
+mod damaged_luks1;
+mod damaged_luks2;
 mod device;
 mod lifecycle;
+mod volume;
