@@ -65,7 +65,7 @@ fn payload_offset(options: &FormatOptions, header: &Header) -> Result<u32, Error
     }
     let end = header.keyslots.iter().map(|slot| header.area(slot).end).max().unwrap_or(0);
     let offset = options.data_offset.unwrap_or(end.next_multiple_of(DATA_ALIGNMENT));
-    if offset % SECTOR != 0 {
+    if !offset.is_multiple_of(SECTOR) {
         return Err(Error::unfit(
             Version::Luks1,
             format!("data offset {offset} is not a multiple of 512"),

@@ -25,8 +25,9 @@ pub(crate) fn format(
     let (keyslot, area) =
         keyslots::sealed_keyslot(key, passphrase, &options.first_keyslot(), offset, policy, rng)?;
     let mut digest = digests::new(key, options.hash, policy, rng)?;
+    let members = digest.as_object_mut().expect("a new digest is an object");
     for member in ["keyslots", "segments"] {
-        digest[member] = json!(["0"]);
+        members.insert(member.to_owned(), json!(["0"]));
     }
     let mut document = Document(Map::new());
     document.section("keyslots").insert("0".to_owned(), keyslot);
@@ -105,7 +106,10 @@ impl Layout {
         };
         let room = (data_offset - 2 * hdr_size).min(MAX_KEYSLOTS_AREA);
         let keyslots_size = options.keyslots_size.unwrap_or(room - room % ALIGNMENT);
-        if keyslots_size > room || keyslots_size < smallest || keyslots_size % ALIGNMENT != 0 {
+        if keyslots_size > room
+            || keyslots_size < smallest
+            || !keyslots_size.is_multiple_of(ALIGNMENT)
+        {
             return unfit(format!(
                 "a keyslots area of {keyslots_size} bytes does not fit: use a multiple of 4096 from {smallest} to {room}"
             ));
