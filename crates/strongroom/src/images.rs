@@ -13,6 +13,15 @@ use crate::device::{self, Device};
 use crate::encryption::format_options;
 use crate::{Error, Result, system_rng};
 
+/// Detached headers of a clone: files apart from the data.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct DetachedHeaders<'a> {
+    /// The header of the source.
+    pub source: Option<&'a Path>,
+    /// Where the header of the target goes.
+    pub target: Option<&'a Path>,
+}
+
 /// The passphrases of a clone: each is needed where its side is encrypted.
 #[derive(Debug, Default)]
 pub struct Passphrases<'a> {
@@ -62,29 +71,31 @@ pub struct Cloned {
 /// Refuses to encrypt what is encrypted and to decrypt what is not, before anything is written.
 pub fn clone(
     request: &CloneRequest,
-    source_header: Option<&Path>,
+    headers: DetachedHeaders<'_>,
     passphrases: &Passphrases<'_>,
     work: &Work<'_>,
 ) -> Result<Cloned> {
-    let source = Device::open(&request.source, source_header, Access::ReadOnly)?;
+    let source = Device::open(&request.source, headers.source, Access::ReadOnly)?;
     match &request.operation {
-        ImageOperation::Copy => copy(source, request, work),
+        ImageOperation::Copy => copy(&source, request, work),
         ImageOperation::Encrypt(encryption) => {
             refuse_encrypted(source.data_disk())?;
             let options = format_options(encryption, &work.policy)?;
-            let new = NewImage::create(request, &[source.data_disk()])?;
+            let new = NewImage::create(request, headers.target, &[source.data_disk()])?;
             encrypt(source.data_disk(), new, &options, request, passphrases.target, work)
         }
         ImageOperation::Decrypt => {
-            let new = NewImage::create(request, &[source.data_disk(), source.header_disk()])?;
+            let sources = [source.data_disk(), source.header_disk()];
+            let new = NewImage::create(request, None, &sources)?;
             let plain = open_source(source, passphrases.source, work)?;
-            decrypt(&plain, new, request, work)
+            plain_target(&plain, new, request, work)
         }
         ImageOperation::Reencrypt(encryption) => {
             let found = source.read_header()?;
             let encryption = inherited(encryption, &source, &found.header)?;
             let options = format_options(&encryption, &work.policy)?;
-            let new = NewImage::create(request, &[source.data_disk(), source.header_disk()])?;
+            let sources = [source.data_disk(), source.header_disk()];
+            let new = NewImage::create(request, headers.target, &sources)?;
             let plain = open_source(source, passphrases.source, work)?;
             encrypt(&plain, new, &options, request, passphrases.target, work)
         }
@@ -116,28 +127,51 @@ pub fn compare(
 
 /// A target without its name yet, and the right to format it.
 struct NewImage {
-    file: NewFile,
+    data: NewFile,
+    header: Option<NewFile>,
     permit: FormatPermit,
 }
 
 impl NewImage {
-    fn create(request: &CloneRequest, sources: &[&Raw]) -> Result<Self> {
+    fn create(request: &CloneRequest, header: Option<&Path>, sources: &[&Raw]) -> Result<Self> {
         let overwrite = match request.existing_target {
             ExistingTarget::Refuse => Overwrite::Refuse,
             ExistingTarget::Replace => Overwrite::Replace,
         };
-        let (file, permit) = NewFile::create(&request.target, overwrite, sources)?;
-        Ok(Self { file, permit })
+        let (data, permit) = NewFile::create(&request.target, overwrite, sources)?;
+        let Some(header) = header else { return Ok(Self { data, header: None, permit }) };
+        if header == request.target {
+            return Err(Error::Request {
+                problem: format!("{} cannot be both the image and its header", header.display()),
+            });
+        }
+        // A detached header is formatted, the data file beside it holds nothing but ciphertext.
+        let (header, permit) = NewFile::create(header, overwrite, sources)?;
+        Ok(Self { data, header: Some(header), permit })
+    }
+
+    /// Returns the disk that gets the header.
+    fn header_disk(&self) -> &Raw {
+        self.header.as_ref().unwrap_or(&self.data).disk()
+    }
+
+    /// Writes the header, which is what makes an image of it, and gives the files their names:
+    /// a detached header's last.
+    fn finish(self, formatted: &Formatted) -> Result<()> {
+        let disk = self.header.as_ref().unwrap_or(&self.data).disk();
+        device::write_new_header(disk, formatted, self.permit)?;
+        self.data.commit()?;
+        match self.header {
+            Some(header) => Ok(header.commit()?),
+            None => Ok(()),
+        }
     }
 }
 
-fn copy(source: Device, request: &CloneRequest, work: &Work<'_>) -> Result<Cloned> {
+fn copy(source: &Device, request: &CloneRequest, work: &Work<'_>) -> Result<Cloned> {
     let source = source.data_disk();
-    let new = NewImage::create(request, &[source])?;
-    new.file.disk().set_len(source.len())?;
-    let report = run(source, new.file.disk(), Zeroes::Skip, request, work)?;
-    new.file.commit()?;
-    Ok(Cloned { report, header: None, target_len: source.len() })
+    let new = NewImage::create(request, None, &[source])?;
+    plain_target(source, new, request, work)
 }
 
 fn encrypt(
@@ -150,31 +184,38 @@ fn encrypt(
 ) -> Result<Cloned> {
     let label = request.target.display().to_string();
     let passphrase = passphrase.ok_or_else(|| Error::NoPassphrase { label: label.clone() })?;
-    check_length(source, options)?;
+    let options = FormatOptions { detached: new.header.is_some(), ..options.clone() };
+    check_length(source, &options)?;
     let luks = Error::luks(&label);
     let formatted = options.format(passphrase, &work.policy, &mut system_rng()).map_err(&luks)?;
-    let target_len = target_len(&formatted, source.len()).map_err(&luks)?;
-    new.file.disk().set_len(target_len)?;
+    // Only the largest device there is tells where the data begins; then its length is known.
+    let offset = formatted.header.payload(LARGEST).map_err(&luks)?.offset;
+    let target_len = offset + source.len();
+    new.data.disk().set_len(target_len)?;
+    if options.detached {
+        new.header_disk().set_len(formatted.header.backup_len())?;
+    }
     let payload = formatted.header.payload(target_len).map_err(&luks)?;
     let cipher = payload.cipher(&formatted.volume_key).map_err(&luks)?;
     let range = payload.offset..payload.offset + payload.length;
-    let target = Encrypted::new(new.file.disk(), range, cipher, payload.iv_tweak)?;
+    let target = Encrypted::new(new.data.disk(), range, cipher, payload.iv_tweak)?;
     let report = run(source, &target, Zeroes::Write, request, work)?;
-    device::write_new_header(new.file.disk(), &formatted, new.permit)?;
-    new.file.commit()?;
+    drop(target);
+    new.finish(&formatted)?;
     Ok(Cloned { report, header: Some(formatted.header), target_len })
 }
 
-fn decrypt(
-    plain: &dyn Disk,
+/// Copies to a target that is not encrypted, holes and zeros as holes.
+fn plain_target(
+    source: &dyn Disk,
     new: NewImage,
     request: &CloneRequest,
     work: &Work<'_>,
 ) -> Result<Cloned> {
-    new.file.disk().set_len(plain.len())?;
-    let report = run(plain, new.file.disk(), Zeroes::Skip, request, work)?;
-    new.file.commit()?;
-    Ok(Cloned { report, header: None, target_len: plain.len() })
+    new.data.disk().set_len(source.len())?;
+    let report = run(source, new.data.disk(), Zeroes::Skip, request, work)?;
+    new.data.commit()?;
+    Ok(Cloned { report, header: None, target_len: source.len() })
 }
 
 fn run(
@@ -248,17 +289,6 @@ fn check_length(source: &dyn Disk, options: &FormatOptions) -> Result<()> {
     }
 }
 
-/// Returns the length of a file that holds the header and so many bytes of data.
-fn target_len(
-    formatted: &Formatted,
-    data_len: u64,
-) -> std::result::Result<u64, strongroom_luks::Error> {
-    // A payload needs a device to lie on; the largest there is tells where it begins.
-    let largest = u64::MAX - u64::MAX % 4096;
-    let offset = formatted.header.payload(largest)?.offset;
-    Ok(offset + data_len)
-}
-
 /// Returns the request with what it leaves open taken from the source: format, cipher and sector
 /// size stay as they are unless someone says otherwise.
 fn inherited(
@@ -280,3 +310,6 @@ fn inherited(
     }
     Ok(request)
 }
+
+/// The length of the largest device there is, in whole sectors of any size.
+const LARGEST: u64 = u64::MAX - u64::MAX % 4096;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
-use strongroom::images::{self, Cloned, Passphrases, Work};
+use strongroom::images::{self, Cloned, DetachedHeaders, Passphrases, Work};
 use strongroom_crypto::CostPolicy;
 use strongroom_model::CloneRequest;
 
@@ -65,7 +65,7 @@ impl ImageCommand {
 fn make(
     ui: &mut Ui,
     request: &CloneRequest,
-    header: Option<&std::path::Path>,
+    headers: DetachedHeaders<'_>,
     passphrases: &Passphrases<'_>,
     policy: CostPolicy,
     output: Output,
@@ -73,7 +73,7 @@ fn make(
     let cancelled = interruption::flag()?;
     let watch = ui.watch(output);
     let work = Work { policy, observer: &watch, cancelled: &cancelled };
-    let cloned = images::clone(request, header, passphrases, &work)?;
+    let cloned = images::clone(request, headers, passphrases, &work)?;
     let (preparation, copying) = watch.finish();
     print(ui, request, &cloned, preparation, copying, output)
 }

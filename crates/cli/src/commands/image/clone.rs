@@ -1,7 +1,7 @@
 //! `strongroom image clone`
 
 use clap::Args;
-use strongroom::images::Passphrases;
+use strongroom::images::{DetachedHeaders, Passphrases};
 use strongroom_crypto::CostPolicy;
 use strongroom_model::ImageOperation;
 
@@ -28,5 +28,5 @@ pub(crate) struct CloneArgs {
 pub(crate) fn run(ui: &mut Ui, args: &CloneArgs) -> Result<(), CommandError> {
     let request = args.target.request(ImageOperation::Copy);
     let (passphrases, policy) = (Passphrases::default(), CostPolicy::default());
-    make(ui, &request, None, &passphrases, policy, args.output.output())
+    make(ui, &request, DetachedHeaders::default(), &passphrases, policy, args.output.output())
 }

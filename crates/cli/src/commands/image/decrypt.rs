@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use strongroom::images::Passphrases;
+use strongroom::images::{DetachedHeaders, Passphrases};
 use strongroom_model::ImageOperation;
 
 use super::make;
@@ -43,7 +43,7 @@ pub(crate) fn run(ui: &mut Ui, args: &DecryptArgs) -> Result<(), CommandError> {
     let given = args.passphrase.read()?;
     let request = args.target.request(ImageOperation::Decrypt);
     let passphrases = Passphrases { source: Some(&given.passphrase), target: None };
-    let header = args.header.as_deref();
-    make(ui, &request, header, &passphrases, args.policy.policy(), args.output.output())
+    let headers = DetachedHeaders { source: args.header.as_deref(), target: None };
+    make(ui, &request, headers, &passphrases, args.policy.policy(), args.output.output())
         .map_err(|error| given.explain(error))
 }

@@ -1,7 +1,9 @@
 //! `strongroom image encrypt`
 
+use std::path::PathBuf;
+
 use clap::Args;
-use strongroom::images::Passphrases;
+use strongroom::images::{DetachedHeaders, Passphrases};
 use strongroom_model::ImageOperation;
 
 use super::make;
@@ -18,6 +20,10 @@ use crate::ui::Ui;
 pub(crate) struct EncryptArgs {
     #[command(flatten)]
     target: TargetArgs,
+
+    /// Put the header into this file of its own; the target then holds ciphertext only
+    #[arg(long, value_name = "FILE")]
+    header: Option<PathBuf>,
 
     #[command(flatten)]
     encryption: EncryptionArgs,
@@ -48,5 +54,6 @@ pub(crate) fn run(ui: &mut Ui, args: &EncryptArgs) -> Result<(), CommandError> {
     }
     let request = args.target.request(ImageOperation::Encrypt(encryption));
     let passphrases = Passphrases { source: None, target: Some(&given.passphrase) };
-    make(ui, &request, None, &passphrases, policy, args.output.output())
+    let headers = DetachedHeaders { source: None, target: args.header.as_deref() };
+    make(ui, &request, headers, &passphrases, policy, args.output.output())
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use strongroom::images::Passphrases;
+use strongroom::images::{DetachedHeaders, Passphrases};
 use strongroom_model::ImageOperation;
 
 use super::make;
@@ -23,6 +23,10 @@ pub(crate) struct ReencryptArgs {
     /// The detached header of the source
     #[arg(long, value_name = "FILE")]
     header: Option<PathBuf>,
+
+    /// Put the header of the target into this file of its own
+    #[arg(long, value_name = "FILE")]
+    new_header: Option<PathBuf>,
 
     #[command(flatten)]
     encryption: EncryptionArgs,
@@ -52,6 +56,8 @@ pub(crate) fn run(ui: &mut Ui, args: &ReencryptArgs) -> Result<(), CommandError>
     let encryption = args.encryption.request(new.settings.as_ref(), &policy)?;
     let request = args.target.request(ImageOperation::Reencrypt(encryption));
     let passphrases = Passphrases { source: Some(&old.passphrase), target: Some(&new.passphrase) };
-    make(ui, &request, args.header.as_deref(), &passphrases, policy, args.output.output())
+    let headers =
+        DetachedHeaders { source: args.header.as_deref(), target: args.new_header.as_deref() };
+    make(ui, &request, headers, &passphrases, policy, args.output.output())
         .map_err(|error| old.explain(error))
 }
