@@ -12,7 +12,7 @@ use strongroom_crypto::{Hash, Kdf};
 
 use crate::luks1::SECTOR;
 use crate::luks2::{
-    BinaryHeader, DigestKind, Document, KeyslotKind, SegmentKind, keyslot_area_len,
+    BinaryHeader, DigestKind, Document, KeyslotKind, SegmentKind, SegmentLength, keyslot_area_len,
 };
 use crate::{Change, Error, Step, Version, af, areas, luks1, luks2};
 
@@ -118,6 +118,10 @@ fn move_out_of_the_way(
 fn luks2_header(header: &luks1::Header, rng: &mut dyn CryptoRng) -> Result<luks2::Header, Error> {
     let encryption = header.encryption()?;
     let hash = header.hash()?;
+    // Without one, LUKS2 has no place for the length of the volume key.
+    if !header.keyslots.iter().any(|keyslot| keyslot.active) {
+        return Err(Error::NoKeyslots);
+    }
     let data_offset = u64::from(header.payload_offset) * SECTOR;
     let active = || (0u32..).zip(&header.keyslots).filter(|(_, keyslot)| keyslot.active);
     let end = active().map(|(_, keyslot)| header.area(keyslot).end).max().unwrap_or(HEADERS_LEN);
@@ -236,6 +240,12 @@ fn luks1_header(header: &luks2::Header) -> Result<luks1::Header, Error> {
     else {
         return unfit("the data has sectors larger than 512 bytes, an IV offset or integrity tags");
     };
+    if segment.length != SegmentLength::Dynamic {
+        return unfit("the data does not reach to the end of the device");
+    }
+    if encryption.len() > NAME_LEN || hash.len() > NAME_LEN {
+        return unfit("the name of the data's cipher or of the digest's hash is too long");
+    }
     let Some((cipher_name, cipher_mode)) = encryption.split_once('-') else {
         return unfit("the data's cipher has no mode");
     };
@@ -319,5 +329,63 @@ impl luks2::Header {
 /// What both copies of a converted header take.
 const HEADERS_LEN: u64 = 32 << 10;
 
+/// The longest name that a field of LUKS1 holds, in bytes.
+const NAME_LEN: usize = 31;
+
 /// What the binary header of a copy takes.
 const BINARY_LEN: usize = luks2::MIN_LEN;
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+    use strongroom_crypto::{CostPolicy, Passphrase};
+
+    use super::*;
+    use crate::{FormatOptions, Header};
+
+    fn formatted(version: Version) -> Header {
+        let kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: 1000 };
+        let options = FormatOptions { kdf, ..FormatOptions::new(version) };
+        let passphrase = Passphrase::new(b"passphrase".to_vec());
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        options.format(&passphrase, &CostPolicy::default(), rng).unwrap().header
+    }
+
+    fn problem_of_luks2_with(member: &str, values: &[(&str, Value)]) -> String {
+        let Header::Luks2(header) = formatted(Version::Luks2) else { unreachable!() };
+        assert!(to_luks1(&header).is_ok());
+        let changed = header.edited(|document| {
+            for (section, value) in values {
+                let object = &mut document.section(section)["0"];
+                match *section {
+                    "keyslots" => object["area"][member] = value.clone(),
+                    _ => object[member] = value.clone(),
+                }
+            }
+        });
+        to_luks1(&changed.unwrap()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn refuses_to_forget_where_the_data_end() {
+        let problem = problem_of_luks2_with("size", &[("segments", json!("1048576"))]);
+        assert!(problem.contains("does not reach to the end"), "{problem}");
+    }
+
+    #[test]
+    fn refuses_a_name_that_luks1_has_no_room_for() {
+        let long = json!(format!("aes-{}", "x".repeat(2000)));
+        let values = [("segments", long.clone()), ("keyslots", long)];
+        let problem = problem_of_luks2_with("encryption", &values);
+        assert!(problem.contains("is too long"), "{problem}");
+    }
+
+    #[test]
+    fn refuses_luks1_without_a_keyslot() {
+        let rng = &mut ChaCha20Rng::seed_from_u64(1);
+        let (erased, _) = formatted(Version::Luks1).erase(rng).unwrap();
+        let Header::Luks1(erased) = erased else { unreachable!() };
+        assert_eq!(to_luks2(&erased, &[], rng).unwrap_err(), Error::NoKeyslots);
+    }
+}
