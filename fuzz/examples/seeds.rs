@@ -25,9 +25,13 @@ fn main() -> io::Result<()> {
         .chain(documents.iter().map(|(name, json)| (name.clone(), cheap(json.clone()))))
         .map(|(name, header)| (name, [b"\x04\x05", b"pass".as_slice(), b"noise", &header].concat()))
         .collect();
+    let usual = document(&luks2[0].1);
+    let tokens = [TOKEN.to_owned(), deep_token(120), deep_token(125), NUMBERS_TOKEN.to_owned()];
     let json = documents
         .iter()
-        .map(|(name, json)| (name.clone(), [json.to_string().as_bytes(), b"\0", TOKEN].concat()))
+        .map(|(name, json)| (name.clone(), json, TOKEN.to_owned()))
+        .chain((0..).zip(tokens).map(|(at, token)| (format!("new-token-{at}"), &usual, token)))
+        .map(|(name, json, token)| (name, format!("{json}\0{token}").into_bytes()))
         .collect();
     write("luks1_header", luks1)?;
     write("luks2_header", headers)?;
@@ -73,6 +77,8 @@ fn luks1_seeds() -> Seeds {
     let ecb = luks1::Header { cipher_mode: "ecb-plain".to_owned(), ..xts.clone() };
     let mut misplaced = xts.clone();
     misplaced.keyslots[7].offset = 0;
+    let mut erased = cbc.clone();
+    erased.keyslots[0].active = false;
     let mut boot_signature = whole(&xts);
     boot_signature[510..512].copy_from_slice(&[0x55, 0xaa]);
     let large_device = [whole(&xts).as_slice(), &[45]].concat();
@@ -82,6 +88,7 @@ fn luks1_seeds() -> Seeds {
         ("xts", whole(&xts)),
         ("cbc-detached", whole(&cbc)),
         ("twofish", whole(&header("twofish-xts-plain64", 256, Hash::Ripemd160, false))),
+        ("erased", whole(&erased)),
         ("upper-case-hash", whole(&upper_case)),
         ("ecb-with-iv", whole(&ecb)),
         ("misplaced-keyslot", whole(&misplaced)),
@@ -107,9 +114,7 @@ fn luks2_seeds() -> Vec<(String, luks2::Header)> {
         Kdf::Argon2 { variant: Argon2Variant::Argon2id, time: 4, memory_kib: 32, lanes: 1 };
     let argon2 = luks2_header("aes-xts-plain64", 256, argon2, SectorSize::B4096);
     let (labelled, _) = argon2.set_labels(Some("label"), Some("subsystem")).expect("they fit");
-    let (_, token, _) = pbkdf2
-        .import_token(None, std::str::from_utf8(TOKEN).expect("it is text"))
-        .expect("it is a token");
+    let (_, token, _) = pbkdf2.import_token(None, TOKEN).expect("it is a token");
     let seeds =
         [("pbkdf2", pbkdf2), ("argon2id", argon2), ("labelled", labelled), ("token", token)];
     seeds.map(|(name, header)| (name.to_owned(), header)).into()
@@ -157,6 +162,8 @@ fn damaged(name: &str, header: &luks2::Header) -> Seeds {
     };
     let binary = &bytes[..BINARY_LEN];
     let json = header.json();
+    let mut last = binary.to_vec();
+    last[16..24].fill(0xff);
     [
         ("whole", [0, 0]),
         ("newer", [2, 1]),
@@ -166,6 +173,7 @@ fn damaged(name: &str, header: &luks2::Header) -> Seeds {
     .into_iter()
     .chain([("overwritten", [16, 0]), ("short", [32, 8])])
     .map(|(what, flags)| (format!("{name}-{what}"), [&flags, binary, json.as_bytes()].concat()))
+    .chain([(format!("{name}-last-sequence-id"), [&[0, 0], &*last, json.as_bytes()].concat())])
     .collect()
 }
 
@@ -198,6 +206,14 @@ fn unusual_documents(usual: &Value) -> Vec<(String, Value)> {
             document["segments"]["0"]["size"] = json!("1048576");
             document["segments"]["0"]["iv_tweak"] = json!("8");
         }),
+        changed("fixed-end", &|document| {
+            document["segments"]["0"]["size"] = json!("1048576");
+        }),
+        changed("long-cipher-name", &|document| {
+            let name = json!(format!("aes-{}", "x".repeat(1500)));
+            document["segments"]["0"]["encryption"] = name.clone();
+            document["keyslots"]["0"]["area"]["encryption"] = name;
+        }),
         changed("unbound", &|document| {
             document["keyslots"]["7"] = document["keyslots"]["0"].clone();
             document["keyslots"]["7"]["area"]["offset"] = json!("131072");
@@ -227,7 +243,17 @@ fn cheap(mut document: Value) -> Vec<u8> {
     document.to_string().into_bytes()
 }
 
-const TOKEN: &[u8] = br#"{"type":"strongroom-kms","keyslots":["0"],"key":"AAECAw=="}"#;
+/// Returns a token of many arrays in one another.
+fn deep_token(depth: usize) -> String {
+    let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+    format!(r#"{{"type":"deep","keyslots":[],"deep":{open}{close}}}"#)
+}
+
+const TOKEN: &str = r#"{"type":"strongroom-kms","keyslots":["0"],"key":"AAECAw=="}"#;
+
+/// Numbers that are easily read as their neighbours.
+const NUMBERS_TOKEN: &str =
+    r#"{"type":"n","keyslots":[],"n":[4.1617993889434615e+268,1.2088995980580639e+39]}"#;
 
 const CIPHER_SPECS: &[&str] = &[
     "aes",
