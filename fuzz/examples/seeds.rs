@@ -37,7 +37,9 @@ fn main() -> io::Result<()> {
     write("luks2_header", headers)?;
     write("luks2_json", json)?;
     write("luks_open", open)?;
-    write("cipher_spec", named(CIPHER_SPECS))
+    write("cipher_spec", named(CIPHER_SPECS))?;
+    let manifests = MANIFESTS.iter().map(|&(name, text)| (name.to_owned(), text.into())).collect();
+    write("secret_manifest", manifests)
 }
 
 type Seeds = Vec<(String, Vec<u8>)>;
@@ -268,4 +270,90 @@ const CIPHER_SPECS: &[&str] = &[
     "aes-ecb-null",
     "aes-xts-plain64:sha256",
     "capi:xts(aes)-plain64",
+];
+
+/// Manifests by name: as people write them, and as nobody should.
+const MANIFESTS: &[(&str, &str)] = &[
+    (
+        "string-data",
+        "apiVersion: v1
+kind: Secret
+metadata:
+  name: crypto
+  namespace: longhorn-system
+stringData:
+  CRYPTO_KEY_VALUE: correct horse battery staple
+  CRYPTO_KEY_PROVIDER: secret
+  CRYPTO_KEY_CIPHER: aes-xts-plain64
+  CRYPTO_KEY_HASH: sha256
+  CRYPTO_KEY_SIZE: \"256\"
+  CRYPTO_PBKDF: argon2i
+  CRYPTO_PBKDF_FORCE_ITERATIONS: \"4\"
+  CRYPTO_PBKDF_MEMORY: \"65536\"
+",
+    ),
+    (
+        "data",
+        "apiVersion: v1
+kind: Secret
+metadata: {name: crypto}
+type: Opaque
+data:
+  CRYPTO_KEY_VALUE: Y29ycmVjdCBob3JzZQo=
+  CRYPTO_KEY_SIZE: MjU2
+  CRYPTO_PBKDF: null
+",
+    ),
+    (
+        "json",
+        r#"{"apiVersion":"v1","kind":"Secret","metadata":{"name":"crypto"},
+        "stringData":{"CRYPTO_KEY_VALUE":"\u00e9\u0000\n","CRYPTO_PBKDF":"pbkdf2"}}"#,
+    ),
+    (
+        "several-documents",
+        "---
+kind: ConfigMap
+data: {a: b}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: other}
+data: {a: Yg==}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: crypto}
+stringData:
+  CRYPTO_KEY_VALUE: |
+    two
+    lines
+",
+    ),
+    (
+        "aliases",
+        "apiVersion: v1
+kind: Secret
+metadata: &m {name: crypto, labels: {a: &a [1, 2], b: [*a, *a]}}
+stringData: &s
+  CRYPTO_KEY_VALUE: &v value
+  CRYPTO_KEY_CIPHER: *v
+data: {<<: *m}
+",
+    ),
+    (
+        "bare-number",
+        "apiVersion: v1
+kind: Secret
+metadata: {name: crypto}
+data: {CRYPTO_KEY_VALUE: not base64, CRYPTO_KEY_SIZE: 256}
+",
+    ),
+    (
+        "unknown-key",
+        "apiVersion: v1
+kind: Secret
+metadata: {name: crypto}
+stringData: {CRYPTO_KEY_VALUE: a, CRYPTO_KEY_SISE: \"256\", ? [x] : !!binary eA==}
+",
+    ),
 ];
