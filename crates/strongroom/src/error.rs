@@ -43,8 +43,8 @@ pub enum Error {
     /// Someone asked to stop.
     #[error("interrupted")]
     Interrupted,
-    /// The LUKS header, or what was asked of it.
-    #[error("the header of {label} cannot be used so")]
+    /// The LUKS header, or what was asked of it. The text is the device; the source says the rest.
+    #[error("{label}")]
     Luks {
         /// The device.
         label: String,
