@@ -3,5 +3,8 @@
 mod damaged_luks1;
 mod damaged_luks2;
 mod device;
+mod flips;
 mod lifecycle;
+mod recovery;
+mod reencryption;
 mod volume;
