@@ -46,20 +46,6 @@ impl Header {
             .collect()
     }
 
-    /// Returns the room in which key material may lie.
-    fn key_material_room(&self) -> Range<u64> {
-        match self {
-            Self::Luks1(header) => {
-                let end = match u64::from(header.payload_offset) * SECTOR {
-                    0 => self.backup_len(),
-                    payload => payload,
-                };
-                luks1::ALIGNMENT..end
-            }
-            Self::Luks2(header) => header.headers_len()..header.total_len(),
-        }
-    }
-
     fn data_offset(&self) -> u64 {
         match self {
             Self::Luks1(header) => u64::from(header.payload_offset) * SECTOR,
@@ -125,7 +111,8 @@ impl Backup {
     /// `current` is the device's header, where it has a valid one; `head` are the device's first
     /// bytes, at least as many as the backup has. Keyslots of the backup whose place is taken by
     /// other keys are first restored to free places, so that at every moment either all old or
-    /// all restored keys open the volume.
+    /// all restored keys open the volume. With [`RestoreCheck::Overwrite`] what is there counts for
+    /// nothing: an interrupted restore must be begun again.
     ///
     /// # Errors
     ///
@@ -146,6 +133,11 @@ impl Backup {
                 });
             }
             (_, RestoreCheck::Overwrite) => {}
+        }
+        if let (Header::Luks1(backup), Some(Header::Luks1(current)), RestoreCheck::SameVolume) =
+            (&self.header, current, check)
+        {
+            return luks1::restore(backup, &self.bytes, current, head, rng);
         }
         let in_use = match (current, check) {
             (Some(current), RestoreCheck::SameVolume) => current.areas(),
@@ -195,9 +187,9 @@ impl Backup {
             let conflict = in_use.iter().any(|(_, other)| areas::overlap(&range, other));
             let place = if conflict {
                 let needed = range.end - range.start;
-                let room = self.header.key_material_room();
-                let place = areas::first_gap(room, taken.iter().cloned(), needed, luks1::ALIGNMENT)
-                    .ok_or(Error::NoRoom { needed })?;
+                let place =
+                    areas::first_gap(self.room(), taken.iter().cloned(), needed, luks2::ALIGNMENT)
+                        .ok_or(Error::NoRoom { needed })?;
                 taken.push(place..place + needed);
                 Some(place)
             } else {
@@ -206,6 +198,14 @@ impl Backup {
             places.push((id, range, place));
         }
         Ok(places)
+    }
+
+    /// Returns the room in which key material may lie for a while.
+    fn room(&self) -> Range<u64> {
+        match &self.header {
+            Header::Luks1(_) => 0..0,
+            Header::Luks2(header) => header.headers_len()..header.total_len(),
+        }
     }
 
     /// Wipes the temporary places, and material of keyslots that the backup does not have.
@@ -250,8 +250,20 @@ impl Backup {
         if self.bytes.len() as u64 != current.backup_len() {
             return differs("the headers have different sizes".to_owned());
         }
-        if let Header::Luks2(current) = current {
+        if let (Header::Luks2(own), Header::Luks2(current)) = (&self.header, current) {
             current.refuse_unknown_requirements()?;
+            if own.headers_len() != current.headers_len() {
+                return differs("the headers have different sizes".to_owned());
+            }
+            // The names of keyslots in it differ as they come and go; the key's digest does not.
+            let key = |header: &luks2::Header| {
+                header.metadata().digest_of_segment(0).map(|(_, digest)| digest.kind.clone())
+            };
+            if key(own) != key(current) {
+                return differs(
+                    "it holds another volume key: the device was re-encrypted since".to_owned(),
+                );
+            }
         }
         Ok(())
     }
@@ -265,17 +277,7 @@ impl Backup {
     /// Returns the backup's header with some keyslots elsewhere, under a sequence id.
     fn header_with(&self, moved: &[(u32, u64)], seqid: Option<u64>) -> Result<Header, Error> {
         match &self.header {
-            Header::Luks1(header) => {
-                let mut header = header.clone();
-                for &(id, offset) in moved {
-                    header.keyslot_mut(id).offset = u32::try_from(offset / SECTOR)
-                        .map_err(|_| Error::NoRoom { needed: offset })?;
-                }
-                if !moved.is_empty() {
-                    header.place_inactive_keyslots(luks1::ALIGNMENT)?;
-                }
-                Ok(Header::Luks1(header))
-            }
+            Header::Luks1(header) => Ok(Header::Luks1(header.clone())),
             Header::Luks2(header) => {
                 let mut header = header.edited(|document| {
                     for (id, offset) in moved {

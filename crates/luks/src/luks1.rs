@@ -4,12 +4,14 @@ mod format;
 mod header;
 mod keyslots;
 mod repair;
+mod restore;
 
 pub use header::{Header, Keyslot};
 
 pub(crate) use format::format;
 pub(crate) use header::ALIGNMENT;
 pub(crate) use repair::repair;
+pub(crate) use restore::restore;
 
 /// The number of keyslots of every LUKS1 header.
 pub const KEYSLOTS: usize = 8;
