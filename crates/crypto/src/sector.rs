@@ -20,7 +20,7 @@ use aes_runs::Direction;
 use engine::Engine;
 use iv::IvGenerator;
 
-use crate::{Cipher, Encryption, Error, VolumeKey};
+use crate::{Encryption, Error, VolumeKey};
 
 /// The size of an encryption sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,7 +93,8 @@ impl SectorCipher {
         Self::with_kernel(encryption, key, sector_size, iv_unit, Kernel::detected())
     }
 
-    /// Returns a cipher that runs `kernel` when it is AES. Other ciphers have portable code only.
+    /// Returns a cipher that runs `kernel` when it is AES or Serpent. Other ciphers have portable
+    /// code only.
     ///
     /// # Errors
     ///
@@ -109,13 +110,9 @@ impl SectorCipher {
         if !kernel.is_available() {
             return Err(Error::KernelUnavailable { kernel: kernel.name() });
         }
-        let kernel = match encryption.spec().cipher() {
-            Cipher::Aes => {
-                self_test::pass(kernel)?;
-                kernel
-            }
-            _ => Kernel::Portable,
-        };
+        let cipher = encryption.spec().cipher();
+        let kernel = kernel.effective(cipher);
+        self_test::pass(kernel, cipher)?;
         Self::untested(encryption, key, sector_size, iv_unit, kernel)
     }
 
@@ -134,9 +131,16 @@ impl SectorCipher {
         self.iv_step
     }
 
-    /// Returns the kernel that runs; [`Kernel::Portable`] for every cipher other than AES.
+    /// Returns the kernel that runs. It is the one that was asked for when the cipher is AES, or
+    /// Serpent and the processor has wide registers; else [`Kernel::Portable`].
     pub fn kernel(&self) -> Kernel {
         self.kernel
+    }
+
+    /// Returns the name that people see of the code that runs. It differs from the kernel's for
+    /// Serpent, which is not run by AES instructions: `avx512`, `avx2` or `portable`.
+    pub fn kernel_name(&self) -> &'static str {
+        self.kernel.name_for(self.encryption.spec().cipher())
     }
 
     /// Encrypts whole sectors in place. `first_iv` is the IV number of the first one.

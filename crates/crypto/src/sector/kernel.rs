@@ -1,21 +1,27 @@
-//! The code that runs AES on this machine, chosen at run time.
+//! The code that runs AES and Serpent on this machine, chosen at run time.
 
 use std::fmt;
 
 use super::aes_runs::Aes;
 use super::block::{self, BlockCipher};
+use super::serpent::Serpent;
+#[cfg(target_arch = "x86_64")]
+use super::serpent::WideSerpent;
 use crate::{Cipher, Error};
 
-/// An implementation of AES over runs of sectors.
+/// An implementation of AES over runs of sectors, and the instructions that Serpent may use.
 ///
-/// All give the same bytes; they differ in speed and in the instructions they need.
+/// All give the same bytes; they differ in speed and in the instructions they need. Serpent needs no
+/// AES instructions: each kernel also names the widest registers that it runs in. Where a processor
+/// lacks those, it runs in the next narrower ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// Vector AES on 512-bit registers (x86-64 with VAES, VPCLMULQDQ and AVX-512).
+    /// Vector AES on 512-bit registers (x86-64 with VAES, VPCLMULQDQ and AVX-512). Serpent on
+    /// AVX-512.
     Vaes512,
-    /// Vector AES on 256-bit registers (x86-64 with VAES, VPCLMULQDQ and AVX2).
+    /// Vector AES on 256-bit registers (x86-64 with VAES, VPCLMULQDQ and AVX2). Serpent on AVX2.
     Vaes256,
-    /// AES-NI on 128-bit registers (x86-64).
+    /// AES-NI on 128-bit registers (x86-64). Serpent on AVX2.
     AesNi,
     /// The code that runs anywhere. It uses AES instructions where its library knows them.
     Portable,
@@ -70,19 +76,61 @@ impl Kernel {
         }
     }
 
-    /// Returns `cipher` with a single key, run by this kernel when it is AES.
+    /// Returns the kernel itself when it makes a difference to `cipher` on this processor, else
+    /// [`Self::Portable`].
+    pub(super) fn effective(self, cipher: Cipher) -> Self {
+        match cipher {
+            Cipher::Aes => self,
+            Cipher::Serpent if self.serpent_instructions().is_some() => self,
+            _ => Self::Portable,
+        }
+    }
+
+    /// Returns the name of what the kernel runs `cipher` by.
+    pub(super) fn name_for(self, cipher: Cipher) -> &'static str {
+        match cipher {
+            Cipher::Aes => self.name(),
+            Cipher::Serpent => self.serpent_instructions().unwrap_or(Self::Portable.name()),
+            _ => Self::Portable.name(),
+        }
+    }
+
+    /// Returns the name of the instructions that Serpent runs by, `None` for those that every
+    /// processor has.
+    fn serpent_instructions(self) -> Option<&'static str> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            super::x86_64::WideRegisters::with(self).map(super::x86_64::WideRegisters::name)
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            None
+        }
+    }
+
+    /// Returns Serpent with a key, in the registers of this kernel.
+    fn serpent(self, key: &[u8]) -> Result<Box<dyn BlockCipher>, Error> {
+        let serpent = Serpent::new(key)?;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(registers) = super::x86_64::WideRegisters::with(self) {
+            return Ok(Box::new(WideSerpent::new(registers, serpent)));
+        }
+        Ok(serpent)
+    }
+
+    /// Returns `cipher` with a single key, run by this kernel when it is AES or Serpent.
     pub(super) fn block_cipher(
         self,
         cipher: Cipher,
         key: &[u8],
     ) -> Result<Box<dyn BlockCipher>, Error> {
-        let accelerated = match cipher {
-            Cipher::Aes => self.aes(key),
-            _ => None,
-        };
-        match accelerated {
-            Some(aes) => Ok(aes),
-            None => block::new(cipher, key),
+        match cipher {
+            Cipher::Aes => match self.aes(key) {
+                Some(aes) => Ok(aes),
+                None => block::new(cipher, key),
+            },
+            Cipher::Serpent => self.serpent(key),
+            _ => block::new(cipher, key),
         }
     }
 }

@@ -6,10 +6,16 @@
 //! depends on neither key nor data.
 
 mod sbox;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use zeroize::{Zeroize, Zeroizing};
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::wide::WideSerpent;
+
 use self::sbox::*;
+use super::aes_runs::Direction;
 use super::block::BlockCipher;
 use crate::Error;
 
@@ -52,6 +58,31 @@ impl Serpent {
             *subkey = sbox([next(), next(), next(), next()]);
         }
         Ok(schedule)
+    }
+
+    /// Encrypts or decrypts every block for itself. Inlined, like all that it calls, so that a
+    /// caller compiled for wider registers gets code that uses them.
+    #[inline(always)]
+    pub(super) fn run(&self, direction: Direction, blocks: &mut [u8]) {
+        let (blocks, _) = blocks.as_chunks_mut::<16>();
+        let (groups, rest) = blocks.as_chunks_mut::<MANY>();
+        for group in groups {
+            self.together(direction, group);
+        }
+        for rest in rest.chunks_mut(FEW) {
+            let mut group = [[0; 16]; FEW];
+            group[..rest.len()].copy_from_slice(rest);
+            self.together(direction, &mut group);
+            rest.copy_from_slice(&group[..rest.len()]);
+        }
+    }
+
+    #[inline(always)]
+    fn together<const N: usize>(&self, direction: Direction, blocks: &mut [[u8; 16]; N]) {
+        match direction {
+            Direction::Encrypt => self.encrypt_together(blocks),
+            Direction::Decrypt => self.decrypt_together(blocks),
+        }
     }
 
     /// Encrypts `N` blocks in place.
@@ -105,40 +136,17 @@ impl Serpent {
     }
 }
 
-/// Inlined, so that a caller compiled for wider registers gets code that uses them.
 impl BlockCipher for Serpent {
     fn block_size(&self) -> usize {
         16
     }
 
-    #[inline(always)]
     fn encrypt_blocks(&self, blocks: &mut [u8]) {
-        let (blocks, _) = blocks.as_chunks_mut::<16>();
-        let (groups, rest) = blocks.as_chunks_mut::<MANY>();
-        for group in groups {
-            self.encrypt_together(group);
-        }
-        for rest in rest.chunks_mut(FEW) {
-            let mut group = [[0; 16]; FEW];
-            group[..rest.len()].copy_from_slice(rest);
-            self.encrypt_together(&mut group);
-            rest.copy_from_slice(&group[..rest.len()]);
-        }
+        self.run(Direction::Encrypt, blocks);
     }
 
-    #[inline(always)]
     fn decrypt_blocks(&self, blocks: &mut [u8]) {
-        let (blocks, _) = blocks.as_chunks_mut::<16>();
-        let (groups, rest) = blocks.as_chunks_mut::<MANY>();
-        for group in groups {
-            self.decrypt_together(group);
-        }
-        for rest in rest.chunks_mut(FEW) {
-            let mut group = [[0; 16]; FEW];
-            group[..rest.len()].copy_from_slice(rest);
-            self.decrypt_together(&mut group);
-            rest.copy_from_slice(&group[..rest.len()]);
-        }
+        self.run(Direction::Decrypt, blocks);
     }
 }
 

@@ -1,18 +1,21 @@
-//! AES for x86-64 by its own instructions. All `unsafe` of this crate is in this file.
+//! AES for x86-64 by its own instructions, and Serpent in wider registers than all such processors
+//! have. All `unsafe` of this crate is in this file.
 //!
-//! Three kernels that differ in the width of their vectors share one text, the macro
+//! Three kernels of AES that differ in the width of their vectors share one text, the macro
 //! [`modes_of_operation`]. Each works on eight vectors at a time, enough to keep the processor's
 //! AES units busy whatever their latency. The number of rounds is a loop over the key schedule, so
 //! that one body serves all key sizes and the round keys are read where they are wiped later.
 #![allow(unsafe_code)]
 
+mod schedule;
+
 use std::arch::x86_64::*;
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
-
+use self::schedule::{Block, RoundKeys, Schedule};
 use super::aes_runs::{Aes, Direction};
 use super::block::BlockCipher;
 use super::kernel::Kernel;
+use super::serpent::Serpent;
 
 /// Returns whether this processor and its system can run `kernel`.
 pub(super) fn supports(kernel: Kernel) -> bool {
@@ -48,25 +51,6 @@ enum Width {
     Bits128,
 }
 
-/// Both key schedules of FIPS 197, the second for the equivalent inverse cipher (section 5.3.5).
-#[derive(Zeroize, ZeroizeOnDrop)]
-#[repr(C, align(64))]
-struct Schedule {
-    encrypt: [Block; MAX_ROUNDS + 1],
-    decrypt: [Block; MAX_ROUNDS + 1],
-    rounds: usize,
-}
-
-/// The round keys of one direction.
-#[derive(Clone, Copy)]
-struct RoundKeys<'a> {
-    first: &'a Block,
-    middle: &'a [Block],
-    last: &'a Block,
-}
-
-type Block = [u8; 16];
-
 impl Accelerated {
     /// Returns AES with a key of 16, 24 or 32 bytes, `None` when this processor cannot run
     /// `kernel`.
@@ -80,26 +64,13 @@ impl Accelerated {
         if !supports(kernel) || !matches!(key.len(), 16 | 24 | 32) {
             return None;
         }
-        let mut schedule = Box::new(Schedule {
-            encrypt: [[0; 16]; MAX_ROUNDS + 1],
-            decrypt: [[0; 16]; MAX_ROUNDS + 1],
-            rounds: key.len() / 4 + 6,
-        });
+        let mut schedule = Box::new(Schedule::empty(key.len() / 4 + 6));
         // JUSTIFICATION: the processor's instructions expand a key without table look-ups, whose
         // timing would depend on the key.
         // SAFETY: every kernel's features include those of the function, and `supports` has just
         // found them.
         unsafe { expand(key, &mut schedule) };
         Some(Self { width, schedule })
-    }
-
-    fn keys(&self, direction: Direction) -> RoundKeys<'_> {
-        let schedule = match direction {
-            Direction::Encrypt => &self.schedule.encrypt,
-            Direction::Decrypt => &self.schedule.decrypt,
-        };
-        let rounds = self.schedule.rounds;
-        RoundKeys { first: &schedule[0], middle: &schedule[1..rounds], last: &schedule[rounds] }
     }
 }
 
@@ -125,26 +96,80 @@ impl BlockCipher for Accelerated {
     }
 
     fn encrypt_blocks(&self, blocks: &mut [u8]) {
-        run!(self, blocks(Direction::Encrypt, self.keys(Direction::Encrypt), blocks));
+        run!(self, blocks(Direction::Encrypt, self.schedule.keys(Direction::Encrypt), blocks));
     }
 
     fn decrypt_blocks(&self, blocks: &mut [u8]) {
-        run!(self, blocks(Direction::Decrypt, self.keys(Direction::Decrypt), blocks));
+        run!(self, blocks(Direction::Decrypt, self.schedule.keys(Direction::Decrypt), blocks));
     }
 }
 
 impl Aes for Accelerated {
     fn xts(&self, direction: Direction, sectors: &mut [u8], size: usize, tweaks: &[Block]) {
-        run!(self, xts(direction, self.keys(direction), sectors, size, tweaks));
+        run!(self, xts(direction, self.schedule.keys(direction), sectors, size, tweaks));
     }
 
     fn cbc_encrypt(&self, sectors: &mut [u8], size: usize, ivs: &[Block]) {
-        run!(self, cbc_encrypt(self.keys(Direction::Encrypt), sectors, size, ivs));
+        run!(self, cbc_encrypt(self.schedule.keys(Direction::Encrypt), sectors, size, ivs));
     }
 
     fn cbc_decrypt(&self, sectors: &mut [u8], size: usize, ivs: &[Block]) {
-        run!(self, cbc_decrypt(self.keys(Direction::Decrypt), sectors, size, ivs));
+        run!(self, cbc_decrypt(self.schedule.keys(Direction::Decrypt), sectors, size, ivs));
     }
+}
+
+/// Vector registers that this processor has and many x86-64 processors lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WideRegisters(Wide);
+
+/// Which registers, so that no code outside this file can name any that were not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wide {
+    Avx512,
+    Avx2,
+}
+
+impl WideRegisters {
+    /// Returns the widest registers that come with `kernel`, `None` when this processor has none.
+    pub(super) fn with(kernel: Kernel) -> Option<Self> {
+        let avx512 = || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+        match kernel {
+            Kernel::Portable => None,
+            Kernel::Vaes512 if avx512() => Some(Self(Wide::Avx512)),
+            _ => is_x86_feature_detected!("avx2").then_some(Self(Wide::Avx2)),
+        }
+    }
+
+    /// Returns the name of the instructions that use them.
+    pub(super) fn name(self) -> &'static str {
+        match self.0 {
+            Wide::Avx512 => "avx512",
+            Wide::Avx2 => "avx2",
+        }
+    }
+
+    /// Runs `serpent` in them.
+    pub(super) fn run(self, serpent: &Serpent, direction: Direction, blocks: &mut [u8]) {
+        // JUSTIFICATION: the registers are chosen at run time, so the compiler cannot know that
+        // they exist.
+        // SAFETY: `with`, which alone makes values of this type, has found them.
+        unsafe {
+            match self.0 {
+                Wide::Avx512 => serpent_avx512(serpent, direction, blocks),
+                Wide::Avx2 => serpent_avx2(serpent, direction, blocks),
+            }
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vl")]
+fn serpent_avx512(serpent: &Serpent, direction: Direction, blocks: &mut [u8]) {
+    serpent.run(direction, blocks);
+}
+
+#[target_feature(enable = "avx2")]
+fn serpent_avx2(serpent: &Serpent, direction: Direction, blocks: &mut [u8]) {
+    serpent.run(direction, blocks);
 }
 
 /// Fills `schedule` from a key of 16, 24 or 32 bytes (FIPS 197, section 5.2).
@@ -749,9 +774,6 @@ mod aes_ni {
     }
 }
 
-/// Rounds of AES with a 256-bit key.
-const MAX_ROUNDS: usize = 14;
-
 /// Vectors worked on at a time.
 const VECTORS: usize = 8;
 
@@ -764,30 +786,4 @@ const CACHE_LINE: usize = 64;
 const PREFETCH_DISTANCE: usize = 4096;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn key_schedules_are_wiped_when_they_go() {
-        fn wiped_on_drop(_: &impl ZeroizeOnDrop) {}
-        let Some(mut aes) = Accelerated::new(Kernel::AesNi, &[7; 32]) else { return };
-        wiped_on_drop(&*aes.schedule);
-        assert_ne!(aes.schedule.decrypt[14], [0; 16]);
-        aes.schedule.zeroize();
-        let words = [aes.schedule.encrypt, aes.schedule.decrypt];
-        assert!(words.iter().flatten().flatten().all(|byte| *byte == 0));
-    }
-
-    #[test]
-    fn expands_the_key_of_fips_197_appendix_a_3() {
-        let key = [
-            0x60, 0x3d, 0xeb, 0x10, 0x15, 0xca, 0x71, 0xbe, 0x2b, 0x73, 0xae, 0xf0, 0x85, 0x7d,
-            0x77, 0x81, 0x1f, 0x35, 0x2c, 0x07, 0x3b, 0x61, 0x08, 0xd7, 0x2d, 0x98, 0x10, 0xa3,
-            0x09, 0x14, 0xdf, 0xf4,
-        ];
-        let Some(aes) = Accelerated::new(Kernel::AesNi, &key) else { return };
-        let last = aes.schedule.encrypt[14];
-        assert_eq!(u128::from_be_bytes(last), 0xfe4890d1_e6188d0b_046df344_706c631e);
-        assert_eq!(aes.schedule.decrypt[0], last);
-    }
-}
+mod tests;
