@@ -1,0 +1,83 @@
+//! A folder in memory for the images, gone at the end.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use nix::sys::statvfs::statvfs;
+use strongroom_crypto::{Kernel, SectorSize, VolumeKey};
+use tempfile::TempDir;
+
+use crate::aes::{sector_cipher, system_rng};
+use crate::error::Error;
+
+/// A folder on tmpfs, or wherever `BENCH_DIR` says.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    folder: TempDir,
+}
+
+impl Scratch {
+    /// Makes the folder.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let parent = parent();
+        let folder = TempDir::with_prefix_in("strongroom-benches-", &parent)
+            .map_err(Error::system(parent.display()))?;
+        Ok(Self { folder })
+    }
+
+    /// Returns the path of a file in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a passphrase file.
+    pub(crate) fn passphrase(&self) -> Result<PathBuf, Error> {
+        let path = self.path("passphrase");
+        fs::write(&path, "of no value").map_err(Error::system(path.display()))?;
+        Ok(path)
+    }
+
+    /// Writes a file without holes or zeros: so many MiB of noise.
+    pub(crate) fn dense(&self, name: &str, mib: u64) -> Result<PathBuf, Error> {
+        let path = self.path(name);
+        let failed = || Error::system(path.display());
+        let key = VolumeKey::random(64, &mut system_rng());
+        let cipher = sector_cipher("aes-xts-plain64", &key, SectorSize::B4096, Kernel::detected())?;
+        let mut file = File::create(&path).map_err(failed())?;
+        let mut buffer = vec![0; 1 << 20];
+        for number in 0..mib {
+            cipher.encrypt(&mut buffer, number << 11);
+            file.write_all(&buffer).map_err(failed())?;
+        }
+        Ok(path)
+    }
+
+    /// Removes a file if it is there.
+    pub(crate) fn remove(path: &Path) {
+        // What cannot be removed makes the next step fail by its name.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Returns how many MiB fit: the free space, or on tmpfs the free memory if that is less.
+pub(crate) fn free_mib() -> Result<u64, Error> {
+    let parent = parent();
+    let found = statvfs(&parent).map_err(Error::Resources)?;
+    let space = found.blocks_available() * found.fragment_size() >> 20;
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = memory
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse().ok()
+        })
+        .map_or(space, |kib: u64| kib >> 10);
+    Ok(if parent == Path::new(TMPFS) { space.min(available) } else { space })
+}
+
+fn parent() -> PathBuf {
+    env::var_os("BENCH_DIR").map_or_else(|| PathBuf::from(TMPFS), PathBuf::from)
+}
+
+const TMPFS: &str = "/dev/shm";
