@@ -4,6 +4,8 @@
 //! the first 32 KiB, where keyslot 0 of LUKS1 usually has its area; that one is moved first, into
 //! the area of a keyslot that is not in use. At every moment one of the two headers is valid.
 
+use std::ops::Range;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rand_core::CryptoRng;
@@ -31,6 +33,9 @@ pub fn to_luks2(
     let mut change = Change::default();
     let (moved, abandoned) = move_out_of_the_way(header, head, &mut change)?;
     let converted = luks2_header(&moved, rng)?;
+    if header.payload_offset == 0 {
+        fill_up(&moved, converted.total_len(), &mut change);
+    }
     let mut headers = Change::default();
     converted.write(&mut headers);
     let [Step::Write { bytes: primary, .. }, _, secondary, _] = headers.steps() else {
@@ -75,44 +80,79 @@ pub fn to_luks1(header: &luks2::Header) -> Result<(luks1::Header, Change), Error
     Ok((converted, change))
 }
 
-/// Moves key material out of the first 32 KiB. Returns the LUKS1 header that then holds, and the
-/// range that was left.
+/// Moves key material out of the first 32 KiB. Returns the LUKS1 header that the LUKS2 header
+/// stands for, and the range that was left.
+///
+/// The LUKS1 header lies across two sectors, and a write torn between them must leave one that
+/// opens. So either a free keyslot takes the key beside the old one before that is given up, or
+/// nothing changes but the old one's offset.
 fn move_out_of_the_way(
     header: &luks1::Header,
     head: &[u8],
     change: &mut Change,
-) -> Result<(luks1::Header, Option<std::ops::Range<u64>>), Error> {
+) -> Result<(luks1::Header, Option<Range<u64>>), Error> {
     let mut moved = header.clone();
     let in_the_way = (0u32..)
         .zip(&header.keyslots)
         .find(|(_, keyslot)| keyslot.active && header.area(keyslot).start < HEADERS_LEN);
     let Some((id, keyslot)) = in_the_way else { return Ok((moved, None)) };
     let from = header.area(keyslot);
-    let end = match u64::from(header.payload_offset) * SECTOR {
-        0 => u64::MAX,
-        payload => payload,
-    };
-    let taken = header.keyslots.iter().filter(|slot| slot.active).map(|slot| header.area(slot));
-    let to = areas::first_gap(HEADERS_LEN..end, taken, header.area_len(), luks2::ALIGNMENT)
-        .ok_or_else(|| {
-            Error::unfit(
-                Version::Luks1,
-                "there is no free keyslot whose area could take the key material that must make \
-                 way for the LUKS2 headers",
-            )
-        })?;
     let material = head.get(from.start as usize..from.end as usize).ok_or(Error::Truncated {
         what: "the key material",
         needed: from.end,
         available: head.len() as u64,
     })?;
-    change.write(to, material.to_vec());
-    change.flush();
-    moved.keyslot_mut(id).offset =
-        u32::try_from(to / SECTOR).map_err(|_| Error::NoRoom { needed: header.area_len() })?;
-    moved.place_inactive_keyslots(luks1::ALIGNMENT)?;
-    moved.write(change);
+    let free = (0u32..)
+        .zip(&header.keyslots)
+        .find(|(_, keyslot)| !keyslot.active && header.area(keyslot).start >= HEADERS_LEN);
+    if let Some((free, place)) = free {
+        change.write(header.area(place).start, material.to_vec());
+        change.flush();
+        let mut both = header.clone();
+        *both.keyslot_mut(free) = luks1::Keyslot { offset: place.offset, ..keyslot.clone() };
+        both.write(change);
+        let given_up = both.keyslot_mut(id);
+        given_up.active = false;
+        both.write(change);
+        moved.keyslot_mut(id).offset = place.offset;
+        moved.keyslot_mut(free).offset = keyslot.offset;
+    } else {
+        let to = gap_behind(header)?;
+        change.write(to, material.to_vec());
+        change.flush();
+        moved.keyslot_mut(id).offset =
+            u32::try_from(to / SECTOR).map_err(|_| Error::NoRoom { needed: header.area_len() })?;
+        moved.write(change);
+    }
     Ok((moved, Some(from)))
+}
+
+/// Returns the offset of room that no keyslot has, in use or not. A detached header may grow.
+fn gap_behind(header: &luks1::Header) -> Result<u64, Error> {
+    let end = match u64::from(header.payload_offset) * SECTOR {
+        0 => luks2::MAX_KEYSLOTS_AREA,
+        payload => payload,
+    };
+    let taken = header.keyslots.iter().map(|keyslot| header.area(keyslot));
+    areas::first_gap(HEADERS_LEN..end, taken, header.area_len(), luks2::ALIGNMENT).ok_or_else(
+        || {
+            Error::unfit(
+                Version::Luks1,
+                "there is no free keyslot whose area could take the key material that must make \
+                 way for the LUKS2 headers",
+            )
+        },
+    )
+}
+
+/// Makes the file of a detached header as long as LUKS2 has it end.
+fn fill_up(header: &luks1::Header, end: u64, change: &mut Change) {
+    let active = header.keyslots.iter().filter(|keyslot| keyslot.active);
+    let last = active.map(|keyslot| header.area(keyslot).end).max().unwrap_or(HEADERS_LEN);
+    if let Some(missing) = end.checked_sub(last).filter(|missing| *missing > 0) {
+        change.write(last, vec![0; missing as usize]);
+        change.flush();
+    }
 }
 
 fn luks2_header(header: &luks1::Header, rng: &mut dyn CryptoRng) -> Result<luks2::Header, Error> {
@@ -127,7 +167,7 @@ fn luks2_header(header: &luks1::Header, rng: &mut dyn CryptoRng) -> Result<luks2
     let end = active().map(|(_, keyslot)| header.area(keyslot).end).max().unwrap_or(HEADERS_LEN);
     let keyslots_end = match data_offset {
         0 => end.next_multiple_of(luks2::ALIGNMENT),
-        offset => offset,
+        offset => offset - offset % luks2::ALIGNMENT,
     };
     let mut document = Document(Map::new());
     let area_size = area_size(header, keyslots_end);
@@ -224,12 +264,12 @@ fn luks1_header(header: &luks2::Header) -> Result<luks1::Header, Error> {
     if !metadata.tokens.is_empty() {
         return unfit("the header has tokens: remove them first");
     }
-    let (Some((_, digest)), 1, 1) =
+    let (Some((_, bound)), 1, 1) =
         (metadata.digests.first_key_value(), metadata.digests.len(), metadata.segments.len())
     else {
         return unfit("the header has several digests or segments");
     };
-    let DigestKind::Pbkdf2 { hash, iterations, salt, digest } = &digest.kind else {
+    let DigestKind::Pbkdf2 { hash, iterations, salt, digest } = &bound.kind else {
         return unfit("the digest is not pbkdf2");
     };
     let Some(segment) = metadata.segments.get(&0) else {
@@ -240,15 +280,17 @@ fn luks1_header(header: &luks2::Header) -> Result<luks1::Header, Error> {
     else {
         return unfit("the data has sectors larger than 512 bytes, an IV offset or integrity tags");
     };
-    if segment.length != SegmentLength::Dynamic {
-        return unfit("the data does not reach to the end of the device");
-    }
-    if encryption.len() > NAME_LEN || hash.len() > NAME_LEN {
-        return unfit("the name of the data's cipher or of the digest's hash is too long");
-    }
-    let Some((cipher_name, cipher_mode)) = encryption.split_once('-') else {
-        return unfit("the data's cipher has no mode");
+    let (cipher_name, cipher_mode) = match encryption.split_once('-') {
+        Some((name, mode)) if name.len() < FIELD_LEN && mode.len() < FIELD_LEN => (name, mode),
+        Some(_) => return unfit("the name of the data's cipher is too long"),
+        None => return unfit("the data's cipher has no mode"),
     };
+    if hash.len() >= FIELD_LEN {
+        return unfit("the name of the digest's hash is too long");
+    }
+    if segment.length != SegmentLength::Dynamic {
+        return unfit("the data end before the device does");
+    }
     let payload_offset = u32::try_from(segment.offset / SECTOR)
         .map_err(|_| Error::unfit(Version::Luks1, "the data begins beyond 2 TiB"))?;
     let key_bytes = metadata.keyslots.values().map(|keyslot| keyslot.key_size).next();
@@ -329,8 +371,8 @@ impl luks2::Header {
 /// What both copies of a converted header take.
 const HEADERS_LEN: u64 = 32 << 10;
 
-/// The longest name that a field of LUKS1 holds, in bytes.
-const NAME_LEN: usize = 31;
+/// The room for each name in a LUKS1 header, a NUL included.
+const FIELD_LEN: usize = 32;
 
 /// What the binary header of a copy takes.
 const BINARY_LEN: usize = luks2::MIN_LEN;
