@@ -211,10 +211,7 @@ fn segments(metadata: &Metadata, binary: &BinaryHeader) -> Result<(), Error> {
     for (number, segment) in metadata.segments.iter().filter(|(_, segment)| is_backup(segment)) {
         let part = format!("segment {number}");
         one_segment(&part, segment)?;
-        if *number < expected {
-            return invalid(&part, "is a backup numbered among the regular ones");
-        }
-        if *number > expected {
+        if *number != expected {
             return invalid(&part, "leaves a gap in the numbers");
         }
         expected += 1;
