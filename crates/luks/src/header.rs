@@ -343,7 +343,9 @@ impl Header {
     /// Seals `key` under a new passphrase in the place of keyslot `old`.
     ///
     /// The new keyslot is whole before the old one is wiped. LUKS2 keeps the number, with the
-    /// tokens that name it; LUKS1, whose numbers are places, does not.
+    /// tokens that name it; LUKS1, whose numbers are places, does not. The key must be the one that
+    /// the old keyslot holds, be that the volume key or an unbound one; `new` has no say in that,
+    /// nor in the number.
     ///
     /// # Errors
     ///
@@ -357,20 +359,22 @@ impl Header {
         policy: &CostPolicy,
         rng: &mut dyn CryptoRng,
     ) -> Result<(u32, Self, Change), Error> {
-        let new = NewKeyslot { id: None, ..*new };
-        let (id, added, mut change) = self.add_keyslot(key, passphrase, &new, policy, rng)?;
-        let (id, header, wiped) = match &added {
-            Self::Luks1(_) => {
+        let new = NewKeyslot { id: None, binding: Binding::Volume, ..*new };
+        match self {
+            Self::Luks1(header) => {
+                header.active(old)?;
+                let (id, added, mut change) =
+                    self.add_keyslot(key, passphrase, &new, policy, rng)?;
                 let (header, wiped) = added.wipe_keyslot(old, rng)?;
-                (id, header, wiped)
+                change.append(wiped);
+                Ok((id, header, change))
             }
             Self::Luks2(header) => {
-                let (header, wiped) = header.replace_keyslot(old, id, rng)?;
-                (old, Self::Luks2(header), wiped)
+                let (header, change) =
+                    header.change_keyslot(old, key, passphrase, &new, policy, rng)?;
+                Ok((old, Self::Luks2(header), change))
             }
-        };
-        change.append(wiped);
-        Ok((id, header, change))
+        }
     }
 
     /// Wipes every keyslot: nobody opens the volume again without a header backup.

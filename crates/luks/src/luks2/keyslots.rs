@@ -132,8 +132,44 @@ impl Header {
         Ok((header, change))
     }
 
+    /// Seals `key`, which keyslot `old` holds, under a new passphrase in its place. Returns the new
+    /// header and the change.
+    pub(crate) fn change_keyslot(
+        &self,
+        old: u32,
+        key: &VolumeKey,
+        passphrase: &Passphrase,
+        new: &NewKeyslot,
+        policy: &CostPolicy,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(Self, Change), Error> {
+        self.refuse_unknown_requirements()?;
+        self.luks2_keyslot(old)?;
+        let (number, digest) =
+            self.metadata.digest_of_keyslot(old).expect("validation binds every keyslot");
+        // The keyslot stays bound to its digest: any other key would lock it for ever.
+        let right_length = self.keyslot(old)?.key_size as usize == key.len();
+        if !right_length || !digest.matches(key, policy)? {
+            return Err(Error::WrongVolumeKey);
+        }
+        let id = self.free_keyslot(None)?;
+        let offset = self.free_area(key.len(), &[])?;
+        let (object, area) = sealed_keyslot(key, passphrase, new, offset, policy, rng)?;
+        let added = self.edited(|document| {
+            document.section("keyslots").insert(id.to_string(), object);
+            bind(document, number, id);
+        })?;
+        let mut change = Change::default();
+        change.write(offset, area);
+        change.flush();
+        added.write(&mut change);
+        let (header, wiped) = added.replace_keyslot(old, id, rng)?;
+        change.append(wiped);
+        Ok((header, change))
+    }
+
     /// Wipes keyslot `old` and gives its number to keyslot `new`, with what named `old`.
-    pub(crate) fn replace_keyslot(
+    fn replace_keyslot(
         &self,
         old: u32,
         new: u32,
