@@ -289,7 +289,7 @@ fn luks1_header(header: &luks2::Header) -> Result<luks1::Header, Error> {
         return unfit("the name of the digest's hash is too long");
     }
     if segment.length != SegmentLength::Dynamic {
-        return unfit("the data end before the device does");
+        return unfit("the data does not reach to the end of the device");
     }
     let payload_offset = u32::try_from(segment.offset / SECTOR)
         .map_err(|_| Error::unfit(Version::Luks1, "the data begins beyond 2 TiB"))?;
