@@ -179,7 +179,7 @@ fn backup_segments_are_numbered_behind_the_regular_ones() {
     };
     let volume = accepts(|json| backup(json, "1"));
     assert!(matches!(payload(&volume), Err(Error::Segment { .. })));
-    refuses("is a backup", |json| {
+    refuses("leaves a gap", |json| {
         two(json);
         let regular = json["segments"]["1"].clone();
         backup(json, "1");
