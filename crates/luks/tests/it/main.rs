@@ -1,10 +1,15 @@
 //! The formats as their users see them.
 
+mod backup;
+mod convert;
+mod crash;
 mod damaged_luks1;
 mod damaged_luks2;
 mod device;
 mod flips;
+mod keyslots;
 mod lifecycle;
 mod recovery;
 mod reencryption;
+mod tokens;
 mod volume;
