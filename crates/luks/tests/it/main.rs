@@ -9,6 +9,7 @@ mod device;
 mod flips;
 mod keyslots;
 mod lifecycle;
+mod properties;
 mod recovery;
 mod reencryption;
 mod tokens;
