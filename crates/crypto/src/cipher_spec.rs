@@ -257,7 +257,8 @@ impl FromStr for CipherSpec {
             Some(("xts", iv)) => Mode::Xts(parse_iv(text, iv)?),
             Some(("cbc", iv)) => Mode::Cbc(parse_iv(text, iv)?),
             Some(("ctr", iv)) => Mode::Ctr(parse_iv(text, iv)?),
-            Some(("ecb", "null")) => Mode::Ecb,
+            // There is no IV in ECB; dm-crypt ignores the one that QEMU writes all the same.
+            Some(("ecb", iv)) => parse_iv(text, iv).map(|_| Mode::Ecb)?,
             None if mode == "ecb" => Mode::Ecb,
             None if mode == "plain" => Mode::Cbc(Iv::Plain),
             None if matches!(mode, "xts" | "cbc" | "ctr") => {
@@ -348,6 +349,14 @@ mod tests {
     #[test]
     fn ignores_a_hash_behind_a_plain_iv() {
         assert_eq!(spec("twofish-cbc-plain64:sha256").to_string(), "twofish-cbc-plain64");
+    }
+
+    #[test]
+    fn ignores_an_iv_behind_ecb() {
+        for text in ["aes-ecb-plain64", "aes-ecb-null", "aes-ecb-essiv:sha256"] {
+            assert_eq!(spec(text).to_string(), "aes-ecb");
+        }
+        assert!("aes-ecb-nonsense".parse::<CipherSpec>().is_err());
     }
 
     #[test]
