@@ -220,13 +220,14 @@ fn unmix([mut a, mut b, mut c, mut d]: [u32; 4]) -> [u32; 4] {
     [a.rotate_right(13), b, c.rotate_right(3), d]
 }
 
-/// Blocks worked on side by side: a sector of 512 bytes, and enough that no step waits for the one
-/// before.
-const MANY: usize = 32;
+/// Blocks worked on side by side: so many that the registers are always full, in every width, and
+/// no step waits for the one before.
+const MANY: usize = 64;
 
-/// Blocks worked on side by side when fewer than [`MANY`] are left. Lanes too many cost nothing
-/// but their own time, which is less than that of the same blocks one by one.
-const FEW: usize = 8;
+/// Blocks worked on side by side when fewer than [`MANY`] are left: the lanes of the widest register.
+/// Lanes too many cost nothing but their own time, which is less than that of the same blocks one by
+/// one.
+const FEW: usize = 16;
 
 /// The fractional part of the golden ratio.
 const PHI: u32 = 0x9E37_79B9;
@@ -281,7 +282,7 @@ mod tests {
         fn agrees_with_another_implementation(
             key in any::<[u8; 32]>(),
             size in prop::sample::select(vec![16, 24, 32]),
-            blocks in prop::collection::vec(any::<[u8; 16]>(), 1..=70),
+            blocks in prop::collection::vec(any::<[u8; 16]>(), 1..=150),
         ) {
             use cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 
