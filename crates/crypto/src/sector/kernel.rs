@@ -154,4 +154,18 @@ mod tests {
     fn the_detected_kernel_is_the_first_available() {
         assert_eq!(Kernel::available().first(), Some(&Kernel::detected()));
     }
+
+    #[test]
+    fn serpent_runs_in_the_registers_of_its_kernel() {
+        assert_eq!(Kernel::Portable.name_for(Cipher::Serpent), "portable");
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            assert_eq!(Kernel::AesNi.name_for(Cipher::Serpent), "avx2");
+            assert_eq!(Kernel::Vaes256.name_for(Cipher::Serpent), "avx2");
+            let avx512 =
+                is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+            let widest = if avx512 { "avx512" } else { "avx2" };
+            assert_eq!(Kernel::Vaes512.name_for(Cipher::Serpent), widest);
+        }
+    }
 }

@@ -98,7 +98,7 @@ const AES_ANSWERS: [Answer; 5] = [
     },
 ];
 
-/// Computed with libgcrypt. The second leaves less than a full group of blocks to decrypt.
+/// Computed with libgcrypt. They go through the loops over many and over few blocks, both ways.
 const SERPENT_ANSWERS: [Answer; 2] = [
     Answer {
         spec: "serpent-xts-plain64",

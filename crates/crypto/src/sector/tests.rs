@@ -4,7 +4,7 @@ use cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{CipherSpec, Hash, Iv, Mode};
+use crate::{Cipher, CipherSpec, Hash, Iv, Mode};
 
 fn cipher(spec: &str, key: Vec<u8>, size: SectorSize) -> SectorCipher {
     with_kernel(spec, key, size, Kernel::detected())
@@ -122,9 +122,45 @@ fn a_kernel_is_taken_exactly_when_it_is_available() {
 }
 
 #[test]
-fn other_ciphers_than_aes_are_portable() {
-    let cipher = cipher("camellia-xts-plain64", (0..64).collect(), SectorSize::B512);
-    assert_eq!(cipher.kernel(), Kernel::Portable);
+fn ciphers_with_portable_code_only_say_so() {
+    for spec in ["camellia-xts-plain64", "twofish-xts-plain64"] {
+        let cipher = cipher(spec, (0..64).collect(), SectorSize::B512);
+        assert_eq!((cipher.kernel(), cipher.kernel_name()), (Kernel::Portable, "portable"));
+    }
+}
+
+#[test]
+fn serpent_runs_the_kernel_that_was_asked_for() {
+    for kernel in Kernel::available() {
+        let key = (0..64).collect();
+        let cipher = with_kernel("serpent-xts-plain64", key, SectorSize::B512, kernel);
+        let wide = cipher.kernel_name() != "portable";
+        assert_eq!(cipher.kernel(), if wide { kernel } else { Kernel::Portable });
+        assert_eq!(cipher.kernel_name(), kernel.name_for(Cipher::Serpent));
+    }
+}
+
+#[test]
+fn serpent_gives_the_same_sectors_by_every_kernel() {
+    for mode in ["xts-plain64", "cbc-plain64", "cbc-essiv:sha256", "ctr-plain64", "ecb"] {
+        let spec: CipherSpec = format!("serpent-{mode}").parse().unwrap();
+        for size in SectorSize::ALL {
+            let bytes = spec.with_largest_key().key_size().bytes();
+            let key: Vec<u8> = (0..bytes).map(|i| (i * 7 + 1) as u8).collect();
+            let mut data: Vec<u8> = (0..size.bytes() * 70).map(|i| (i / 3) as u8).collect();
+            let plain = data.clone();
+            with_kernel(&spec.to_string(), key.clone(), size, Kernel::Portable)
+                .encrypt(&mut data, 5);
+            for kernel in Kernel::available() {
+                let cipher = with_kernel(&spec.to_string(), key.clone(), size, kernel);
+                let mut actual = plain.clone();
+                cipher.encrypt(&mut actual, 5);
+                assert!(actual == data, "{spec} {kernel}");
+                cipher.decrypt(&mut actual, 5);
+                assert!(actual == plain, "{spec} {kernel}");
+            }
+        }
+    }
 }
 
 #[test]
