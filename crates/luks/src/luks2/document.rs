@@ -164,6 +164,12 @@ mod tests {
     }
 
     #[test]
+    fn keeps_every_digit_of_a_number() {
+        let text = br#"{"n":[4.1617993889434615e+268,1.2088995980580639e+39,0.1]}"#;
+        assert_eq!(Document::from_text(text).unwrap().to_text().as_bytes(), text);
+    }
+
+    #[test]
     fn refuses_a_member_named_twice_at_any_depth() {
         assert!(problem(b"{\"a\":{\"b\":1,\"b\":2}}\0").contains("names a member twice"));
     }
