@@ -191,7 +191,7 @@ fn segments_that_luks1_does_not_have_are_refused_for_it() {
     ] {
         refuses("larger than 512 bytes", |json| json["segments"]["0"][member] = value);
     }
-    refuses("the data end before the device does", |json| {
+    refuses("the data does not reach to the end of the device", |json| {
         json["segments"]["0"]["size"] = json!("4096");
     });
     refuses("beyond 2 TiB", |json| {
