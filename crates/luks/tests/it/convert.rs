@@ -195,7 +195,7 @@ fn segments_that_luks1_does_not_have_are_refused_for_it() {
         json["segments"]["0"]["size"] = json!("4096");
     });
     refuses("beyond 2 TiB", |json| {
-        json["segments"]["0"]["offset"] = json!((1u64 << 42).to_string())
+        json["segments"]["0"]["offset"] = json!((1u64 << 42).to_string());
     });
 }
 

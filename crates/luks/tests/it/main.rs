@@ -1,5 +1,7 @@
 //! The formats as their users see them.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this binary is tests throughout")]
+
 mod backup;
 mod convert;
 mod crash;
