@@ -229,10 +229,16 @@ pub(crate) fn read_header(disk: &dyn Disk) -> Result<Found> {
     })
 }
 
-/// Reads as much of the start of a disk as parsing its header needs.
+/// Reads as much of the start of a disk as parsing its header needs, at most 8 MiB.
 pub(crate) fn read_head(disk: &dyn Disk) -> Result<Vec<u8>> {
-    let first = read_first(disk, 4096)?;
-    read_first(disk, head_len(&first))
+    let mut head = read_first(disk, 4096)?;
+    loop {
+        let more = read_first(disk, head_len(&head))?;
+        if more.len() <= head.len() {
+            return Ok(head);
+        }
+        head = more;
+    }
 }
 
 /// Reads the first `len` bytes of a disk, or all when it has fewer.
