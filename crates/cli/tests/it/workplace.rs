@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal};
 use strongroom_disk::{Access, Raw};
 use strongroom_testkit::{Outcome, Pattern, Tool, run, skip};
 use tempfile::TempDir;
@@ -39,10 +40,6 @@ impl Workplace {
 
     pub(crate) fn copy(&self, from: &str, to: &str) {
         fs::copy(self.path(from), self.path(to)).unwrap();
-    }
-
-    pub(crate) fn remove(&self, name: &str) {
-        fs::remove_file(self.path(name)).unwrap();
     }
 
     pub(crate) fn exists(&self, name: &str) -> bool {
@@ -137,12 +134,12 @@ pub(crate) fn has(test: &str, tools: &[Tool]) -> bool {
     missing.is_none()
 }
 
-/// Tells whether a path is there, links not followed.
-pub(crate) fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
+/// Sends a signal to a process that a test has started.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-const BINARY: &str = env!("CARGO_BIN_EXE_strongroom");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_strongroom");
 
 /// What makes keys cheap to derive with the program under test.
 pub(crate) const CHEAP: &str = "--pbkdf pbkdf2 --pbkdf-iterations 1000";

@@ -177,9 +177,7 @@ fn an_unbound_keyslot_opens_no_data() {
         .ok();
     place.cryptsetup("open --test-passphrase --unbound --key-slot 1 --key-file new volume").ok();
     place
-        .cryptsetup(&format!(
-            "luksAddKey {CRYPTSETUP_CHEAP} --unbound --key-size 256 --key-file third volume"
-        ))
+        .cryptsetup(&format!("luksAddKey {CRYPTSETUP_CHEAP} --unbound --key-size 256 volume third"))
         .ok();
     for (file, keyslot) in [("new", 1), ("third", 2)] {
         place
