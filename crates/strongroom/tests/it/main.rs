@@ -1,0 +1,3 @@
+//! The use cases over disks that tests control.
+
+mod crash;
