@@ -1,3 +1,6 @@
+# What to measure: aes ciphers images opening; all of it when empty. BENCH_GIB=N sets the size of the
+# image (4), BENCH_ROUNDS=N how often everyone has a turn (3).
+BENCH_PARTS ?=
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
 
@@ -24,7 +27,10 @@ audit: ## Fetch the advisory database and look every dependency up in it
 	scripts/check-dependencies --fetch
 
 bench: ## Measure against OpenSSL, qemu-img and cp, side by side
-	cargo run --release --manifest-path benches/Cargo.toml
+	scripts/install-test-tools
+	cargo build --release --bin strongroom
+	cargo run --release --manifest-path benches/Cargo.toml -- \
+		"$${CARGO_TARGET_DIR:-target}/release/strongroom" $(BENCH_PARTS)
 
 fuzz: ## Run every fuzz target for FUZZ_SECONDS seconds (default 60)
 	scripts/fuzz "$(FUZZ_SECONDS)"

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::process::CommandLine;
 use crate::report::{Bound, Report, Target, heading};
 use crate::scratch::Scratch;
-use crate::stopwatch::{median, medians};
+use crate::stopwatch::{ROUNDS, median, medians};
 use crate::tools::Tools;
 
 /// Measures them.
@@ -97,6 +97,7 @@ impl<'a> Qemu<'a> {
         println!("  $ {}", qemu.command(Way::Decrypt, large));
         println!("  less that of {small} MiB, less the same of a plain copy:");
         println!("  $ {}", qemu.command(Way::Plain, large));
+        println!("we: processor time, median of {ROUNDS} rounds");
         Ok(qemu)
     }
 

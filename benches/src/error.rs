@@ -52,7 +52,7 @@ pub(crate) enum Error {
 
 impl Error {
     /// Returns a function that turns an I/O error with `what` into one of these.
-    pub(crate) fn system(what: impl ToString) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn system(what: &impl ToString) -> impl FnOnce(io::Error) -> Self {
         let what = what.to_string();
         move |reason| Self::System { what, reason }
     }

@@ -23,7 +23,7 @@ mod tools;
 
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
@@ -55,7 +55,7 @@ fn run(arguments: &[OsString]) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         [strongroom, ref parts @ ..] if parts.iter().all(|part| PARTS.contains(part)) => {
-            let tools = Tools::find(PathBuf::from(strongroom))?;
+            let tools = Tools::find(Path::new(strongroom))?;
             bench(&tools, parts)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -77,7 +77,7 @@ fn bench(tools: &Tools, parts: &[&str]) -> Result<(), Error> {
         images::run(tools, &mut report)?;
     }
     if wanted("opening") {
-        opening::run(tools, &mut report)?;
+        opening::run(tools)?;
     }
     report.print();
     Ok(())

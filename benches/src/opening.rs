@@ -1,16 +1,14 @@
 //! Opening a keyslot at `cryptsetup`'s defaults.
 
-use std::path::Path;
-
 use crate::error::Error;
 use crate::process::{CommandLine, Usage};
-use crate::report::{Report, heading};
+use crate::report::heading;
 use crate::scratch::Scratch;
 use crate::stopwatch::median;
 use crate::tools::Tools;
 
 /// Measures it on a header that `cryptsetup` made.
-pub(crate) fn run(tools: &Tools, _report: &mut Report) -> Result<(), Error> {
+pub(crate) fn run(tools: &Tools) -> Result<(), Error> {
     let Some(cryptsetup) = &tools.cryptsetup else { return Ok(()) };
     heading("Opening a LUKS2 keyslot at cryptsetup's defaults (Argon2id; an extra, no target)");
     let scratch = Scratch::new()?;
@@ -44,7 +42,6 @@ pub(crate) fn run(tools: &Tools, _report: &mut Report) -> Result<(), Error> {
             of(|run| u128::from(run.resident_kib)) >> 10,
         );
     }
-    Scratch::remove(Path::new(&volume));
     Ok(())
 }
 

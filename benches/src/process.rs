@@ -62,7 +62,7 @@ impl CommandLine {
     /// A small process of this very program stands in between. The kernel tells the peak of the
     /// children together, and a child counts what its parent held when it was started.
     pub(crate) fn measured(&self) -> Result<Usage, Error> {
-        let this = env::current_exe().map_err(Error::system("this program"))?;
+        let this = env::current_exe().map_err(Error::system(&"this program"))?;
         let mut wrapped = Self::new(this).words("measure");
         wrapped.words.extend(self.words.iter().cloned());
         let text = wrapped.output()?;

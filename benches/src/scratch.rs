@@ -23,7 +23,7 @@ impl Scratch {
     pub(crate) fn new() -> Result<Self, Error> {
         let parent = parent();
         let folder = TempDir::with_prefix_in("strongroom-benches-", &parent)
-            .map_err(Error::system(parent.display()))?;
+            .map_err(Error::system(&parent.display()))?;
         Ok(Self { folder })
     }
 
@@ -35,14 +35,15 @@ impl Scratch {
     /// Writes a passphrase file.
     pub(crate) fn passphrase(&self) -> Result<PathBuf, Error> {
         let path = self.path("passphrase");
-        fs::write(&path, "of no value").map_err(Error::system(path.display()))?;
+        fs::write(&path, "of no value").map_err(Error::system(&path.display()))?;
         Ok(path)
     }
 
     /// Writes a file without holes or zeros: so many MiB of noise.
     pub(crate) fn dense(&self, name: &str, mib: u64) -> Result<PathBuf, Error> {
         let path = self.path(name);
-        let failed = || Error::system(path.display());
+        let label = path.display();
+        let failed = || Error::system(&label);
         let key = VolumeKey::random(64, &mut system_rng());
         let cipher = sector_cipher("aes-xts-plain64", &key, SectorSize::B4096, Kernel::detected())?;
         let mut file = File::create(&path).map_err(failed())?;
@@ -65,7 +66,7 @@ impl Scratch {
 pub(crate) fn free_mib() -> Result<u64, Error> {
     let parent = parent();
     let found = statvfs(&parent).map_err(Error::Resources)?;
-    let space = found.blocks_available() * found.fragment_size() >> 20;
+    let space = (found.blocks_available() * found.fragment_size()) >> 20;
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = memory
         .lines()

@@ -24,9 +24,9 @@ impl Tools {
     /// # Errors
     ///
     /// When there is no such binary as `strongroom`; a missing peer is only said.
-    pub(crate) fn find(strongroom: PathBuf) -> Result<Self, Error> {
-        let strongroom = strongroom.canonicalize().map_err(Error::system(strongroom.display()))?;
-        let this = env::current_exe().map_err(Error::system("this program"))?;
+    pub(crate) fn find(strongroom: &Path) -> Result<Self, Error> {
+        let strongroom = strongroom.canonicalize().map_err(Error::system(&strongroom.display()))?;
+        let this = env::current_exe().map_err(Error::system(&"this program"))?;
         Ok(Self { strongroom, this, qemu_img: find("qemu-img"), cryptsetup: find("cryptsetup") })
     }
 }
