@@ -1,3 +1,5 @@
 //! The use cases over disks that tests control.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this binary is tests throughout")]
+
 mod crash;
