@@ -136,11 +136,17 @@ fn hint_for(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::UnalignedLength { label, len, sector } => format!(
-            "pad it with zeros first: truncate -s {} {label}",
-            len.next_multiple_of(*sector as u64)
+            "pad it with zeros first: truncate -s {} {}",
+            len.next_multiple_of(*sector as u64),
+            quoted(label)
         ),
+        Error::UnalignedContents { .. } => "use --sector-size 512".to_owned(),
+        Error::SourceChanged { .. } => {
+            "nothing was left behind; stop whatever writes to it, or copy a snapshot".to_owned()
+        }
         Error::SourceFormat { label, found: "a qcow2 image" } => {
-            format!("convert it first: qemu-img convert -O raw {label} {label}.raw")
+            let raw = quoted(&format!("{label}.raw"));
+            format!("convert it first: qemu-img convert -O raw {} {raw}", quoted(label))
         }
         Error::Interrupted => "nothing was left behind; run the command again to start over".to_owned(),
         Error::Crypto(strongroom_crypto::Error::CostTime { .. })
@@ -175,12 +181,22 @@ fn luks_hint(error: &strongroom_luks::Error, label: &str) -> Option<String> {
             "add another key first, or destroy all of them with `strongroom luks erase`".to_owned()
         }
         Luks::NoFreeKeyslot { .. } | Luks::NoRoom { .. } => {
-            format!("remove a key first: strongroom luks remove-key {label} --keyslot N")
+            format!("remove a key first: strongroom luks remove-key {} --keyslot N", quoted(label))
         }
         Luks::BothCopiesDamaged { .. } => {
-            format!("restore a backup: strongroom luks header-restore {label} BACKUP --force")
+            format!("restore a backup: strongroom luks header-restore {} BACKUP --force", quoted(label))
         }
-        Luks::Invalid { .. } => format!("try `strongroom luks repair {label}`"),
+        Luks::Invalid { .. } => format!("try `strongroom luks repair {}`", quoted(label)),
         _ => return None,
     })
+}
+
+/// Returns a path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+:@%".contains(letter);
+    if !path.is_empty() && path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
+    }
 }

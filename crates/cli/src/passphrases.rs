@@ -146,7 +146,7 @@ fn read(
     };
     let (passphrase, settings) = match source {
         Source::File(path) if path == Path::new("-") => {
-            (exact(io::stdin().lock(), "standard input")?, None)
+            (exact(StandardInput, "standard input")?, None)
         }
         Source::File(path) => (exact(open(path)?, &path.display().to_string())?, None),
         Source::Descriptor(number) => {
@@ -167,6 +167,15 @@ fn read(
         return Err(CommandError::request("the passphrase is empty"));
     }
     Ok(Some(Given { passphrase, settings }))
+}
+
+/// Standard input without the buffer of the standard library, which would keep a copy.
+struct StandardInput;
+
+impl Read for StandardInput {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(rustix::stdio::stdin(), buf)?)
+    }
 }
 
 fn open(path: &Path) -> Result<File, CommandError> {

@@ -1,5 +1,6 @@
 //! The terminal: data to standard output, words to standard error.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -46,7 +47,7 @@ impl Ui {
     /// When standard output cannot be written; a reader that has gone away ends the process
     /// quietly, as it does with every tool.
     pub(crate) fn data(&mut self, text: &str) -> Result<(), CommandError> {
-        match writeln!(io::stdout().lock(), "{text}") {
+        match writeln!(io::stdout().lock(), "{}", harmless(text)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             result => result.map_err(|source| {
                 CommandError::io("cannot write to standard output".to_owned(), source)
@@ -99,7 +100,7 @@ impl Ui {
 
     fn words(&mut self, prefix: &str, text: &str) {
         // Nobody is left to be told when standard error is gone.
-        let _ = writeln!(io::stderr().lock(), "{prefix}{text}");
+        let _ = writeln!(io::stderr().lock(), "{prefix}{}", harmless(text));
     }
 }
 
@@ -135,7 +136,31 @@ impl Observer for ProgressWatch {
     }
 }
 
+/// Returns text with control characters spelled out: headers and file names may hold some that a
+/// terminal obeys.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let obeyed = |letter: char| letter.is_control() && letter != '\n';
+    if !text.contains(obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let spelled = |letter: char| {
+        if obeyed(letter) { letter.escape_default().to_string() } else { letter.to_string() }
+    };
+    Cow::Owned(text.chars().map(spelled).collect())
+}
+
 /// Returns a number of bytes as people read it.
 pub(crate) fn bytes(count: u64) -> String {
     format!("{count} bytes ({})", indicatif::BinaryBytes(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_spelled_out() {
+        assert_eq!(harmless("two\nlines"), "two\nlines");
+        assert_eq!(harmless("a\u{1b}[31mred\u{7}"), "a\\u{1b}[31mred\\u{7}");
+    }
 }

@@ -1,9 +1,10 @@
 //! A file or block device that bears a LUKS header.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use strongroom_crypto::{CostPolicy, Passphrase, VolumeKey};
-use strongroom_disk::{Access, Disk, Encrypted, FormatPermit, LockMode, Raw};
+use strongroom_disk::{Access, Disk, Encrypted, ErrorKind, FormatPermit, LockGuard, LockMode, Raw};
 use strongroom_luks::{Change, Formatted, Found, Header, Payload, Step, head_len};
 
 use crate::{Error, Result, system_rng};
@@ -60,8 +61,27 @@ impl Device {
     ///
     /// [`Error::NotEncrypted`] when there is none, [`Error::Luks`] when it cannot be used.
     pub fn read_header(&self) -> Result<Found> {
-        let _lock = self.header.lock(LockMode::Shared)?;
+        let _lock = self.lock(LockMode::Shared)?;
         read_header(&self.header)
+    }
+
+    /// Takes the lock that `cryptsetup` takes, too.
+    ///
+    /// # Errors
+    ///
+    /// Of kind busy when another process does not let go of it in time.
+    pub(crate) fn lock(&self, mode: LockMode) -> Result<LockGuard> {
+        let start = Instant::now();
+        loop {
+            match self.header.try_lock(mode) {
+                Err(error)
+                    if error.kind() == ErrorKind::Busy && start.elapsed() < LOCK_PATIENCE =>
+                {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                result => return Ok(result?),
+            }
+        }
     }
 
     /// Returns where the data lies.
@@ -110,6 +130,7 @@ impl Device {
             None => header.keyslots_to_try().map_err(&luks)?,
         };
         let mut skipped = Vec::new();
+        let mut tried = 0;
         for id in ids {
             let range = header.keyslot_area(id).map_err(&luks)?;
             let len = usize::try_from(range.end - range.start).expect("areas are at most 128 MiB");
@@ -117,11 +138,15 @@ impl Device {
             self.header.read_at(&mut area, range.start)?;
             match header.open_keyslot(id, &area, passphrase, policy) {
                 Ok(key) => return Ok(Unlocked { keyslot: id, key }),
-                Err(strongroom_luks::Error::WrongPassphrase { .. }) => {}
-                Err(error) if keyslot.is_some() => return Err(luks(error)),
-                Err(error) => skipped.push((id, error.to_string())),
+                Err(strongroom_luks::Error::WrongPassphrase { .. }) => tried += 1,
+                Err(error) => skipped.push((id, error)),
             }
         }
+        // Where no keyslot could even be tried, the passphrase may well be right.
+        if tried == 0 && !skipped.is_empty() {
+            return Err(luks(skipped.swap_remove(0).1));
+        }
+        let skipped = skipped.into_iter().map(|(id, error)| (id, error.to_string())).collect();
         Err(luks(strongroom_luks::Error::WrongPassphrase { skipped }))
     }
 
@@ -139,40 +164,27 @@ impl Device {
     }
 
     /// Changes the header: `prepare` makes a change for the header that it is given, and is asked
-    /// again when somebody else was faster. A damaged copy is repaired first.
+    /// again when somebody else was faster. A damaged copy is written anew before the change, and
+    /// only once the change is prepared: whoever cannot open the volume changes nothing.
     ///
     /// # Errors
     ///
     /// What `prepare` says; [`Error::ChangedMeanwhile`] when others keep being faster.
     pub fn update<T>(&self, mut prepare: impl FnMut(&Header) -> Result<(T, Change)>) -> Result<T> {
-        self.recover()?;
         for _ in 0..ATTEMPTS {
             let before = self.read_header()?.header;
             let (result, change) = prepare(&before)?;
-            let _lock = self.header.lock(LockMode::Exclusive)?;
-            if read_header(&self.header)?.header == before {
+            let _lock = self.lock(LockMode::Exclusive)?;
+            let found = read_header(&self.header)?;
+            if found.header == before {
+                if let Some(recovery) = found.recovery {
+                    apply(&self.header, &found.header.recover(&recovery, &mut system_rng()).1)?;
+                }
                 apply(&self.header, &change)?;
                 return Ok(result);
             }
         }
         Err(Error::ChangedMeanwhile { label: self.header.label().to_owned() })
-    }
-
-    /// Writes a damaged copy of the header anew. Returns what was wrong with it.
-    ///
-    /// # Errors
-    ///
-    /// When the header cannot be read, or not be written.
-    pub fn recover(&self) -> Result<Option<String>> {
-        if self.read_header()?.recovery.is_none() {
-            return Ok(None);
-        }
-        let _lock = self.header.lock(LockMode::Exclusive)?;
-        let found = read_header(&self.header)?;
-        let Some(recovery) = found.recovery else { return Ok(None) };
-        let (_, change) = found.header.recover(&recovery, &mut system_rng());
-        apply(&self.header, &change)?;
-        Ok(Some(format!("{} copy: {}", recovery.copy(), recovery.reason())))
     }
 
     /// Repairs what a reader refuses. Returns what was done, nothing when nothing is wrong.
@@ -181,7 +193,7 @@ impl Device {
     ///
     /// When the damage is beyond repair.
     pub fn repair(&self) -> Result<Vec<String>> {
-        let _lock = self.header.lock(LockMode::Exclusive)?;
+        let _lock = self.lock(LockMode::Exclusive)?;
         let head = read_head(&self.header)?;
         let repaired = Header::repair(&head, self.header.len(), &mut system_rng())
             .map_err(Error::luks(self.header.label()))?;
@@ -251,3 +263,9 @@ pub(crate) fn read_first(disk: &dyn Disk, len: usize) -> Result<Vec<u8>> {
 
 /// How often a change is prepared anew because somebody else was faster.
 const ATTEMPTS: usize = 8;
+
+/// How long to wait for a lock. Changes take it for milliseconds; key derivation happens outside.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often to ask for it.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);

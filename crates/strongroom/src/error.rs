@@ -74,6 +74,12 @@ pub enum Error {
         /// What does not fit.
         problem: String,
     },
+    /// The source was written while it was read.
+    #[error("{label} was changed while it was being read")]
+    SourceChanged {
+        /// The source.
+        label: String,
+    },
     /// The source is of another format than the one it is read as.
     #[error("{label} is {found}, not a raw disk image")]
     SourceFormat {
@@ -81,6 +87,18 @@ pub enum Error {
         label: String,
         /// What it is.
         found: &'static str,
+    },
+    /// The contents of an encrypted source are no multiple of the target's encryption sector.
+    #[error(
+        "the contents of {label} have {len} bytes, which are not whole sectors of {sector} bytes"
+    )]
+    UnalignedContents {
+        /// The source.
+        label: String,
+        /// The length of its contents.
+        len: u64,
+        /// The sector size.
+        sector: usize,
     },
     /// The source's length is no multiple of the encryption sector.
     #[error("{label} has {len} bytes, which are not whole sectors of {sector} bytes")]
@@ -129,8 +147,9 @@ impl Error {
             | Self::Empty { .. }
             | Self::NotEncrypted { .. }
             | Self::SourceFormat { .. }
+            | Self::UnalignedContents { .. }
             | Self::UnalignedLength { .. } => ErrorKind::Image,
-            Self::ChangedMeanwhile { .. } => ErrorKind::Busy,
+            Self::ChangedMeanwhile { .. } | Self::SourceChanged { .. } => ErrorKind::Busy,
             Self::Clone(strongroom_clone::Error::Cancelled) | Self::Interrupted => {
                 ErrorKind::Interrupted
             }

@@ -1,7 +1,9 @@
 //! Disk images: copied, encrypted, decrypted, encrypted anew, compared.
 
+use std::fs::Metadata;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::SystemTime;
 
 use strongroom_clone::{Comparison, Plan, Progress, Report, Zeroes};
 use strongroom_crypto::{CostPolicy, Passphrase};
@@ -76,28 +78,31 @@ pub fn clone(
     work: &Work<'_>,
 ) -> Result<Cloned> {
     let source = Device::open(&request.source, headers.source, Access::ReadOnly)?;
+    let watch = SourceWatch::new(request, headers.source);
     match &request.operation {
-        ImageOperation::Copy => copy(&source, request, work),
+        ImageOperation::Copy => copy(&source, request, &watch, work),
         ImageOperation::Encrypt(encryption) => {
             refuse_encrypted(source.data_disk())?;
             let options = format_options(encryption, &work.policy)?;
+            check_source_length(source.data_disk(), &options)?;
             let new = NewImage::create(request, headers.target, &[source.data_disk()])?;
-            encrypt(source.data_disk(), new, &options, request, passphrases.target, work)
+            encrypt(source.data_disk(), new, &options, &watch, passphrases.target, work)
         }
         ImageOperation::Decrypt => {
             let sources = [source.data_disk(), source.header_disk()];
             let new = NewImage::create(request, None, &sources)?;
             let plain = open_source(source, passphrases.source, work)?;
-            plain_target(&plain, new, request, work)
+            plain_target(&plain, new, &watch, work)
         }
         ImageOperation::Reencrypt(encryption) => {
             let found = source.read_header()?;
             let encryption = inherited(encryption, &source, &found.header)?;
             let options = format_options(&encryption, &work.policy)?;
+            check_contents_length(&source, &found.header, &options)?;
             let sources = [source.data_disk(), source.header_disk()];
             let new = NewImage::create(request, headers.target, &sources)?;
             let plain = open_source(source, passphrases.source, work)?;
-            encrypt(&plain, new, &options, request, passphrases.target, work)
+            encrypt(&plain, new, &options, &watch, passphrases.target, work)
         }
     }
 }
@@ -123,6 +128,41 @@ pub fn compare(
         work.observer,
         work.cancelled,
     )?)
+}
+
+/// Notices when the source is written while it is read: the copy would be of no moment at all.
+struct SourceWatch<'a> {
+    request: &'a CloneRequest,
+    files: Vec<(&'a Path, Option<Moment>)>,
+}
+
+/// When a plain file was last written, and how long it was.
+#[derive(PartialEq, Eq)]
+struct Moment {
+    modified: SystemTime,
+    len: u64,
+}
+
+impl<'a> SourceWatch<'a> {
+    fn new(request: &'a CloneRequest, header: Option<&'a Path>) -> Self {
+        let paths = std::iter::once(request.source.as_path()).chain(header);
+        Self { request, files: paths.map(|path| (path, Moment::of(path))).collect() }
+    }
+
+    fn refuse_changes(&self) -> Result<()> {
+        match self.files.iter().find(|(path, before)| Moment::of(path) != *before) {
+            Some((path, _)) => Err(Error::SourceChanged { label: path.display().to_string() }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Moment {
+    /// Returns nothing for a device, whose file says nothing of its contents.
+    fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+        Some(Self { modified: found.modified().ok()?, len: found.len() })
+    }
 }
 
 /// A target without its name yet, and the right to format it.
@@ -168,29 +208,45 @@ impl NewImage {
     }
 }
 
-fn copy(source: &Device, request: &CloneRequest, work: &Work<'_>) -> Result<Cloned> {
+fn copy(
+    source: &Device,
+    request: &CloneRequest,
+    watch: &SourceWatch<'_>,
+    work: &Work<'_>,
+) -> Result<Cloned> {
     let source = source.data_disk();
     let new = NewImage::create(request, None, &[source])?;
-    plain_target(source, new, request, work)
+    plain_target(source, new, watch, work)
 }
 
 fn encrypt(
     source: &dyn Disk,
     new: NewImage,
     options: &FormatOptions,
-    request: &CloneRequest,
+    watch: &SourceWatch<'_>,
     passphrase: Option<&Passphrase>,
     work: &Work<'_>,
 ) -> Result<Cloned> {
-    let label = request.target.display().to_string();
+    let label = watch.request.target.display().to_string();
     let passphrase = passphrase.ok_or_else(|| Error::NoPassphrase { label: label.clone() })?;
     let options = FormatOptions { detached: new.header.is_some(), ..options.clone() };
-    check_length(source, &options)?;
+    if options.detached && options.data_offset.is_some() {
+        return Err(Error::Request {
+            problem:
+                "with a header of its own the data begins at byte 0: leave the data offset out"
+                    .to_owned(),
+        });
+    }
     let luks = Error::luks(&label);
     let formatted = options.format(passphrase, &work.policy, &mut system_rng()).map_err(&luks)?;
     // Only the largest device there is tells where the data begins; then its length is known.
     let offset = formatted.header.payload(LARGEST).map_err(&luks)?.offset;
-    let target_len = offset + source.len();
+    let target_len = offset
+        .checked_add(source.len())
+        .filter(|len| i64::try_from(*len).is_ok())
+        .ok_or_else(|| Error::Request {
+            problem: format!("data offset {offset} is beyond the largest file there can be"),
+        })?;
     new.data.disk().set_len(target_len)?;
     if options.detached {
         new.header_disk().set_len(formatted.header.backup_len())?;
@@ -199,8 +255,9 @@ fn encrypt(
     let cipher = payload.cipher(&formatted.volume_key).map_err(&luks)?;
     let range = payload.offset..payload.offset + payload.length;
     let target = Encrypted::new(new.data.disk(), range, cipher, payload.iv_tweak)?;
-    let report = run(source, &target, Zeroes::Write, request, work)?;
+    let report = run(source, &target, Zeroes::Write, watch.request, work)?;
     drop(target);
+    watch.refuse_changes()?;
     new.finish(&formatted)?;
     Ok(Cloned { report, header: Some(formatted.header), target_len })
 }
@@ -209,11 +266,12 @@ fn encrypt(
 fn plain_target(
     source: &dyn Disk,
     new: NewImage,
-    request: &CloneRequest,
+    watch: &SourceWatch<'_>,
     work: &Work<'_>,
 ) -> Result<Cloned> {
     new.data.disk().set_len(source.len())?;
-    let report = run(source, new.data.disk(), Zeroes::Skip, request, work)?;
+    let report = run(source, new.data.disk(), Zeroes::Skip, watch.request, work)?;
+    watch.refuse_changes()?;
     new.data.commit()?;
     Ok(Cloned { report, header: None, target_len: source.len() })
 }
@@ -276,7 +334,8 @@ fn refuse_encrypted(source: &Raw) -> Result<()> {
     }
 }
 
-fn check_length(source: &dyn Disk, options: &FormatOptions) -> Result<()> {
+/// Refuses a plain source that is not whole sectors.
+fn check_source_length(source: &Raw, options: &FormatOptions) -> Result<()> {
     let label = source.label().to_owned();
     let (len, sector) = (source.len(), options.sector_size.bytes());
     if len == 0 {
@@ -289,8 +348,22 @@ fn check_length(source: &dyn Disk, options: &FormatOptions) -> Result<()> {
     }
 }
 
-/// Returns the request with what it leaves open taken from the source: format, cipher and sector
-/// size stay as they are unless someone says otherwise.
+/// Refuses sectors of a size that the contents of an encrypted source are no multiple of.
+fn check_contents_length(source: &Device, header: &Header, options: &FormatOptions) -> Result<()> {
+    let label = source.data_disk().label().to_owned();
+    let (len, sector) = (source.payload(header)?.length, options.sector_size.bytes());
+    if len == 0 {
+        return Err(Error::Empty { label });
+    }
+    if len.is_multiple_of(sector as u64) {
+        Ok(())
+    } else {
+        Err(Error::UnalignedContents { label, len, sector })
+    }
+}
+
+/// Returns the request with what it leaves open taken from the source: cipher and sector size stay
+/// as they are unless someone says otherwise.
 fn inherited(
     request: &EncryptionRequest,
     source: &Device,

@@ -8,7 +8,7 @@ use strongroom_luks::luks2::{self, Priority};
 use strongroom_luks::{Backup, Binding, Change, Header, NewKeyslot, RestoreCheck, Version};
 
 use crate::device::{self, Device};
-use crate::{Error, Result, Unlocked, system_rng};
+use crate::{Error, ErrorKind, Result, Unlocked, system_rng};
 
 /// What a new keyslot shall be like, as far as somebody said so.
 #[derive(Debug, Clone, Copy, Default)]
@@ -192,7 +192,7 @@ pub fn convert(device: &Device, version: Version) -> Result<()> {
 pub fn backup(device: &Device, target: &Path) -> Result<u64> {
     let disk = device.header_disk();
     let bytes = {
-        let _lock = disk.lock(LockMode::Shared)?;
+        let _lock = device.lock(LockMode::Shared)?;
         let header = device::read_header(disk)?.header;
         let bytes = device::read_first(disk, len_of(header.backup_len()))?;
         Backup::of_device(&header, bytes).map_err(Error::luks(disk.label()))?
@@ -222,7 +222,7 @@ pub fn restore(device: &Device, backup: &Device, check: RestoreCheck) -> Result<
     }
     let backup =
         Backup::read(device::read_first(file, len_of(len))?).map_err(Error::luks(file.label()))?;
-    let _lock = disk.lock(LockMode::Exclusive)?;
+    let _lock = device.lock(LockMode::Exclusive)?;
     let current = match (device::read_header(disk), check) {
         (Ok(found), _) => Some(found.header),
         (Err(error @ (Error::Luks { .. } | Error::NotEncrypted { .. })), check) => match check {
@@ -293,14 +293,16 @@ fn prove_other_keyslot(
     let luks = Error::luks(device.header_disk().label());
     header.keyslot_area(id).map_err(&luks)?;
     let others = header.keyslots_to_try().map_err(&luks)?.into_iter().filter(|other| *other != id);
+    let mut skipped = Vec::new();
     for other in others {
         match device.unlock(header, passphrase, Some(other), policy) {
             Ok(_) => return Ok(()),
-            Err(error) if error.kind() == crate::ErrorKind::WrongPassphrase => {}
+            Err(error) if error.kind() == ErrorKind::WrongPassphrase => {}
+            Err(Error::Luks { source, .. }) => skipped.push((other, source.to_string())),
             Err(error) => return Err(error),
         }
     }
-    Err(luks(strongroom_luks::Error::WrongPassphrase { skipped: Vec::new() }))
+    Err(luks(strongroom_luks::Error::WrongPassphrase { skipped }))
 }
 
 fn len_of(bytes: u64) -> usize {

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 use strongroom::Device;
 use strongroom::keys::KeyslotRequest;
 use strongroom_crypto::CostPolicy;
@@ -26,7 +27,7 @@ use strongroom_luks::luks2;
 use super::done;
 use crate::arguments::DerivationArgs;
 use crate::command_error::CommandError;
-use crate::ui::Ui;
+use crate::ui::{Output, Ui};
 
 /// What can be done with LUKS headers.
 #[derive(Debug, Subcommand)]
@@ -111,6 +112,26 @@ impl DeviceArgs {
 
     fn label(&self) -> String {
         self.device.display().to_string()
+    }
+}
+
+/// Says what was done to a device.
+fn report(
+    ui: &mut Ui,
+    output: Output,
+    device: &DeviceArgs,
+    words: &str,
+    mut object: Value,
+) -> Result<(), CommandError> {
+    match output {
+        Output::Json => {
+            object["device"] = json!(device.label());
+            ui.json(&object)
+        }
+        Output::Text => {
+            ui.status(&format!("{}: {words}", device.label()));
+            Ok(())
+        }
     }
 }
 

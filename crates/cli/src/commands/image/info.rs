@@ -19,6 +19,10 @@ pub(crate) struct InfoArgs {
     /// The image
     file: PathBuf,
 
+    /// Its detached header
+    #[arg(long, value_name = "FILE")]
+    header: Option<PathBuf>,
+
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -29,7 +33,7 @@ pub(crate) struct InfoArgs {
 ///
 /// When it cannot be read, or bears a header that is damaged.
 pub(crate) fn run(ui: &mut Ui, args: &InfoArgs) -> Result<(), CommandError> {
-    let device = Device::open(&args.file, None, Access::ReadOnly)?;
+    let device = Device::open(&args.file, args.header.as_deref(), Access::ReadOnly)?;
     let len = device.data_disk().len();
     let allocated = std::fs::metadata(&args.file).map(|found| found.blocks() * 512).ok();
     let mut lines = vec![("file", args.file.display().to_string()), ("size", ui::bytes(len))];

@@ -1,9 +1,11 @@
 //! `strongroom luks config`
 
 use clap::Args;
+use serde_json::json;
 use strongroom::keys;
 
-use super::{DeviceArgs, PriorityName};
+use super::{DeviceArgs, PriorityName, report};
+use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
 use crate::ui::Ui;
 
@@ -29,6 +31,9 @@ pub(crate) struct ConfigArgs {
     /// The keyslot whose priority changes
     #[arg(long, value_name = "N", requires = "priority")]
     keyslot: Option<u32>,
+
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Changes the header.
@@ -51,6 +56,5 @@ pub(crate) fn run(ui: &mut Ui, args: &ConfigArgs) -> Result<(), CommandError> {
             Ok(((), change))
         })?;
     }
-    ui.status(&format!("{}: changed", args.device.label()));
-    Ok(())
+    report(ui, args.output.output(), &args.device, "changed", json!({ "changed": true }))
 }

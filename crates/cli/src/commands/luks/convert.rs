@@ -1,11 +1,13 @@
 //! `strongroom luks convert`
 
 use clap::Args;
+use serde_json::json;
 use strongroom::keys;
 use strongroom_luks::Version;
 use strongroom_model::LuksFormat;
 
-use super::DeviceArgs;
+use super::{DeviceArgs, report};
+use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
 use crate::ui::Ui;
 
@@ -20,6 +22,9 @@ pub(crate) struct ConvertArgs {
     /// The version to convert to: luks2 or luks1
     #[arg(long, value_name = "FORMAT")]
     to: LuksFormat,
+
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Converts the header.
@@ -33,6 +38,11 @@ pub(crate) fn run(ui: &mut Ui, args: &ConvertArgs) -> Result<(), CommandError> {
         LuksFormat::Luks2 => Version::Luks2,
     };
     keys::convert(&args.device.write()?, version)?;
-    ui.status(&format!("{}: the header is {version} now", args.device.label()));
-    Ok(())
+    report(
+        ui,
+        args.output.output(),
+        &args.device,
+        &format!("the header is {version} now"),
+        json!({ "format": args.to.to_string() }),
+    )
 }

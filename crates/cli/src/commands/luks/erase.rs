@@ -1,9 +1,11 @@
 //! `strongroom luks erase`
 
 use clap::Args;
+use serde_json::json;
 use strongroom::keys;
 
-use super::DeviceArgs;
+use super::{DeviceArgs, report};
+use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
 use crate::ui::Ui;
 
@@ -16,6 +18,9 @@ pub(crate) struct EraseArgs {
     /// Say that this is meant
     #[arg(long)]
     force: bool,
+
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Destroys the keyslots.
@@ -32,6 +37,11 @@ pub(crate) fn run(ui: &mut Ui, args: &EraseArgs) -> Result<(), CommandError> {
         .hinted("save the header first with `strongroom luks header-backup`; --force goes on"));
     }
     keys::erase(&args.device.write()?)?;
-    ui.status(&format!("{}: all keyslots are wiped", args.device.label()));
-    Ok(())
+    report(
+        ui,
+        args.output.output(),
+        &args.device,
+        "all keyslots are wiped",
+        json!({ "erased": true }),
+    )
 }

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use strongroom::keys;
 
-use super::DeviceArgs;
+use super::{DeviceArgs, report};
+use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
 use crate::ui::{self, Ui};
 
@@ -19,6 +21,9 @@ pub(crate) struct HeaderBackupArgs {
 
     /// The file to make
     backup: PathBuf,
+
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Saves the header.
@@ -28,6 +33,11 @@ pub(crate) struct HeaderBackupArgs {
 /// What went wrong.
 pub(crate) fn run(ui: &mut Ui, args: &HeaderBackupArgs) -> Result<(), CommandError> {
     let len = keys::backup(&args.device.read()?, &args.backup)?;
-    ui.status(&format!("{}: {} saved", args.backup.display(), ui::bytes(len)));
-    Ok(())
+    report(
+        ui,
+        args.output.output(),
+        &args.device,
+        &format!("{} saved to {}", ui::bytes(len), args.backup.display()),
+        json!({ "backup": args.backup.display().to_string(), "bytes": len }),
+    )
 }

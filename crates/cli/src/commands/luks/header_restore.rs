@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use strongroom::{Device, keys};
+use serde_json::json;
+use strongroom::{Device, Error, keys};
 use strongroom_disk::Access;
 use strongroom_luks::RestoreCheck;
 
-use super::DeviceArgs;
+use super::{DeviceArgs, report};
+use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
 use crate::ui::Ui;
 
@@ -26,6 +28,9 @@ pub(crate) struct HeaderRestoreArgs {
     /// Restore even where no header or another one is
     #[arg(long)]
     force: bool,
+
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Restores the header.
@@ -37,9 +42,30 @@ pub(crate) fn run(ui: &mut Ui, args: &HeaderRestoreArgs) -> Result<(), CommandEr
     let check = if args.force { RestoreCheck::Overwrite } else { RestoreCheck::SameVolume };
     let backup = Device::open(&args.backup, None, Access::ReadOnly)?;
     keys::restore(&args.device.write()?, &backup, check).map_err(|error| {
+        let forcible = !args.force && is_forcible(&error);
         let error = CommandError::from(error);
-        if args.force { error } else { error.hinted("--force overwrites whatever is there") }
+        if forcible {
+            error.hinted(
+                "if you are sure, --force overwrites what is there, and what it held is lost",
+            )
+        } else {
+            error
+        }
     })?;
-    ui.status(&format!("{}: the header is restored", args.device.label()));
-    Ok(())
+    report(
+        ui,
+        args.output.output(),
+        &args.device,
+        "the header is restored",
+        json!({ "restored": true }),
+    )
+}
+
+/// Returns whether --force would go on: with the backup of another volume, or no header to compare.
+fn is_forcible(error: &Error) -> bool {
+    match error {
+        Error::NotEncrypted { .. } => true,
+        Error::Luks { source, .. } => !matches!(source, strongroom_luks::Error::NoRoom { .. }),
+        _ => false,
+    }
 }

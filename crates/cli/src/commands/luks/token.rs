@@ -8,7 +8,8 @@ use serde_json::json;
 use strongroom::keys;
 use strongroom_luks::Header;
 
-use super::DeviceArgs;
+use super::{DeviceArgs, report};
+use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
 use crate::ui::Ui;
 
@@ -41,6 +42,9 @@ pub(crate) struct AssignArgs {
     /// The keyslots; none when left out
     #[arg(long, value_name = "N")]
     keyslot: Vec<u32>,
+
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Print a token
@@ -66,6 +70,9 @@ pub(crate) struct ImportArgs {
     /// The token's number [default: the first free one]
     #[arg(long, value_name = "N")]
     token: Option<u32>,
+
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Remove a token
@@ -77,6 +84,9 @@ pub(crate) struct RemoveArgs {
     /// The token's number
     #[arg(long, value_name = "N")]
     token: u32,
+
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 impl TokenCommand {
@@ -100,8 +110,9 @@ fn assign(ui: &mut Ui, args: &AssignArgs) -> Result<(), CommandError> {
         let (_, change) = header.assign_token(args.token, &args.keyslot)?;
         Ok(((), change))
     })?;
-    ui.status(&format!("{}: token {} is assigned", args.device.label(), args.token));
-    Ok(())
+    let words = format!("token {} is assigned", args.token);
+    let object = json!({ "token": args.token, "keyslots": args.keyslot });
+    report(ui, args.output.output(), &args.device, &words, object)
 }
 
 fn export(ui: &mut Ui, args: &ExportArgs) -> Result<(), CommandError> {
@@ -124,7 +135,8 @@ fn import(ui: &mut Ui, args: &ImportArgs) -> Result<(), CommandError> {
         let (id, _, change) = header.import_token(args.token, &text)?;
         Ok((id, change))
     })?;
-    ui.json(&json!({ "token": id }))
+    let words = format!("token {id} is added");
+    report(ui, args.output.output(), &args.device, &words, json!({ "token": id }))
 }
 
 fn remove(ui: &mut Ui, args: &RemoveArgs) -> Result<(), CommandError> {
@@ -132,8 +144,8 @@ fn remove(ui: &mut Ui, args: &RemoveArgs) -> Result<(), CommandError> {
         let (_, change) = header.remove_token(args.token)?;
         Ok(((), change))
     })?;
-    ui.status(&format!("{}: token {} is removed", args.device.label(), args.token));
-    Ok(())
+    let words = format!("token {} is removed", args.token);
+    report(ui, args.output.output(), &args.device, &words, json!({ "token": args.token }))
 }
 
 fn read(path: &Path) -> Result<String, CommandError> {
