@@ -118,6 +118,16 @@ impl NewPassphraseArgs {
 }
 
 impl Given {
+    /// Reads a passphrase from a file, `-` for standard input.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, CommandError> {
+        let given = read(Some(path), None, None, None)?;
+        given.ok_or_else(|| CommandError::request("a passphrase is needed"))
+    }
+
     /// Adds to an error what people should know about the passphrase they gave.
     pub(crate) fn explain(&self, error: CommandError) -> CommandError {
         let wrong = error.kind() == strongroom::ErrorKind::WrongPassphrase;

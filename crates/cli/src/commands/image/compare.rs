@@ -11,12 +11,12 @@ use strongroom_clone::Comparison;
 use crate::arguments::{OutputArgs, PolicyArgs};
 use crate::command_error::CommandError;
 use crate::interruption;
-use crate::passphrases::PassphraseArgs;
+use crate::passphrases::{Given, PassphraseArgs};
 use crate::ui::{Output, Ui};
 
 /// Compare the contents of two images, encrypted or not
 ///
-/// The passphrase opens whichever of them are encrypted. Ends with code 5 when they differ.
+/// The passphrase opens whichever of them are encrypted, or A alone where B has one of its own. Ends with code 5 when they differ.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
     /// One image
@@ -27,6 +27,10 @@ pub(crate) struct CompareArgs {
 
     #[command(flatten)]
     passphrase: PassphraseArgs,
+
+    /// Read the passphrase of the other image from this file, where it has one of its own
+    #[arg(long, value_name = "FILE")]
+    other_passphrase_file: Option<PathBuf>,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -42,12 +46,14 @@ pub(crate) struct CompareArgs {
 /// What went wrong; that they differ is no error.
 pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandError> {
     let given = args.passphrase.read_optional()?;
-    let passphrase = given.as_ref().map(|given| &given.passphrase);
+    let other = args.other_passphrase_file.as_deref().map(Given::from_file).transpose()?;
+    let a = given.as_ref().map(|given| &given.passphrase);
+    let b = other.as_ref().map(|given| &given.passphrase).or(a);
     let cancelled = interruption::flag()?;
     let output = args.output.output();
     let watch = ui.watch(output);
     let work = Work { policy: args.policy.policy(), observer: &watch, cancelled: &cancelled };
-    let comparison = images::compare((&args.a, passphrase), (&args.b, passphrase), &work);
+    let comparison = images::compare((&args.a, a), (&args.b, b), &work);
     watch.finish();
     let comparison = match (comparison, given) {
         (Err(error), Some(given)) => return Err(given.explain(error.into())),
