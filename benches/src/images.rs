@@ -130,7 +130,7 @@ impl<'a> Bench<'a> {
                     if round == 0 && size == "full" {
                         println!("  $ {command}");
                     }
-                    usages[index].push(command.measured()?);
+                    usages[index].push(patiently(&command, &target)?);
                     if round == 0 {
                         self.check(contender, size, &target)?;
                     }
@@ -178,8 +178,11 @@ impl<'a> Bench<'a> {
         if let Some(qemu) = find("qemu-img") {
             let peer = "qemu-img at its defaults over ours, key derivation apart";
             let (wall, cpu) = (qemu.net(wall) / ours.net(wall), qemu.net(cpu) / ours.net(cpu));
-            add(format!("wall time, {peer}"), wall, Bound::AtLeast(8.0), "x");
-            add(format!("cpu time, {peer}"), cpu, Bound::AtLeast(6.0), "x");
+            // DESIGN sets these for encryption only.
+            let encrypts = what.starts_with("raw");
+            let at_least = |bound| if encrypts { Bound::AtLeast(bound) } else { Bound::None };
+            add(format!("wall time, {peer}"), wall, at_least(8.0), "x");
+            add(format!("cpu time, {peer}"), cpu, at_least(6.0), "x");
         }
         if let Some(copy) = find(LOOP) {
             let ratio = ours.net(wall) / copy.net(wall);
@@ -291,6 +294,20 @@ impl Measured {
     }
 }
 
+/// Measures a command, again when `qemu-img` gives up timing its key derivation on a busy machine.
+fn patiently(command: &CommandLine, target: &Path) -> Result<Usage, Error> {
+    for _ in 1..ATTEMPTS {
+        match command.measured() {
+            Err(Error::Process { text, .. }) if text.contains("accurate CPU usage") => {
+                println!("  once more, since it failed: {text}");
+                Scratch::remove(target);
+            }
+            result => return result,
+        }
+    }
+    command.measured()
+}
+
 /// Returns the median of each figure.
 fn medians(usages: &[Usage]) -> Usage {
     Usage {
@@ -327,6 +344,8 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 const LOOP: &str = "loop without encryption";
+
+const ATTEMPTS: usize = 5;
 
 /// What is left to everyone else.
 const SPARE_MIB: u64 = 1024;

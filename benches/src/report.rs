@@ -28,6 +28,8 @@ pub(crate) enum Bound {
     AtLeast(f64),
     /// No more than this.
     AtMost(f64),
+    /// Nothing: it is only shown.
+    None,
 }
 
 impl Report {
@@ -39,8 +41,9 @@ impl Report {
 
     /// Prints all of them once more.
     pub(crate) fn print(&self) {
-        let met = self.targets.iter().filter(|target| target.is_met()).count();
-        heading(&format!("{met} of {} targets met", self.targets.len()));
+        let bound = self.targets.iter().filter(|target| target.bound != Bound::None);
+        let met = bound.clone().filter(|target| target.is_met()).count();
+        heading(&format!("{met} of {} targets met", bound.count()));
         for target in &self.targets {
             println!("  {}", target.line());
         }
@@ -52,6 +55,7 @@ impl Target {
         match self.bound {
             Bound::AtLeast(bound) => self.value >= bound,
             Bound::AtMost(bound) => self.value <= bound,
+            Bound::None => true,
         }
     }
 
@@ -60,6 +64,7 @@ impl Target {
         let (wanted, bound) = match self.bound {
             Bound::AtLeast(bound) => ("at least", bound),
             Bound::AtMost(bound) => ("at most", bound),
+            Bound::None => return format!("{:<16} {what}: {value:.2}{unit}", "no target"),
         };
         let verdict = if self.is_met() {
             "PASS".to_owned()
