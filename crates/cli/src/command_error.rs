@@ -186,6 +186,10 @@ fn luks_hint(error: &strongroom_luks::Error, label: &str) -> Option<String> {
         Luks::BothCopiesDamaged { .. } => {
             format!("restore a backup: strongroom luks header-restore {} BACKUP --force", quoted(label))
         }
+        Luks::PrimaryLost { .. } => format!(
+            "only if nothing else uses the device now: strongroom luks repair {} --force",
+            quoted(label)
+        ),
         Luks::Invalid { .. } => format!("try `strongroom luks repair {}`", quoted(label)),
         _ => return None,
     })

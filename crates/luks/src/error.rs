@@ -35,6 +35,18 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// The first bytes of the device are no longer those of a header; a secondary copy is still
+    /// there, perhaps since before the device was put to another use.
+    #[error(
+        "the primary header was overwritten{}; a secondary copy survives at byte {secondary}",
+        by(.found)
+    )]
+    PrimaryLost {
+        /// What stands there instead, when it is known.
+        found: Option<&'static str>,
+        /// Where the secondary copy begins.
+        secondary: u64,
+    },
     /// Neither copy of a LUKS2 header can be used.
     #[error(
         "both copies of the LUKS2 header are damaged (primary: {primary}; secondary: {secondary})"
@@ -169,6 +181,10 @@ impl Error {
     pub(crate) fn unfit(version: Version, problem: impl Into<String>) -> Self {
         Self::Unfit { version, problem: problem.into() }
     }
+}
+
+fn by(found: &Option<&'static str>) -> String {
+    found.map(|found| format!(" by {found}")).unwrap_or_default()
 }
 
 fn untried(skipped: &[(u32, String)]) -> String {

@@ -30,6 +30,16 @@ pub struct Found {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovery(Damage);
 
+/// How far a repair may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepairScope {
+    /// Only what is surely a damaged header is written anew.
+    SureDamage,
+    /// The primary copy is written anew from the secondary one over whatever took its place, be
+    /// that somebody else's data.
+    OverwritePrimary,
+}
+
 /// What a new keyslot shall be like.
 #[derive(Debug, Clone, Copy)]
 pub struct NewKeyslot {
@@ -90,18 +100,12 @@ impl Header {
     /// # Errors
     ///
     /// [`Error::NotLuks`] when there is none; otherwise what is wrong with it. A header whose
-    /// primary copy was overwritten with somebody else's signature is refused: only
-    /// [`Header::repair`] takes it.
+    /// primary copy lost its magic may be what is left under a new file system:
+    /// [`Error::PrimaryLost`], only [`Header::repair`] takes it.
     pub fn parse(head: &[u8], device_len: u64) -> Result<Found, Error> {
         let found = Self::parse_damaged(head, device_len)?;
-        match &found.recovery {
-            Some(Recovery(Damage { foreign: Some(foreign), .. })) => Err(Error::invalid(
-                Version::Luks2,
-                "primary copy",
-                format!("was overwritten by {foreign}; the secondary copy is whole"),
-            )),
-            _ => Ok(found),
-        }
+        found.refuse_lost_primary(head)?;
+        Ok(found)
     }
 
     fn parse_damaged(head: &[u8], device_len: u64) -> Result<Found, Error> {
@@ -123,10 +127,12 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// When the damage is beyond repair without a header backup.
+    /// When the damage is beyond repair without a header backup; [`Error::PrimaryLost`] when the
+    /// repair goes further than `scope`.
     pub fn repair(
         head: &[u8],
         device_len: u64,
+        scope: RepairScope,
         rng: &mut dyn CryptoRng,
     ) -> Result<Option<(Self, Change, Vec<String>)>, Error> {
         if head.get(..6) == Some(Version::MAGIC) && wire::u16_at(head, 6)? == 1 {
@@ -134,6 +140,9 @@ impl Header {
             return Ok(repaired.map(|(header, change, done)| (Self::Luks1(header), change, done)));
         }
         let found = Self::parse_damaged(head, device_len)?;
+        if scope == RepairScope::SureDamage {
+            found.refuse_lost_primary(head)?;
+        }
         match (found.header, found.recovery) {
             (Self::Luks2(header), Some(Recovery(damage))) => {
                 let (header, change) = header.recover(&damage, rng);
@@ -510,6 +519,19 @@ impl luks2::Header {
                 kdf: self.derivation_of(id),
             })
             .collect()
+    }
+}
+
+impl Found {
+    /// Refuses to take a secondary copy for the header of a device that bears something else.
+    fn refuse_lost_primary(&self, head: &[u8]) -> Result<(), Error> {
+        let (Header::Luks2(header), Some(Recovery(damage))) = (&self.header, &self.recovery) else {
+            return Ok(());
+        };
+        match luks2::overwritten(head).filter(|_| damage.name() == "primary") {
+            Some(found) => Err(Error::PrimaryLost { found, secondary: header.binary().hdr_size }),
+            None => Ok(()),
+        }
     }
 }
 

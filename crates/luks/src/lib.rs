@@ -30,6 +30,7 @@ pub use convert::{to_luks1, to_luks2};
 pub use error::Error;
 pub use format::{FormatOptions, Formatted, Version};
 pub use header::{
-    Binding, Found, Header, KeyslotSummary, NewKeyslot, Recovery, head_len, other_signature,
+    Binding, Found, Header, KeyslotSummary, NewKeyslot, Recovery, RepairScope, head_len,
+    other_signature,
 };
 pub use payload::Payload;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use strongroom_crypto::{CostPolicy, Passphrase, VolumeKey};
 use strongroom_disk::{Access, Disk, Encrypted, ErrorKind, FormatPermit, LockGuard, LockMode, Raw};
-use strongroom_luks::{Change, Formatted, Found, Header, Payload, Step, head_len};
+use strongroom_luks::{Change, Formatted, Found, Header, Payload, RepairScope, Step, head_len};
 
 use crate::{Error, Result, system_rng};
 
@@ -191,11 +191,11 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// When the damage is beyond repair.
-    pub fn repair(&self) -> Result<Vec<String>> {
+    /// When the damage is beyond repair, or its repair goes further than `scope`.
+    pub fn repair(&self, scope: RepairScope) -> Result<Vec<String>> {
         let _lock = self.lock(LockMode::Exclusive)?;
         let head = read_head(&self.header)?;
-        let repaired = Header::repair(&head, self.header.len(), &mut system_rng())
+        let repaired = Header::repair(&head, self.header.len(), scope, &mut system_rng())
             .map_err(Error::luks(self.header.label()))?;
         let Some((_, change, done)) = repaired else { return Ok(Vec::new()) };
         apply(&self.header, &change)?;

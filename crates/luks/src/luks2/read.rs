@@ -12,8 +12,6 @@ pub(crate) struct Damage {
     pub(crate) copy: Copy,
     /// What is wrong with it.
     pub(crate) reason: String,
-    /// What stands there instead, when it is somebody else's signature.
-    pub(crate) foreign: Option<&'static str>,
 }
 
 impl Damage {
@@ -57,13 +55,10 @@ pub(crate) fn read(head: &[u8], device_len: u64) -> Result<(Header, Option<Damag
         (Ok(primary), Ok(secondary)) => newest(primary, secondary),
         (Ok(primary), Err(error)) => {
             // Other tools put their signatures at the start of a device, never here.
-            let reason = error.to_string();
-            (primary, Some(Damage { copy: Copy::Secondary, reason, foreign: None }))
+            (primary, Some(Damage { copy: Copy::Secondary, reason: error.to_string() }))
         }
         (Err(error), Ok(secondary)) => {
-            let foreign = foreign_signature(head);
-            let reason = error.to_string();
-            (secondary, Some(Damage { copy: Copy::Primary, reason, foreign }))
+            (secondary, Some(Damage { copy: Copy::Primary, reason: error.to_string() }))
         }
         (Err(Error::NotLuks), Err(Error::NotLuks)) => return Err(Error::NotLuks),
         (Err(primary), Err(secondary)) => {
@@ -92,7 +87,7 @@ fn newest(mut primary: Header, mut secondary: Header) -> (Header, Option<Damage>
     secondary.binary.salts = [own, other];
     let outdated = |copy| {
         let reason = format!("sequence ids differ: {primary_seqid} and {secondary_seqid}");
-        Some(Damage { copy, reason, foreign: None })
+        Some(Damage { copy, reason })
     };
     match primary_seqid.cmp(&secondary_seqid) {
         std::cmp::Ordering::Less => (secondary, outdated(Copy::Primary)),
@@ -102,19 +97,24 @@ fn newest(mut primary: Header, mut secondary: Header) -> (Header, Option<Damage>
         std::cmp::Ordering::Equal if primary == secondary => (primary, None),
         std::cmp::Ordering::Equal => {
             let reason = "the copies differ under the same sequence id".to_owned();
-            (primary, Some(Damage { copy: Copy::Secondary, reason, foreign: None }))
+            (primary, Some(Damage { copy: Copy::Secondary, reason }))
         }
     }
 }
 
 fn read_copy(head: &[u8], offset: u64, copy: Copy) -> Result<Header, Error> {
-    let bytes = head.get(offset as usize..).filter(|bytes| bytes.len() >= MIN_LEN).ok_or(
-        Error::Truncated {
+    let bytes = head.get(offset as usize..).unwrap_or_default();
+    // An image that is shorter than any header is no damaged header for that.
+    if copy == Copy::Primary && bytes.get(..6) != Some(copy.magic()) {
+        return Err(Error::NotLuks);
+    }
+    if bytes.len() < MIN_LEN {
+        return Err(Error::Truncated {
             what: "the header",
             needed: offset + MIN_LEN as u64,
             available: head.len() as u64,
-        },
-    )?;
+        });
+    }
     let (binary, json) = BinaryHeader::read(bytes, offset, copy)?;
     Header::new(binary, Document::read(json)?)
 }
@@ -131,6 +131,21 @@ fn scan(head: &[u8]) -> Result<Header, Error> {
         }
     }
     Err(first_error)
+}
+
+/// Returns what surely took the place of a primary copy that cannot be read: somebody else's data
+/// when the magic is gone, or a partition table, which leaves the magic where it was.
+///
+/// A list of signatures can never be complete, so without the magic the answer is `Some(None)` when
+/// none of them is there.
+pub(crate) fn overwritten(head: &[u8]) -> Option<Option<&'static str>> {
+    if head.get(..6) != Some(Copy::Primary.magic()) {
+        return Some(foreign_signature(head));
+    }
+    PARTITION_TABLES
+        .iter()
+        .find(|(offset, magic, _)| head.get(*offset..).is_some_and(|at| at.starts_with(magic)))
+        .map(|&(_, _, name)| Some(name))
 }
 
 /// Returns what `bytes` are the start of, when a well-known signature that is not LUKS says so.
@@ -160,6 +175,11 @@ const SIGNATURES: [(usize, &[u8], &str); 10] = [
     (82, b"FAT32   ", "a FAT file system"),
     (510, b"\x55\xaa", "a partition table"),
 ];
+
+/// Signatures of what keeps the first bytes of a device, where boot code may stand. A sound header
+/// has zeros or keyed noise there.
+const PARTITION_TABLES: [(usize, &[u8], &str); 2] =
+    [(512, b"EFI PART", "a GPT partition table"), (510, b"\x55\xaa", "a partition table")];
 
 /// Bytes that hold a secondary copy at any of its places.
 const SCAN_LEN: usize = 8 << 20;

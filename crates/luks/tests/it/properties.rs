@@ -92,7 +92,12 @@ fn use_all(device: &[u8]) {
             drop(header.import_token(None, r#"{"type":"x","keyslots":[]}"#));
         }
     }
-    let _ = Header::repair(device, device.len() as u64, &mut rng(1));
+    let _ = Header::repair(
+        device,
+        device.len() as u64,
+        strongroom_luks::RepairScope::OverwritePrimary,
+        &mut rng(1),
+    );
 }
 
 proptest! {
@@ -121,7 +126,7 @@ proptest! {
         }
         prop_assert!(head_len(&bytes) <= 8 << 20);
         let _ = Header::parse(&bytes, device_len);
-        let _ = Header::repair(&bytes, device_len, &mut rng(1));
+        let _ = Header::repair(&bytes, device_len, strongroom_luks::RepairScope::OverwritePrimary, &mut rng(1));
         use_all(&bytes);
     }
 

@@ -1,6 +1,6 @@
 //! One copy damaged, outdated or overwritten: which one counts, and how the other is mended.
 
-use strongroom_luks::{Error, FormatOptions, Header, Version};
+use strongroom_luks::{Error, FormatOptions, Header, RepairScope, Version};
 
 use crate::device::rng;
 use crate::volume::{HDR_SIZE, HEADERS, Volume, small_options};
@@ -26,7 +26,7 @@ fn recovered(volume: &mut Volume) -> String {
 
 #[test]
 fn a_damaged_primary_is_written_anew_from_the_secondary() {
-    for offset in [0, 7, 8, 9, 16, 100, 256, 448, 4096, 4200, HDR_SIZE - 1] {
+    for offset in [7, 8, 9, 16, 100, 256, 448, 4096, 4200, HDR_SIZE - 1] {
         let mut volume = volume();
         volume.bytes[offset] ^= 0x10;
         match volume.found() {
@@ -67,7 +67,7 @@ fn the_secondary_is_found_at_each_of_its_nine_places() {
         };
         let sound = Volume::new(&options);
         let mut wiped = sound.clone();
-        wiped.bytes[..4096].fill(0);
+        wiped.bytes[8..4096].fill(0);
         assert_eq!(recovered(&mut wiped), "primary", "{size}");
         // A primary that claims another size, whatever it is, must not hide the secondary.
         for claimed in (14..=22).filter(|claimed| *claimed != shift) {
@@ -134,29 +134,42 @@ fn both_copies_damaged_are_beyond_repair() {
     let error = volume.found().unwrap_err();
     assert!(matches!(error, Error::BothCopiesDamaged { .. }), "{error}");
     let head = &volume.bytes[..HEADERS as usize];
-    assert_eq!(Header::repair(head, volume.bytes.len() as u64, &mut rng(1)).unwrap_err(), error);
+    assert_eq!(
+        Header::repair(head, volume.bytes.len() as u64, RepairScope::SureDamage, &mut rng(1))
+            .unwrap_err(),
+        error
+    );
 }
 
 #[test]
-fn somebody_elses_signature_over_the_primary_is_refused_and_only_repair_mends_it() {
-    for (offset, signature) in [
-        (0, &b"QFI\xfb"[..]),
-        (512, b"EFI PART"),
-        (512, b"LABELONE"),
-        (0, b"XFSB"),
-        (0x438, b"\x53\xef"),
-        (510, b"\x55\xaa"),
-        (4086, b"SWAPSPACE2"),
-        (3, b"NTFS    "),
+fn a_primary_without_its_magic_is_refused_and_only_a_forced_repair_writes_it_anew() {
+    for (offset, signature, by) in [
+        (0, &b"QFI\xfb"[..], " by a qcow2 image"),
+        (512, b"EFI PART", " by a GPT partition table"),
+        (512, b"LABELONE", " by an LVM physical volume"),
+        (0, b"XFSB", " by an XFS file system"),
+        (0x438, b"\x53\xef", " by an ext file system"),
+        (510, b"\x55\xaa", " by a partition table"),
+        (4086, b"SWAPSPACE2", " by swap space"),
+        (3, b"NTFS    ", " by an NTFS file system"),
+        // F2FS, Ceph's BlueStore, nothing at all: what no list of signatures has.
+        (1024, b"\x10\x20\xf5\xf2", ""),
+        (0, b"bluestore block device", ""),
+        (0, b"", ""),
     ] {
         let mut volume = volume();
         volume.bytes[..4096].fill(0);
         volume.put(offset, signature);
         let text = volume.found().unwrap_err().to_string();
-        assert!(text.contains("primary copy: was overwritten by"), "{text}");
+        let expected = format!(
+            "the primary header was overwritten{by}; a secondary copy survives at byte {HDR_SIZE}"
+        );
+        assert_eq!(text, expected);
         let len = volume.bytes.len() as u64;
-        let repaired = Header::repair(&volume.bytes, len, &mut rng(1)).unwrap();
-        let (header, change, done) = repaired.unwrap();
+        let repair = |scope| Header::repair(&volume.bytes, len, scope, &mut rng(1));
+        let refused = repair(RepairScope::SureDamage);
+        assert!(matches!(refused, Err(Error::PrimaryLost { .. })), "{refused:?}");
+        let (header, change, done) = repair(RepairScope::OverwritePrimary).unwrap().unwrap();
         assert!(done[0].starts_with("wrote the primary copy anew"), "{done:?}");
         volume.apply(&change);
         assert_eq!(volume.header(), header);
@@ -165,11 +178,31 @@ fn somebody_elses_signature_over_the_primary_is_refused_and_only_repair_mends_it
 }
 
 #[test]
+fn a_partition_table_that_spared_the_magic_is_not_overwritten_by_recovery() {
+    for (offset, signature) in [(512, &b"EFI PART"[..]), (510, b"\x55\xaa")] {
+        let mut volume = volume();
+        volume.put(offset, signature);
+        let error = volume.found().unwrap_err();
+        assert!(matches!(error, Error::PrimaryLost { found: Some(_), .. }), "{error}");
+    }
+}
+
+#[test]
+fn an_image_shorter_than_a_header_is_no_damaged_header() {
+    for len in [0, 1, 6, 100, 512, 4095] {
+        assert_eq!(crate::volume::found(&vec![0x5a; len]), Err(Error::NotLuks), "{len}");
+    }
+}
+
+#[test]
 fn a_sound_header_needs_no_repair() {
     for version in [Version::Luks1, Version::Luks2] {
         let volume = Volume::small(version, 2);
         let len = volume.bytes.len() as u64;
-        assert_eq!(Header::repair(&volume.bytes, len, &mut rng(1)).unwrap(), None);
+        assert_eq!(
+            Header::repair(&volume.bytes, len, RepairScope::SureDamage, &mut rng(1)).unwrap(),
+            None
+        );
     }
 }
 
@@ -209,7 +242,9 @@ fn luks1_repair_mends_what_no_key_is_needed_for() {
         volume.put(offset, bytes);
         let len = volume.bytes.len() as u64;
         let (header, change, done) =
-            Header::repair(&volume.bytes, len, &mut rng(1)).unwrap().unwrap();
+            Header::repair(&volume.bytes, len, RepairScope::SureDamage, &mut rng(1))
+                .unwrap()
+                .unwrap();
         assert_eq!(done.len(), 1, "{done:?}");
         volume.apply(&change);
         assert_eq!(volume.header(), header);
@@ -224,7 +259,10 @@ fn luks1_repair_does_not_touch_the_salt_of_an_active_keyslot() {
     volume.put(208 + 48 * 6 + 4, &1000u32.to_be_bytes());
     volume.put(208 + 48 * 6 + 14, b"\x55\xaa");
     let len = volume.bytes.len() as u64;
-    assert_eq!(Header::repair(&volume.bytes, len, &mut rng(1)).unwrap(), None);
+    assert_eq!(
+        Header::repair(&volume.bytes, len, RepairScope::SureDamage, &mut rng(1)).unwrap(),
+        None
+    );
 }
 
 #[test]
@@ -233,6 +271,8 @@ fn luks1_repair_refuses_a_key_size_that_nobody_uses() {
     volume.put(108, &24u32.to_be_bytes());
     volume.put(72, b"SHA256");
     let len = volume.bytes.len() as u64;
-    let text = Header::repair(&volume.bytes, len, &mut rng(1)).unwrap_err().to_string();
+    let text = Header::repair(&volume.bytes, len, RepairScope::SureDamage, &mut rng(1))
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("too damaged to repair"), "{text}");
 }

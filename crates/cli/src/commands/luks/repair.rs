@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
+use strongroom_luks::RepairScope;
 
 use super::DeviceArgs;
 use crate::arguments::OutputArgs;
@@ -14,6 +15,10 @@ pub(crate) struct RepairArgs {
     #[command(flatten)]
     device: DeviceArgs,
 
+    /// Write the primary header anew over whatever overwrote it, be that a file system
+    #[arg(long)]
+    force: bool,
+
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -24,7 +29,8 @@ pub(crate) struct RepairArgs {
 ///
 /// When the damage is beyond repair.
 pub(crate) fn run(ui: &mut Ui, args: &RepairArgs) -> Result<(), CommandError> {
-    let done = args.device.write()?.repair()?;
+    let scope = if args.force { RepairScope::OverwritePrimary } else { RepairScope::SureDamage };
+    let done = args.device.write()?.repair(scope)?;
     match args.output.output() {
         Output::Json => ui.json(&json!({ "repaired": done })),
         Output::Text if done.is_empty() => {

@@ -23,11 +23,11 @@ fn a_secondary_copy_with_the_primary_magic_is_no_copy() {
 }
 
 #[test]
-fn a_primary_copy_with_the_secondary_magic_is_repaired() {
+fn a_primary_copy_with_the_secondary_magic_is_not_recovered() {
     let mut volume = volume();
     volume.put(0, b"SKUL\xba\xbe");
-    let recovery = volume.found().unwrap().recovery.unwrap();
-    assert_eq!(recovery.copy(), "primary");
+    let lost = Error::PrimaryLost { found: None, secondary: HDR_SIZE as u64 };
+    assert_eq!(volume.found(), Err(lost));
 }
 
 #[test]
