@@ -84,7 +84,8 @@ fn luks1_seeds() -> Seeds {
     let mut boot_signature = whole(&xts);
     boot_signature[510..512].copy_from_slice(&[0x55, 0xaa]);
     let large_device = [whole(&xts).as_slice(), &[45]].concat();
-    let converted = to_luks1(&luks2_header("aes-cbc-plain64", 256, pbkdf2(), SectorSize::B512));
+    let luks2 = luks2_header("aes-cbc-plain64", 256, pbkdf2(), SectorSize::B512);
+    let converted = to_luks1(&luks2, u64::MAX);
     let (converted, _) = converted.expect("nothing stands in the way");
     [
         ("xts", whole(&xts)),

@@ -4,7 +4,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use strongroom_luks::luks2::Priority;
 use strongroom_luks::{
-    Backup, Change, Error, Header, Payload, RestoreCheck, luks1, luks2, to_luks1, to_luks2,
+    Backup, Change, Error, Header, Payload, RepairScope, RestoreCheck, luks1, luks2, to_luks1,
+    to_luks2,
 };
 
 use crate::Device;
@@ -40,13 +41,14 @@ pub fn check_header(device: &Device, header: &Header, text: &str, rng: &mut ChaC
 }
 
 fn check_repair(device: &Device, rng: &mut ChaCha20Rng) {
-    let repaired = Header::repair(device.head(), device.len(), rng);
+    let scope = RepairScope::OverwritePrimary;
+    let repaired = Header::repair(device.head(), device.len(), scope, rng);
     let Ok(Some((header, change, done))) = repaired else { return };
     assert!(!done.is_empty(), "a repair says what it did");
     let mut changed = device.clone();
     changed.apply(&change);
     check_written(&changed, &header);
-    let again = Header::repair(changed.head(), changed.len(), rng);
+    let again = Header::repair(changed.head(), changed.len(), scope, rng);
     assert!(matches!(again, Ok(None)), "a repaired header needs no repair: {again:?}");
 }
 
@@ -171,7 +173,7 @@ fn check_luks2(device: &Device, header: &luks2::Header, text: &str, rng: &mut Ch
         let exported = header.export_token(id).expect("it exists");
         assert!(exported.starts_with('{'), "token {} is an object", token.kind);
     }
-    if let Ok((converted, change)) = to_luks1(header) {
+    if let Ok((converted, change)) = to_luks1(header, device.len()) {
         let converted = Header::Luks1(converted);
         check_same_data(device, &Header::Luks2(header.clone()), &converted);
         check_change(device, &converted, &change, rng);

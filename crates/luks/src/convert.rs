@@ -59,13 +59,25 @@ pub fn to_luks2(
     Ok((converted, change))
 }
 
-/// Returns the LUKS1 header that replaces `header`, and the change that does it.
+/// Returns the LUKS1 header that replaces `header` on a device of `device_len` bytes, and the
+/// change that does it.
 ///
 /// # Errors
 ///
-/// [`Error::Unfit`] says what LUKS1 does not have.
-pub fn to_luks1(header: &luks2::Header) -> Result<(luks1::Header, Change), Error> {
+/// [`Error::Unfit`] says what LUKS1 does not have, or that its eight keyslots do not fit.
+pub fn to_luks1(header: &luks2::Header, device_len: u64) -> Result<(luks1::Header, Change), Error> {
     let converted = luks1_header(header)?;
+    let end = converted.keyslots.iter().map(|slot| converted.area(slot).end).max().unwrap_or(0);
+    if end > device_len {
+        return Err(Error::unfit(
+            Version::Luks1,
+            format!(
+                "its {} keyslots need {end} bytes, the device has {device_len}: enlarge it first",
+                luks1::KEYSLOTS
+            ),
+        ));
+    }
+    luks1::Header::parse(&converted.to_bytes(), device_len)?;
     let bytes = converted.to_bytes();
     let (first, second) = bytes.split_at(SECTOR as usize);
     let mut change = Change::default();
@@ -264,6 +276,9 @@ fn luks1_header(header: &luks2::Header) -> Result<luks1::Header, Error> {
     if !metadata.tokens.is_empty() {
         return unfit("the header has tokens: remove them first");
     }
+    if !metadata.config.flags.is_empty() {
+        return unfit("the header has persistent flags: they would be lost");
+    }
     let (Some((_, bound)), 1, 1) =
         (metadata.digests.first_key_value(), metadata.digests.len(), metadata.segments.len())
     else {
@@ -337,6 +352,9 @@ fn luks1_keyslot(
     let KeyslotKind::Luks2(luks2) = &keyslot.kind else {
         return Err(unfit("is of a type that LUKS1 does not have"));
     };
+    if keyslot.priority != luks2::Priority::Normal {
+        return Err(unfit("has a priority: set it to normal first"));
+    }
     let luks2::Kdf::Pbkdf2 { hash: kdf_hash, iterations } = &luks2.kdf else {
         return Err(unfit("has argon2: change it to pbkdf2 first"));
     };
@@ -396,7 +414,7 @@ mod tests {
 
     fn problem_of_luks2_with(member: &str, values: &[(&str, Value)]) -> String {
         let Header::Luks2(header) = formatted(Version::Luks2) else { unreachable!() };
-        assert!(to_luks1(&header).is_ok());
+        assert!(to_luks1(&header, u64::MAX).is_ok());
         let changed = header.edited(|document| {
             for (section, value) in values {
                 let object = &mut document.section(section)["0"];
@@ -406,7 +424,7 @@ mod tests {
                 }
             }
         });
-        to_luks1(&changed.unwrap()).unwrap_err().to_string()
+        to_luks1(&changed.unwrap(), u64::MAX).unwrap_err().to_string()
     }
 
     #[test]

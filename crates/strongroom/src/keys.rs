@@ -172,7 +172,7 @@ pub fn convert(device: &Device, version: Version) -> Result<()> {
                 strongroom_luks::to_luks2(header, &head, &mut system_rng()).map_err(luks)?.1
             }
             (Header::Luks2(header), Version::Luks1) => {
-                strongroom_luks::to_luks1(header).map_err(luks)?.1
+                strongroom_luks::to_luks1(header, disk.len()).map_err(luks)?.1
             }
             _ => {
                 return Err(Error::Request {

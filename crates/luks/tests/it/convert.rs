@@ -16,7 +16,7 @@ fn up(volume: &mut Volume) -> Result<(), Error> {
 }
 
 fn down(volume: &mut Volume) -> Result<(), Error> {
-    let (header, change) = to_luks1(&volume.luks2())?;
+    let (header, change) = to_luks1(&volume.luks2(), volume.bytes.len() as u64)?;
     volume.apply(&change);
     assert_eq!(volume.header(), Header::Luks1(header));
     Ok(())
@@ -29,7 +29,7 @@ fn plain() -> Volume {
 
 #[track_caller]
 fn refused(volume: &Volume, reason: &str) {
-    let error = to_luks1(&volume.luks2()).unwrap_err().to_string();
+    let error = to_luks1(&volume.luks2(), volume.bytes.len() as u64).unwrap_err().to_string();
     assert!(error.contains(reason), "{error}");
 }
 
@@ -251,6 +251,33 @@ fn a_header_without_keyslots_is_refused_for_luks1() {
     let (_, change) = volume.header().erase(&mut rng(1)).unwrap();
     volume.apply(&change);
     refused(&volume, "no keyslot");
+}
+
+#[test]
+fn a_device_that_ends_before_the_eighth_luks1_keyslot_is_refused() {
+    let mut volume = Volume::new(&FormatOptions {
+        detached: true,
+        keyslots_size: Some(4 * AREA),
+        ..small_options(Version::Luks2, 4)
+    });
+    volume.bytes.truncate((HEADERS + 4 * AREA) as usize);
+    assert!(volume.opens("old"));
+    let before = volume.bytes.clone();
+    refused(&volume, "its 8 keyslots need");
+    assert_eq!(volume.bytes, before);
+    volume.bytes.resize(4 << 20, 0);
+    down(&mut volume).unwrap();
+    assert!(volume.opens("old"));
+}
+
+#[test]
+fn priorities_and_flags_are_refused_for_luks1() {
+    for priority in [0, 2] {
+        refuses("keyslot 0 has a priority", |json| {
+            json["keyslots"]["0"]["priority"] = json!(priority);
+        });
+    }
+    refuses("persistent flags", |json| json["config"]["flags"] = json!(["allow-discards"]));
 }
 
 #[test]

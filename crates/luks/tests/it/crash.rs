@@ -324,7 +324,7 @@ fn converting_a_detached_header_to_luks2() {
 fn converting_to_luks1() {
     for count in [1, 7] {
         let volume = with_keys(Version::Luks2, count);
-        let (_, change) = to_luks1(&volume.luks2()).unwrap();
+        let (_, change) = to_luks1(&volume.luks2(), volume.bytes.len() as u64).unwrap();
         survives(&volume, &change, &["old"]);
     }
 }

@@ -87,7 +87,7 @@ fn use_all(device: &[u8]) {
     match &header {
         Header::Luks1(header) => drop(strongroom_luks::to_luks2(header, device, &mut rng(1))),
         Header::Luks2(header) => {
-            drop(strongroom_luks::to_luks1(header));
+            drop(strongroom_luks::to_luks1(header, device.len() as u64));
             drop(header.set_labels(Some("x"), None));
             drop(header.import_token(None, r#"{"type":"x","keyslots":[]}"#));
         }

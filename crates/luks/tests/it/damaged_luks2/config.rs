@@ -97,7 +97,7 @@ fn an_unknown_requirement_is_parsed_and_refused_for_opening_and_for_changes() {
     assert_eq!(header.set_labels(Some("x"), None).unwrap_err(), unmet);
     let token = r#"{"type":"x","keyslots":[]}"#;
     assert_eq!(header.import_token(None, token).unwrap_err(), unmet);
-    assert_eq!(strongroom_luks::to_luks1(&header).unwrap_err(), unmet);
+    assert_eq!(strongroom_luks::to_luks1(&header, u64::MAX).unwrap_err(), unmet);
     let bytes = volume.bytes[..volume.header().backup_len() as usize].to_vec();
     assert_eq!(strongroom_luks::Backup::read(bytes).unwrap_err(), unmet);
 }
