@@ -4,8 +4,8 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use strongroom_luks::luks2::Priority;
 use strongroom_luks::{
-    Backup, Change, Error, Header, Payload, RepairScope, RestoreCheck, luks1, luks2, to_luks1,
-    to_luks2,
+    Backup, Change, Error, Found, Header, Payload, RepairScope, RestoreCheck, luks1, luks2,
+    to_luks1, to_luks2,
 };
 
 use crate::Device;
@@ -84,8 +84,9 @@ fn check_backup(device: &Device, header: &Header, rng: &mut ChaCha20Rng) {
     let whole = Backup::of_device(header, bytes.clone()).expect("there are enough bytes");
     let Ok(backup) = Backup::read(whole.bytes().to_vec()) else { return };
     assert_eq!(backup.header(), header, "a backup holds the header");
+    let current = Found { header: header.clone(), recovery: None };
     let restores = [
-        (device.clone(), Some(header), bytes, RestoreCheck::SameVolume),
+        (device.clone(), Some(&current), bytes, RestoreCheck::SameVolume),
         (Device::new(&[], device.len()), None, Vec::new(), RestoreCheck::Overwrite),
     ];
     for (mut target, current, head, check) in restores {

@@ -6,7 +6,7 @@ use rand_core::CryptoRng;
 use serde_json::Value;
 
 use crate::luks1::SECTOR;
-use crate::{Change, Error, Header, areas, luks1, luks2};
+use crate::{Change, Error, Found, Header, areas, luks1, luks2};
 
 /// A header with its key material, as it is kept in a file.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Backup {
 pub enum RestoreCheck {
     /// The device's header has the same UUID and layout.
     SameVolume,
-    /// Anything that is there may be overwritten.
+    /// Anything that is there may be overwritten, but for a valid header whose data lies elsewhere.
     Overwrite,
 }
 
@@ -59,6 +59,8 @@ impl Header {
 impl Backup {
     /// Returns a backup of `header`; `bytes` are the first [`Header::backup_len`] of its device.
     ///
+    /// A copy of the header that is damaged there is whole in the backup.
+    ///
     /// # Errors
     ///
     /// When there are fewer bytes.
@@ -74,6 +76,13 @@ impl Backup {
         bytes.truncate(needed as usize);
         if let (Header::Luks1(_), Some(unused)) = (header, bytes.get_mut(1024..4096)) {
             unused.fill(0);
+        }
+        let whole = Header::parse(&bytes, needed)
+            .is_ok_and(|found| found.recovery.is_none() && found.header == *header);
+        if !whole {
+            let mut change = Change::default();
+            header.write_to(&mut change);
+            change.apply_to(&mut bytes);
         }
         Ok(Self { header: header.clone(), bytes })
     }
@@ -106,50 +115,73 @@ impl Backup {
         &self.bytes
     }
 
+    /// Returns how many bytes from the start of a device [`Backup::restore`] should see: the
+    /// header and every place where a copy of an earlier one may be left.
+    pub fn restore_head_len(&self) -> usize {
+        self.bytes.len().max(luks2::LAST_SECONDARY as usize + SECTOR as usize)
+    }
+
     /// Returns the change that restores the backup.
     ///
     /// `current` is the device's header, where it has a valid one; `head` are the device's first
-    /// bytes, at least as many as the backup has. Keyslots of the backup whose place is taken by
+    /// [`Backup::restore_head_len`] bytes, at least as many as the backup has. A damaged copy of
+    /// the current header is written anew first. Keyslots of the backup whose place is taken by
     /// other keys are first restored to free places, so that at every moment either all old or
-    /// all restored keys open the volume. With [`RestoreCheck::Overwrite`] what is there counts for
-    /// nothing: an interrupted restore must be begun again.
+    /// all restored keys open the volume.
+    ///
+    /// With [`RestoreCheck::Overwrite`] what is there counts for nothing, and an interrupted
+    /// restore must be begun again. The whole backup is written; copies and key material of other
+    /// headers are wiped, whatever lies before the data.
     ///
     /// # Errors
     ///
-    /// [`Error::Backup`] when it is of another volume, [`Error::NoRoom`] when there is no free
-    /// place.
+    /// [`Error::Backup`] when it is of another volume or another layout, [`Error::NoRoom`] when
+    /// there is no free place.
     pub fn restore(
         &self,
-        current: Option<&Header>,
+        current: Option<&Found>,
         head: &[u8],
         check: RestoreCheck,
         rng: &mut dyn CryptoRng,
     ) -> Result<Change, Error> {
         match (current, check) {
-            (Some(current), RestoreCheck::SameVolume) => self.refuse_other_volume(current)?,
-            (None, RestoreCheck::SameVolume) => {
-                return Err(Error::Backup {
-                    problem: "the device has no valid LUKS header of its own".to_owned(),
-                });
+            (current, RestoreCheck::Overwrite) => {
+                self.overwrite(current.map(|found| &found.header), head, rng)
             }
-            (_, RestoreCheck::Overwrite) => {}
+            (None, RestoreCheck::SameVolume) => Err(Error::Backup {
+                problem: "the device has no valid LUKS header of its own".to_owned(),
+            }),
+            (Some(current), RestoreCheck::SameVolume) => {
+                self.refuse_other_volume(&current.header)?;
+                // One torn write must not find the other copy damaged already.
+                let (header, mut change) = match &current.recovery {
+                    Some(recovery) => current.header.recover(recovery, rng),
+                    None => (current.header.clone(), Change::default()),
+                };
+                change.append(self.replace(&header, head, rng)?);
+                Ok(change)
+            }
         }
-        if let (Header::Luks1(backup), Some(Header::Luks1(current)), RestoreCheck::SameVolume) =
-            (&self.header, current, check)
-        {
+    }
+
+    /// Returns the change that puts the backup in the place of the same volume's header.
+    fn replace(
+        &self,
+        current: &Header,
+        head: &[u8],
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Change, Error> {
+        if let (Header::Luks1(backup), Header::Luks1(current)) = (&self.header, current) {
             return luks1::restore(backup, &self.bytes, current, head, rng);
         }
-        let in_use = match (current, check) {
-            (Some(current), RestoreCheck::SameVolume) => current.areas(),
-            _ => Vec::new(),
-        };
+        let in_use = current.areas();
         let mut change = Change::default();
         let places = self.places(&in_use, head)?;
         for (_, range, place) in &places {
             change.write(place.unwrap_or(range.start), self.slice(range).to_vec());
         }
         change.flush();
-        let seqid = self.sequence_id_after(current)?;
+        let seqid = self.sequence_id_after(Some(current))?;
         let moved: Vec<_> =
             places.iter().filter_map(|(id, _, place)| Some((*id, (*place)?))).collect();
         if !moved.is_empty() {
@@ -163,6 +195,77 @@ impl Backup {
         self.header_with(&[], last)?.write_to(&mut change);
         self.wipe_leftovers(&in_use, &places, rng, &mut change);
         Ok(change)
+    }
+
+    /// Returns the change that puts the backup over whatever is there.
+    fn overwrite(
+        &self,
+        current: Option<&Header>,
+        head: &[u8],
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Change, Error> {
+        if let Some(current) = current {
+            self.refuse_other_layout(current)?;
+        }
+        let headers_end = match &self.header {
+            Header::Luks1(_) => luks1::HEADER_LEN as u64,
+            Header::Luks2(header) => header.headers_len(),
+        };
+        // What is rounded up to whole pages may reach into the data.
+        let data = Some(self.header.data_offset()).filter(|offset| *offset > 0);
+        let end = data.unwrap_or(u64::MAX).min(self.bytes.len() as u64);
+        let mut areas = self.slice(&(headers_end..end)).to_vec();
+        let mut change = Change::default();
+        for offset in luks2::secondary_places().filter(|offset| *offset >= headers_end) {
+            if self.header.areas().iter().any(|(_, area)| area.contains(&offset)) {
+                continue;
+            }
+            if offset < end {
+                let at = areas.get_mut((offset - headers_end) as usize..).unwrap_or_default();
+                if luks2::is_secondary(at) {
+                    at.iter_mut().take(SECTOR as usize).for_each(|byte| *byte = 0);
+                }
+            } else if data.is_some_and(|data| offset + SECTOR <= data)
+                && head.get(offset as usize..).is_some_and(luks2::is_secondary)
+            {
+                change.write(offset, vec![0; SECTOR as usize]);
+            }
+        }
+        change.write(headers_end, areas);
+        for (_, area) in current.map(Header::areas).unwrap_or_default() {
+            let left = area.start.max(end)..area.end.min(data.unwrap_or(u64::MAX));
+            if !left.is_empty() {
+                luks2::Header::wipe(&mut change, left, rng);
+            }
+        }
+        change.flush();
+        self.header_with(&[], self.sequence_id_after(current)?)?.write_to(&mut change);
+        Ok(change)
+    }
+
+    /// Refuses what would make the data unreadable even though anything may be overwritten.
+    fn refuse_other_layout(&self, current: &Header) -> Result<(), Error> {
+        let same_size = match (&self.header, current) {
+            (Header::Luks1(own), Header::Luks1(current)) => own.key_bytes == current.key_bytes,
+            (Header::Luks2(own), Header::Luks2(current)) => own.total_len() == current.total_len(),
+            _ => true,
+        };
+        if self.header.data_offset() != current.data_offset() {
+            return Err(Error::Backup {
+                problem: format!(
+                    "its data begins at byte {}, that of the device at byte {}",
+                    self.header.data_offset(),
+                    current.data_offset()
+                ),
+            });
+        }
+        if !same_size {
+            return Err(Error::Backup {
+                problem: "the headers have different sizes, or keys of different lengths"
+                    .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Returns each keyslot of the backup that must be written, with the free place that it goes

@@ -38,6 +38,17 @@ impl Change {
         self.steps.is_empty()
     }
 
+    /// Carries the change out on bytes in memory, as many as it needs.
+    pub(crate) fn apply_to(&self, device: &mut [u8]) {
+        for step in &self.steps {
+            if let Step::Write { offset, bytes } = step
+                && let Some(place) = device.get_mut(*offset as usize..)
+            {
+                place.iter_mut().zip(bytes).for_each(|(out, byte)| *out = *byte);
+            }
+        }
+    }
+
     /// Adds a write.
     pub(crate) fn write(&mut self, offset: u64, bytes: Vec<u8>) {
         self.steps.push(Step::Write { offset, bytes });

@@ -224,14 +224,14 @@ pub fn restore(device: &Device, backup: &Device, check: RestoreCheck) -> Result<
         Backup::read(device::read_first(file, len_of(len))?).map_err(Error::luks(file.label()))?;
     let _lock = device.lock(LockMode::Exclusive)?;
     let current = match (device::read_header(disk), check) {
-        (Ok(found), _) => Some(found.header),
+        (Ok(found), _) => Some(found),
         (Err(error @ (Error::Luks { .. } | Error::NotEncrypted { .. })), check) => match check {
             RestoreCheck::SameVolume => return Err(error),
             RestoreCheck::Overwrite => None,
         },
         (Err(error), _) => return Err(error),
     };
-    let head = device::read_first(disk, backup.bytes().len())?;
+    let head = device::read_first(disk, backup.restore_head_len())?;
     if head.len() < backup.bytes().len() {
         return Err(Error::Request {
             problem: format!("{} is smaller than the header backup", disk.label()),

@@ -135,6 +135,16 @@ impl BinaryHeader {
     }
 }
 
+/// Returns every offset at which a secondary copy may lie.
+pub(crate) fn secondary_places() -> impl Iterator<Item = u64> {
+    HEADER_SIZES.into_iter()
+}
+
+/// Returns whether `bytes` begin as a secondary copy does.
+pub(crate) fn is_secondary(bytes: &[u8]) -> bool {
+    bytes.starts_with(Copy::Secondary.magic())
+}
+
 /// Returns the checksum of a copy, its own field counting as zeros.
 fn checksum(area: &[u8], hash: Hash) -> [u8; CHECKSUM_LEN] {
     let (before, rest) = area.split_at(CHECKSUM.min(area.len()));
@@ -150,6 +160,9 @@ fn checksum(area: &[u8], hash: Hash) -> [u8; CHECKSUM_LEN] {
 /// The sizes that one copy may have, in bytes.
 pub(crate) const HEADER_SIZES: [u64; 9] =
     [16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20, 4 << 20];
+
+/// The last offset at which a secondary copy may lie.
+pub(crate) const LAST_SECONDARY: u64 = 4 << 20;
 
 /// The length of the binary header in bytes.
 pub(crate) const MIN_LEN: usize = 4096;

@@ -1,16 +1,16 @@
 //! Header backups: made, read, and refused where they do not belong.
 
 use serde_json::json;
-use strongroom_luks::{Backup, Error, FormatOptions, RestoreCheck, Version};
+use strongroom_luks::{Backup, Error, FormatOptions, RestoreCheck, Step, Version};
 
 use crate::device::rng;
-use crate::volume::{CHEAP, Volume, small_options};
+use crate::volume::{AREA, CHEAP, HDR_SIZE, HEADERS, Volume, small_options};
 
 const BOTH: [Version; 2] = [Version::Luks1, Version::Luks2];
 
 #[track_caller]
 fn refused(backup: &Backup, volume: &Volume, reason: &str) {
-    let current = volume.found().ok().map(|found| found.header);
+    let current = volume.found().ok();
     let error = backup
         .restore(current.as_ref(), &volume.bytes, RestoreCheck::SameVolume, &mut rng(1))
         .unwrap_err()
@@ -139,7 +139,7 @@ fn restoring_raises_the_sequence_id_above_both() {
     let backup = volume.backup();
     volume.add("1");
     let before = volume.header().sequence_id().unwrap();
-    let current = volume.header();
+    let current = volume.found().unwrap();
     let change = backup
         .restore(Some(&current), &volume.bytes, RestoreCheck::SameVolume, &mut rng(1))
         .unwrap();
@@ -157,9 +157,167 @@ fn a_restore_that_finds_no_free_place_is_refused() {
         let backup = volume.backup();
         volume.remove(1);
         assert_eq!(volume.add("new"), 1);
-        let current = volume.header();
+        let current = volume.found().unwrap();
         let restored =
             backup.restore(Some(&current), &volume.bytes, RestoreCheck::SameVolume, &mut rng(1));
         assert!(matches!(restored, Err(Error::NoRoom { .. })));
+    }
+}
+
+/// Restores over whatever is there.
+#[track_caller]
+fn overwrite(backup: &Backup, volume: &mut Volume) {
+    let current = volume.found().ok();
+    let change = backup
+        .restore(current.as_ref(), &volume.bytes, RestoreCheck::Overwrite, &mut rng(1))
+        .unwrap();
+    volume.apply(&change);
+    assert_eq!(volume.found().unwrap().recovery, None);
+}
+
+#[test]
+fn a_backup_made_while_one_copy_is_damaged_holds_both_whole() {
+    for damaged in [5000, HDR_SIZE + 5000] {
+        let mut volume = Volume::small(Version::Luks2, 3);
+        volume.bytes[damaged] ^= 1;
+        let before = volume.bytes.clone();
+        let backup = Backup::read(volume.backup().bytes().to_vec()).unwrap();
+        assert_eq!(volume.bytes, before);
+        let mut lost = volume.clone();
+        lost.bytes[..backup.bytes().len()].fill(0);
+        overwrite(&backup, &mut lost);
+        assert!(lost.opens("old"));
+    }
+}
+
+#[test]
+fn overwriting_does_not_move_the_data_of_a_valid_header() {
+    for version in BOTH {
+        let options = small_options(version, 3);
+        let offset = options.data_offset.unwrap_or(2 << 20) + 4096;
+        let other = Volume::new(&FormatOptions { data_offset: Some(offset), ..options });
+        let current = Volume::small(version, 3);
+        let error = other
+            .backup()
+            .restore(
+                Some(&current.found().unwrap()),
+                &current.bytes,
+                RestoreCheck::Overwrite,
+                &mut rng(1),
+            )
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("its data begins at byte"), "{error}");
+    }
+}
+
+#[test]
+fn overwriting_refuses_a_header_of_another_size() {
+    let sized = |keyslots_size| {
+        Volume::new(&FormatOptions {
+            keyslots_size: Some(keyslots_size),
+            data_offset: Some(1 << 20),
+            ..small_options(Version::Luks2, 3)
+        })
+    };
+    let (one, other) = (sized(2 * AREA), sized(3 * AREA));
+    let error = other
+        .backup()
+        .restore(Some(&one.found().unwrap()), &one.bytes, RestoreCheck::Overwrite, &mut rng(1))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("different sizes"), "{error}");
+}
+
+#[test]
+fn overwriting_writes_the_whole_backup_and_nothing_behind_it() {
+    for version in BOTH {
+        let volume = Volume::small(version, 3);
+        let backup = volume.backup();
+        let mut lost = volume.clone();
+        lost.bytes.fill(0x5a);
+        overwrite(&backup, &mut lost);
+        let (start, end) = (HEADERS as usize, backup.bytes().len());
+        assert_eq!(lost.bytes[start..end], backup.bytes()[start..]);
+        assert!(lost.bytes[end..].iter().all(|&byte| byte == 0x5a));
+    }
+}
+
+#[test]
+fn overwriting_does_not_reach_into_data_that_begin_before_a_whole_page() {
+    let offset = 4096 + 8 * AREA - 2560;
+    let options = FormatOptions { data_offset: Some(offset), ..small_options(Version::Luks1, 8) };
+    let mut volume = Volume::new(&options);
+    let backup = volume.backup();
+    assert!(backup.bytes().len() as u64 > offset);
+    volume.bytes[offset as usize..].fill(0x77);
+    overwrite(&backup, &mut volume);
+    assert!(volume.bytes[offset as usize..].iter().all(|&byte| byte == 0x77));
+    assert!(volume.opens("old"));
+}
+
+#[test]
+fn overwriting_leaves_no_copy_of_another_header() {
+    let backup = Volume::new(&FormatOptions {
+        keyslots_size: Some(2 * AREA),
+        data_offset: Some(1 << 20),
+        ..small_options(Version::Luks2, 2)
+    });
+    let mut stale = backup.clone();
+    // One inside the keyslots area that the backup brings along, one in the gap behind it.
+    stale.put(256 << 10, b"SKUL\xba\xbe");
+    let brought = stale.backup();
+    stale.put(512 << 10, b"SKUL\xba\xbe");
+    stale.put(1 << 20, b"SKUL\xba\xbe");
+    overwrite(&brought, &mut stale);
+    assert!(!stale.bytes[256 << 10..].starts_with(b"SKUL"));
+    assert!(!stale.bytes[512 << 10..].starts_with(b"SKUL"));
+    assert!(stale.bytes[1 << 20..].starts_with(b"SKUL"), "the data is not touched");
+    assert!(stale.opens("old"));
+}
+
+#[test]
+fn overwriting_wipes_key_material_that_the_backup_does_not_cover() {
+    let offset = Some(2 << 20);
+    let mut current =
+        Volume::new(&FormatOptions { data_offset: offset, ..small_options(Version::Luks1, 8) });
+    let id = (1..8).map(|id| current.add(&id.to_string())).last().unwrap();
+    let area = current.header().keyslot_area(id).unwrap();
+    let small = Volume::new(&FormatOptions {
+        data_offset: offset,
+        keyslots_size: Some(2 * AREA),
+        ..small_options(Version::Luks2, 2)
+    });
+    let area = area.start as usize..area.end as usize;
+    let before = current.bytes[area.clone()].to_vec();
+    overwrite(&small.backup(), &mut current);
+    let after = &current.bytes[area];
+    let same = before.iter().zip(after).filter(|(one, other)| one == other).count();
+    assert!(same < before.len() / 100);
+}
+
+#[test]
+fn restoring_over_a_damaged_copy_writes_that_anew_first() {
+    for (damaged, offset) in [(5000, 0), (HDR_SIZE + 5000, HDR_SIZE as u64)] {
+        let mut volume = Volume::small(Version::Luks2, 3);
+        let backup = volume.backup();
+        volume.add("1");
+        let sound = volume.clone();
+        volume.bytes[damaged] ^= 1;
+        let current = volume.found().unwrap();
+        let change = backup
+            .restore(Some(&current), &volume.bytes, RestoreCheck::SameVolume, &mut rng(1))
+            .unwrap();
+        let [first @ Step::Write { .. }, Step::Flush, ..] = change.steps() else {
+            panic!("a copy is written and durable before all else")
+        };
+        let Step::Write { offset: at, bytes } = first else { unreachable!() };
+        assert_eq!((*at, bytes.len()), (offset, HDR_SIZE));
+        let place = offset as usize..offset as usize + HDR_SIZE;
+        volume.bytes[place].copy_from_slice(bytes);
+        assert_eq!(volume.found().unwrap().recovery, None);
+        assert_eq!(volume.json(), sound.json());
+        volume.apply(&change);
+        assert!(volume.opens("old") && !volume.opens("1"));
     }
 }

@@ -178,7 +178,12 @@ fn mending_a_copy() {
 /// Restores `backup` over `volume`; before and after, every passphrase of one of the sets opens it.
 fn restores(volume: &Volume, backup: &strongroom_luks::Backup, before: &[&str], after: &[&str]) {
     let change = backup
-        .restore(Some(&volume.header()), &volume.bytes, RestoreCheck::SameVolume, &mut rng(5))
+        .restore(
+            Some(&volume.found().unwrap()),
+            &volume.bytes,
+            RestoreCheck::SameVolume,
+            &mut rng(5),
+        )
         .unwrap();
     let key = volume.key();
     crash(volume, &change, |device, moment| {
