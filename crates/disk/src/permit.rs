@@ -12,7 +12,7 @@
 pub struct FormatPermit(());
 
 impl FormatPermit {
-    /// Returns the permit for a file that was created with `O_EXCL` a moment ago.
+    /// Returns the permit for a file that was created a moment ago, exclusively or without a name.
     pub(crate) fn for_exclusively_created_file() -> Self {
         Self(())
     }

@@ -166,6 +166,10 @@ impl Raw {
         self.file.sync_all().map_err(|source| Error::from_io(Operation::Flush, &self.label, source))
     }
 
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Returns device and inode.
     pub(crate) fn identity(&self) -> Result<(u64, u64)> {
         let metadata = self

@@ -18,11 +18,48 @@ fn create(target: &Path, overwrite: Overwrite) -> Result<NewFile> {
     NewFile::create(target, overwrite, &[]).map(|(file, _permit)| file)
 }
 
+/// Creates the file as on a file system that has no files without a name.
+fn create_named(target: &Path, overwrite: Overwrite) -> Result<NewFile> {
+    NewFile::create_by(target, overwrite, &[], create_partial).map(|(file, _permit)| file)
+}
+
+type Create = fn(&Path, Overwrite) -> Result<NewFile>;
+
+const BOTH_WAYS: [Create; 2] = [create, create_named];
+
 #[test]
-fn has_another_name_until_it_is_committed() {
+fn nothing_of_it_is_in_the_directory_until_it_is_committed() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("disk.luks");
     let new = create(&target, Overwrite::Refuse).unwrap();
+    new.disk().set_len(4096).unwrap();
+    new.disk().write_at(b"whole", 0).unwrap();
+    assert_eq!(new.disk().label(), target.display().to_string());
+    assert!(names(&directory).is_empty());
+    new.commit().unwrap();
+    assert_eq!(names(&directory), ["disk.luks"]);
+    assert_eq!(target.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(&fs::read(&target).unwrap()[..5], b"whole");
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_nothing_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for overwrite in [Overwrite::Refuse, Overwrite::Replace] {
+        let new = create(&directory.path().join("disk"), overwrite).unwrap();
+        new.disk().set_len(4096).unwrap();
+        new.disk().write_at(b"half", 0).unwrap();
+        // What a kill does: no destructor runs, and the kernel closes the descriptor.
+        std::mem::forget(new);
+        assert!(names(&directory).is_empty());
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_without_a_name_has_another_until_it_is_committed() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("disk.luks");
+    let new = create_named(&target, Overwrite::Refuse).unwrap();
     new.disk().set_len(4096).unwrap();
     new.disk().write_at(b"whole", 0).unwrap();
     assert_eq!(new.disk().label(), target.display().to_string());
@@ -38,10 +75,10 @@ fn has_another_name_until_it_is_committed() {
 #[test]
 fn dropped_it_is_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let new = create(&directory.path().join("disk"), Overwrite::Refuse).unwrap();
-    assert_eq!(names(&directory).len(), 1);
-    drop(new);
-    assert!(names(&directory).is_empty());
+    for create in BOTH_WAYS {
+        drop(create(&directory.path().join("disk"), Overwrite::Refuse).unwrap());
+        assert!(names(&directory).is_empty());
+    }
 }
 
 #[test]
@@ -53,22 +90,51 @@ fn an_existing_target_is_kept_unless_it_shall_be_replaced() {
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(names(&directory), ["disk"]);
 
-    let new = create(&target, Overwrite::Replace).unwrap();
-    assert_eq!(fs::read(&target).unwrap(), b"old");
-    new.commit().unwrap();
-    assert_eq!(fs::read(&target).unwrap(), b"");
+    for create in BOTH_WAYS {
+        fs::write(&target, "old").unwrap();
+        let new = create(&target, Overwrite::Replace).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        new.commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"");
+        assert_eq!(names(&directory), ["disk"]);
+    }
+}
+
+#[test]
+fn a_target_that_could_be_replaced_need_not_exist() {
+    for create in BOTH_WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let new = create(&directory.path().join("disk"), Overwrite::Replace).unwrap();
+        new.commit().unwrap();
+        assert_eq!(names(&directory), ["disk"]);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_replaced_is_kept_and_nothing_left_beside_it() {
+    for create in BOTH_WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("disk");
+        let mut new = create(&target, Overwrite::Replace).unwrap();
+        fs::create_dir(&target).unwrap();
+        assert_eq!(new.replace().unwrap_err(), Errno::ISDIR);
+        drop(new);
+        assert_eq!(names(&directory), ["disk"]);
+    }
 }
 
 #[test]
 fn a_target_that_appeared_meanwhile_is_kept() {
-    let directory = tempfile::tempdir().unwrap();
-    let target = directory.path().join("disk");
-    let new = create(&target, Overwrite::Refuse).unwrap();
-    fs::write(&target, "theirs").unwrap();
-    assert_eq!(new.rename().unwrap_err(), Errno::EXIST);
-    assert_eq!(new.commit().unwrap_err().kind(), ErrorKind::AlreadyExists);
-    assert_eq!(fs::read(&target).unwrap(), b"theirs");
-    assert_eq!(names(&directory), ["disk"]);
+    for create in BOTH_WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("disk");
+        let new = create(&target, Overwrite::Refuse).unwrap();
+        fs::write(&target, "theirs").unwrap();
+        assert_eq!(new.take_free_name().unwrap_err(), Errno::EXIST);
+        assert_eq!(new.commit().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&target).unwrap(), b"theirs");
+        assert_eq!(names(&directory), ["disk"]);
+    }
 }
 
 #[test]
@@ -125,8 +191,10 @@ fn a_missing_directory_is_named() {
 fn the_longest_name_has_a_partial_one_too() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("n".repeat(LONGEST_NAME));
-    create(&target, Overwrite::Refuse).unwrap().commit().unwrap();
-    assert!(target.exists());
+    for create in BOTH_WAYS {
+        create(&target, Overwrite::Replace).unwrap().commit().unwrap();
+        assert!(target.exists());
+    }
 }
 
 #[test]
