@@ -58,6 +58,13 @@ enum Stage {
     Committed,
 }
 
+/// What giving a file its final name did to that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Naming {
+    Made,
+    Replaced,
+}
+
 impl NewFile {
     /// Creates the file for `target`, readable and writable by its owner only, of length zero.
     ///
@@ -123,9 +130,59 @@ impl NewFile {
     /// not be replaced. The file is gone after an error, unless the error is that the directory
     /// could not be made durable: then it is whole and has its name.
     pub fn commit(mut self) -> Result<()> {
-        self.disk.flush_with_metadata()?;
+        self.prepare()?;
         self.take_name()?;
         self.sync_directory()
+    }
+
+    /// Gives an image and its detached header their final names.
+    ///
+    /// Both files are durable before either has its name, and the name of `data` is durable before
+    /// `header` has one: whoever finds a header made by this finds its data too. After an error,
+    /// the name that `data` was given is removed again, unless it was taken from another file or
+    /// the error is that the directory of `header` could not be made durable.
+    ///
+    /// # Assumptions
+    ///
+    /// No file is replaced. Otherwise a process that is killed between the two names, or an error
+    /// there, leaves the new data beside the old header, which does not open it; what the old
+    /// header did open is gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`commit`](Self::commit), and [`ErrorKind::SameFile`] when both have the same
+    /// place; nothing has been replaced then.
+    pub fn commit_pair(mut data: Self, mut header: Self) -> Result<()> {
+        if data.is_same_place(&header)? {
+            return Err(header.is_its_own_data());
+        }
+        data.prepare()?;
+        header.prepare()?;
+        let naming = data.take_name()?;
+        let named = data.sync_directory().and_then(|()| header.take_name_beside(&data));
+        if named.is_err() && naming == Naming::Made {
+            data.give_name_back();
+        }
+        named?;
+        header.sync_directory()
+    }
+
+    /// Returns whether both would get the same name in the same directory, so that one of them
+    /// would be lost.
+    ///
+    /// # Assumptions
+    ///
+    /// Names that differ only in a way that the file system ignores, as the case of letters, are
+    /// known as the same when there is a file already, with one link;
+    /// [`commit_pair`](Self::commit_pair) knows them always.
+    pub fn is_same_place(&self, other: &Self) -> Result<bool> {
+        if self.name == other.name {
+            return Ok(self.directory_identity()? == other.directory_identity()?);
+        }
+        let (one, two) = (self.found()?, other.found()?);
+        Ok(one
+            .zip(two)
+            .is_some_and(|(one, two)| identity(&one) == identity(&two) && one.st_nlink == 1))
     }
 
     /// Returns the final name.
@@ -133,15 +190,49 @@ impl NewFile {
         &self.target
     }
 
-    fn take_name(&mut self) -> Result<()> {
-        check_target(&self.directory, &self.name, self.disk.label(), self.overwrite, &[])?;
+    /// Does everything that can fail before the file gets its name, and makes it durable.
+    fn prepare(&self) -> Result<()> {
+        self.check()?;
+        self.disk.flush_with_metadata()
+    }
+
+    fn check(&self) -> Result<()> {
+        check_target(&self.directory, &self.name, self.disk.label(), self.overwrite, &[])
+    }
+
+    fn take_name(&mut self) -> Result<Naming> {
+        // Again, since making much data durable takes its time.
+        self.check()?;
         let named = match self.take_free_name() {
-            Err(Errno::EXIST) if self.overwrite == Overwrite::Replace => self.replace(),
-            result => result,
+            Err(Errno::EXIST) if self.overwrite == Overwrite::Replace => {
+                self.replace().map(|()| Naming::Replaced)
+            }
+            result => result.map(|()| Naming::Made),
         };
-        named.map_err(|errno| self.failed(errno.into()))?;
+        let naming = named.map_err(|errno| self.failed(errno.into()))?;
         self.stage = Stage::Committed;
-        Ok(())
+        Ok(naming)
+    }
+
+    /// Takes the final name unless it leads to `data`, which has just got its own.
+    fn take_name_beside(&mut self, data: &Self) -> Result<()> {
+        if let Some(found) = self.found()?
+            && identity(&found) == data.disk.identity()?
+        {
+            return Err(self.is_its_own_data());
+        }
+        self.take_name().map(|_| ())
+    }
+
+    /// Removes the final name of a committed file, if it still is that of this file.
+    fn give_name_back(&self) {
+        // Nobody is left to tell: the error that led here is on its way already.
+        if let (Ok(Some(found)), Ok(own)) = (self.found(), self.disk.identity())
+            && identity(&found) == own
+        {
+            let _ = rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty());
+            let _ = self.directory.sync_all();
+        }
     }
 
     /// Takes the final name, if nobody has it.
@@ -181,6 +272,21 @@ impl NewFile {
         self.directory.sync_all().map_err(|source| self.failed(source))
     }
 
+    /// Returns what stands under the final name.
+    fn found(&self) -> Result<Option<Stat>> {
+        find(&self.directory, &self.name).map_err(|errno| self.failed(errno.into()))
+    }
+
+    fn directory_identity(&self) -> Result<(u64, u64)> {
+        let found = rustix::fs::fstat(&self.directory);
+        found.map(|found| identity(&found)).map_err(|errno| self.failed(errno.into()))
+    }
+
+    fn is_its_own_data(&self) -> Error {
+        Error::new(ErrorKind::SameFile, Operation::Commit, self.disk.label())
+            .because("it cannot be both the image and its header")
+    }
+
     fn failed(&self, source: io::Error) -> Error {
         Error::from_io(Operation::Commit, self.disk.label(), source)
     }
@@ -206,11 +312,9 @@ fn check_target(
     let refuse = |kind, reason: &'static str| {
         Err(Error::new(kind, Operation::Create, label).because(reason))
     };
-    let found = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) => found,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(Error::from_io(Operation::Create, label, errno.into())),
-    };
+    let found = find(directory, name)
+        .map_err(|errno| Error::from_io(Operation::Create, label, errno.into()))?;
+    let Some(found) = found else { return Ok(()) };
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => {}
         FileType::BlockDevice => {
@@ -236,6 +340,15 @@ fn check_target(
     match overwrite {
         Overwrite::Refuse => refuse(ErrorKind::AlreadyExists, "the file exists"),
         Overwrite::Replace => Ok(()),
+    }
+}
+
+/// Returns what stands under a name, be it a symbolic link.
+fn find(directory: &File, name: &OsStr) -> rustix::io::Result<Option<Stat>> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 

@@ -207,3 +207,141 @@ fn a_directory_renamed_meanwhile_still_gets_its_file() {
     new.commit().unwrap();
     assert!(after.join("disk").exists());
 }
+
+fn create_pair(directory: &Path, overwrite: Overwrite, create: Create) -> (NewFile, NewFile) {
+    let data = create(&directory.join("data"), overwrite).unwrap();
+    let header = create(&directory.join("header"), overwrite).unwrap();
+    for (file, words) in [(&data, b"data"), (&header, b"head")] {
+        file.disk().set_len(4).unwrap();
+        file.disk().write_at(words, 0).unwrap();
+    }
+    (data, header)
+}
+
+#[test]
+fn a_pair_gets_both_names() {
+    for create in BOTH_WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        for overwrite in [Overwrite::Refuse, Overwrite::Replace, Overwrite::Replace] {
+            let (data, header) = create_pair(directory.path(), overwrite, create);
+            NewFile::commit_pair(data, header).unwrap();
+            assert_eq!(names(&directory), ["data", "header"]);
+            assert_eq!(fs::read(directory.path().join("data")).unwrap(), b"data");
+            assert_eq!(fs::read(directory.path().join("header")).unwrap(), b"head");
+        }
+    }
+}
+
+#[test]
+fn data_without_its_header_keeps_no_name() {
+    for create in BOTH_WAYS {
+        for overwrite in [Overwrite::Refuse, Overwrite::Replace] {
+            let directory = tempfile::tempdir().unwrap();
+            let (mut data, header) = create_pair(directory.path(), overwrite, create);
+            assert_eq!(data.take_name().unwrap(), Naming::Made);
+            data.give_name_back();
+            assert!(header.found().unwrap().is_none());
+            drop((data, header));
+            assert!(names(&directory).is_empty());
+
+            let (data, header) = create_pair(directory.path(), overwrite, create);
+            fs::create_dir(directory.path().join("header")).unwrap();
+            let error = NewFile::commit_pair(data, header).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotADisk);
+            assert_eq!(names(&directory), ["header"]);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_belongs_to_another_file_by_now_is_not_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut data, _header) = create_pair(directory.path(), Overwrite::Refuse, create);
+    data.take_name().unwrap();
+    let target = directory.path().join("data");
+    fs::remove_file(&target).unwrap();
+    fs::write(&target, "theirs").unwrap();
+    data.give_name_back();
+    assert_eq!(fs::read(&target).unwrap(), b"theirs");
+}
+
+#[test]
+fn a_header_that_cannot_replace_the_old_one_replaces_no_data() {
+    for create in BOTH_WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("data"), "old").unwrap();
+        let (data, header) = create_pair(directory.path(), Overwrite::Replace, create);
+        symlink("nowhere", directory.path().join("header")).unwrap();
+        let error = NewFile::commit_pair(data, header).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADisk);
+        assert_eq!(fs::read(directory.path().join("data")).unwrap(), b"old");
+        assert_eq!(names(&directory), ["data", "header"]);
+    }
+}
+
+#[test]
+fn the_same_place_is_known_by_any_path_to_its_directory() {
+    let parent = tempfile::tempdir().unwrap();
+    let (real, link) = (parent.path().join("real"), parent.path().join("link"));
+    fs::create_dir(&real).unwrap();
+    symlink("real", &link).unwrap();
+    for create in BOTH_WAYS {
+        let one = |path: PathBuf| create(&path, Overwrite::Replace).unwrap();
+        let data = one(real.join("disk"));
+        assert!(data.is_same_place(&one(link.join("disk"))).unwrap());
+        assert!(data.is_same_place(&one(real.join("../link/disk"))).unwrap());
+        assert!(!data.is_same_place(&one(real.join("other"))).unwrap());
+        assert!(!data.is_same_place(&one(parent.path().join("disk"))).unwrap());
+        let error = NewFile::commit_pair(data, one(link.join("disk"))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SameFile);
+        assert_eq!(fs::read_dir(&real).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn two_hard_links_of_one_file_are_two_places() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("data"), "old").unwrap();
+    fs::hard_link(directory.path().join("data"), directory.path().join("header")).unwrap();
+    let (data, header) = create_pair(directory.path(), Overwrite::Replace, create);
+    assert!(!data.is_same_place(&header).unwrap());
+    NewFile::commit_pair(data, header).unwrap();
+    assert_eq!(fs::read(directory.path().join("data")).unwrap(), b"data");
+    assert_eq!(fs::read(directory.path().join("header")).unwrap(), b"head");
+}
+
+#[test]
+fn a_header_whose_name_leads_to_its_data_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut data, mut header) = create_pair(directory.path(), Overwrite::Replace, create);
+    data.take_name().unwrap();
+    // A second link stands for a file system that takes both names for the same.
+    fs::hard_link(directory.path().join("data"), directory.path().join("header")).unwrap();
+    let error = header.take_name_beside(&data).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SameFile);
+    assert_eq!(fs::read(directory.path().join("header")).unwrap(), b"data");
+}
+
+#[test]
+fn an_error_between_the_names_takes_that_of_new_data_away() {
+    for (old, left) in [(None, None), (Some("old"), Some(b"data".to_vec()))] {
+        let parent = tempfile::tempdir().unwrap();
+        let (target, gone) = (parent.path().join("data"), parent.path().join("gone"));
+        fs::create_dir(&gone).unwrap();
+        if let Some(old) = old {
+            fs::write(&target, old).unwrap();
+        }
+        let (data, header) = (
+            create(&target, Overwrite::Replace).unwrap(),
+            create(&gone.join("header"), Overwrite::Refuse).unwrap(),
+        );
+        data.disk().set_len(4).unwrap();
+        data.disk().write_at(b"data", 0).unwrap();
+        // A directory that is gone lets its files be written, but takes no names.
+        fs::remove_dir(&gone).unwrap();
+        let error = NewFile::commit_pair(data, header).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(fs::read(&target).ok(), left);
+        assert_eq!(names(&parent).len(), usize::from(left.is_some()));
+    }
+}
