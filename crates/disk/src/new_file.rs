@@ -1,5 +1,7 @@
 //! A target that gets its name only when it is whole.
 
+mod permissions;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -39,6 +41,8 @@ pub struct NewFile {
     name: OsString,
     target: PathBuf,
     overwrite: Overwrite,
+    /// Device and inode of the file that stood under the final name at creation.
+    replaced: Option<(u64, u64)>,
     stage: Stage,
 }
 
@@ -47,7 +51,10 @@ pub struct NewFile {
 pub enum Overwrite {
     /// Keep it, and fail.
     Refuse,
-    /// Replace it, if it is a plain file.
+    /// Replace it, if it is a plain file. The new file gets its permission bits, and its owner and
+    /// group as far as this process may set them: with `0644` a decrypted image, too, is for all
+    /// to read. It stays its owner's only when the old file was not there at creation, and when
+    /// either has an access control list, which is not kept.
     Replace,
 }
 
@@ -103,7 +110,7 @@ impl NewFile {
         let directory = File::open(directory).map_err(|source| {
             Error::from_io(Operation::Open, directory.display().to_string(), source)
         })?;
-        check_target(&directory, name, &label, overwrite, sources)?;
+        let replaced = check_target(&directory, name, &label, overwrite, sources)?;
         let (file, stage) = open(&directory, name).map_err(failed)?;
         let disk = Raw::from_file(file, label, Access::ReadWrite)?;
         let new = Self {
@@ -112,6 +119,7 @@ impl NewFile {
             name: name.to_owned(),
             target: target.to_owned(),
             overwrite,
+            replaced: replaced.as_ref().map(identity),
             stage,
         };
         Ok((new, FormatPermit::for_exclusively_created_file()))
@@ -192,11 +200,16 @@ impl NewFile {
 
     /// Does everything that can fail before the file gets its name, and makes it durable.
     fn prepare(&self) -> Result<()> {
-        self.check()?;
+        // A file that someone has put there meanwhile does not tell who may read this one.
+        if let Some(found) = self.check()?
+            && self.replaced == Some(identity(&found))
+        {
+            permissions::keep(self.disk.file(), &self.directory, &self.name, &found);
+        }
         self.disk.flush_with_metadata()
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<Option<Stat>> {
         check_target(&self.directory, &self.name, self.disk.label(), self.overwrite, &[])
     }
 
@@ -301,20 +314,20 @@ impl Drop for NewFile {
     }
 }
 
-/// Refuses a final name under which stands what must not be replaced.
+/// Refuses a final name under which stands what must not be replaced; returns what may be.
 fn check_target(
     directory: &File,
     name: &OsStr,
     label: &str,
     overwrite: Overwrite,
     sources: &[&Raw],
-) -> Result<()> {
+) -> Result<Option<Stat>> {
     let refuse = |kind, reason: &'static str| {
         Err(Error::new(kind, Operation::Create, label).because(reason))
     };
     let found = find(directory, name)
         .map_err(|errno| Error::from_io(Operation::Create, label, errno.into()))?;
-    let Some(found) = found else { return Ok(()) };
+    let Some(found) = found else { return Ok(None) };
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => {}
         FileType::BlockDevice => {
@@ -339,7 +352,7 @@ fn check_target(
     }
     match overwrite {
         Overwrite::Refuse => refuse(ErrorKind::AlreadyExists, "the file exists"),
-        Overwrite::Replace => Ok(()),
+        Overwrite::Replace => Ok(Some(found)),
     }
 }
 

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use tempfile::TempDir;
 
@@ -344,4 +344,73 @@ fn an_error_between_the_names_takes_that_of_new_data_away() {
         assert_eq!(fs::read(&target).ok(), left);
         assert_eq!(names(&parent).len(), usize::from(left.is_some()));
     }
+}
+
+#[test]
+fn the_permissions_of_a_replaced_file_are_kept() {
+    for create in BOTH_WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("disk");
+        for mode in [0o640, 0o600, 0o444, 0o4755] {
+            fs::write(&target, "old").unwrap();
+            fs::set_permissions(&target, fs::Permissions::from_mode(mode)).unwrap();
+            create(&target, Overwrite::Replace).unwrap().commit().unwrap();
+            assert_eq!(target.metadata().unwrap().mode() & 0o7777, mode & 0o777, "{mode:o}");
+            fs::remove_file(&target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn owner_and_group_of_a_replaced_file_are_kept_by_who_may_set_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("disk");
+    fs::write(&target, "old").unwrap();
+    // Who is not root keeps what he has.
+    let _ = std::os::unix::fs::chown(&target, Some(12), Some(34));
+    let before = target.metadata().unwrap();
+    create(&target, Overwrite::Replace).unwrap().commit().unwrap();
+    let after = target.metadata().unwrap();
+    assert_ne!(before.ino(), after.ino());
+    assert_eq!((before.uid(), before.gid()), (after.uid(), after.gid()));
+}
+
+#[test]
+fn a_file_that_appeared_meanwhile_lends_no_permissions() {
+    for create in BOTH_WAYS {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("disk");
+        let new = create(&target, Overwrite::Replace).unwrap();
+        fs::write(&target, "theirs").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o666)).unwrap();
+        new.commit().unwrap();
+        assert_eq!(target.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_file_with_an_access_list_lends_its_owners_permissions_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("disk");
+    fs::write(&target, "old").unwrap();
+    // Version 2; tag, permissions and number of: owner, user 1, group, mask, others.
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, number) in
+        [(1, 6, u32::MAX), (2, 4, 1), (4, 0, u32::MAX), (16, 4, u32::MAX), (32, 4, u32::MAX)]
+    {
+        list.extend(u16::to_le_bytes(tag));
+        list.extend(u16::to_le_bytes(permissions));
+        list.extend(u32::to_le_bytes(number));
+    }
+    let flags = rustix::fs::XattrFlags::empty();
+    match rustix::fs::setxattr(&target, "system.posix_acl_access", &list, flags) {
+        Ok(()) => assert_eq!(target.metadata().unwrap().mode() & 0o777, 0o644),
+        // A file system without such lists: without the list, nothing is to be left out.
+        Err(Errno::OPNOTSUPP) => {
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        Err(errno) => panic!("{errno}"),
+    }
+    create(&target, Overwrite::Replace).unwrap().commit().unwrap();
+    assert_eq!(target.metadata().unwrap().mode() & 0o777, 0o600);
 }
