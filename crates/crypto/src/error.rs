@@ -79,6 +79,14 @@ pub enum Error {
         /// The kernel that was asked for.
         kernel: &'static str,
     },
+    /// The machine, or the limit that this process runs under, has too little memory.
+    #[error("key derivation with {kdf} needs {needed_kib} KiB of memory, and there is not so much")]
+    OutOfMemory {
+        /// The function's name.
+        kdf: &'static str,
+        /// The memory it takes.
+        needed_kib: u64,
+    },
     /// A kernel gave a wrong answer to a known question: the processor or the build is faulty.
     #[error("self-test of the {kernel} kernel failed: this processor or build cannot be trusted")]
     SelfTest {

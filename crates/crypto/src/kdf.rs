@@ -139,11 +139,16 @@ impl Kdf {
                     Argon2Variant::Argon2i => Algorithm::Argon2i,
                     Argon2Variant::Argon2id => Algorithm::Argon2id,
                 };
-                let refused = |_| Error::CostOutOfRange {
-                    kdf: self.name(),
-                    parameter: "memory in KiB",
-                    value: u64::from(memory_kib),
-                    allowed: "at least 8 for each lane, with at least 1 iteration",
+                let refused = |error| match error {
+                    argon2::Error::OutOfMemory => {
+                        Error::OutOfMemory { kdf: self.name(), needed_kib: u64::from(memory_kib) }
+                    }
+                    _ => Error::CostOutOfRange {
+                        kdf: self.name(),
+                        parameter: "memory in KiB",
+                        value: u64::from(memory_kib),
+                        allowed: "at least 8 for each lane, with at least 1 iteration",
+                    },
                 };
                 let params =
                     Params::new(memory_kib, time, lanes, Some(out.len())).map_err(refused)?;

@@ -180,13 +180,16 @@ impl NewImage {
         };
         let (data, permit) = NewFile::create(&request.target, overwrite, sources)?;
         let Some(header) = header else { return Ok(Self { data, header: None, permit }) };
-        if header == request.target {
-            return Err(Error::Request {
-                problem: format!("{} cannot be both the image and its header", header.display()),
-            });
-        }
         // A detached header is formatted, the data file beside it holds nothing but ciphertext.
         let (header, permit) = NewFile::create(header, overwrite, sources)?;
+        if data.is_same_place(&header)? {
+            return Err(Error::Request {
+                problem: format!(
+                    "{} cannot be both the image and its header",
+                    request.target.display()
+                ),
+            });
+        }
         Ok(Self { data, header: Some(header), permit })
     }
 
@@ -195,16 +198,16 @@ impl NewImage {
         self.header.as_ref().unwrap_or(&self.data).disk()
     }
 
-    /// Writes the header, which is what makes an image of it, and gives the files their names:
-    /// a detached header's last.
+    /// Writes the header, which is what makes an image of it, and gives the files their names,
+    /// both or neither.
     fn finish(self, formatted: &Formatted) -> Result<()> {
         let disk = self.header.as_ref().unwrap_or(&self.data).disk();
         device::write_new_header(disk, formatted, self.permit)?;
-        self.data.commit()?;
-        match self.header {
-            Some(header) => Ok(header.commit()?),
-            None => Ok(()),
-        }
+        let committed = match self.header {
+            None => self.data.commit(),
+            Some(header) => NewFile::commit_pair(self.data, header),
+        };
+        Ok(committed?)
     }
 }
 
