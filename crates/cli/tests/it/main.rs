@@ -4,6 +4,7 @@
 
 mod arguments;
 mod concurrency;
+mod hazards;
 mod interop;
 mod kill;
 mod secrecy;
