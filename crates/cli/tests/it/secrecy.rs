@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use strongroom_testkit::{Outcome, Pattern, run, wait};
 
-use crate::workplace::{CHEAP, Workplace, signal};
+use crate::workplace::{CHEAP, Workplace, signal, wait_for_target};
 
 /// A passphrase that stands in nothing else.
 const CANARY: &str = "kanarienvogel-4f1c9e-geheim";
@@ -181,9 +181,7 @@ fn busy(place: &Workplace, passphrase: &str) -> Child {
         "image encrypt plain volume {passphrase} --pbkdf pbkdf2 --pbkdf-iterations 90000000"
     ));
     // Its working file tells that it has read the passphrase.
-    while !place.names().iter().any(|name| name.ends_with(".partial")) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for_target(&child);
     child
 }
 

@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use strongroom_testkit::{Pattern, run, skip, wait};
 
-use crate::workplace::{BINARY, CHEAP, Workplace, signal};
+use crate::workplace::{BINARY, CHEAP, Workplace, signal, wait_for_target};
 
 fn encrypt(place: &Workplace, words: &str) -> strongroom_testkit::Outcome {
     place.strongroom(&format!("image encrypt {words} --passphrase-file pw {CHEAP}"))
@@ -256,11 +256,7 @@ fn a_signal_leaves_nothing_and_ends_with_130() {
     for stop in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut child =
             place.start(&format!("image encrypt plain volume --passphrase-file pw {CHEAP}"));
-        let start = Instant::now();
-        while !place.names().iter().any(|name| name.ends_with(".partial")) {
-            assert!(start.elapsed() < Duration::from_secs(60), "it does not begin");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        wait_for_target(&child);
         signal(&child, stop);
         let status = wait(&mut child, Duration::from_secs(60)).unwrap();
         assert_eq!(status.code(), Some(130), "{stop:?}");

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 use strongroom_disk::{Access, Raw};
@@ -132,6 +133,35 @@ pub(crate) fn has(test: &str, tools: &[Tool]) -> bool {
         skip(test, &format!("{} is not installed", tool.name()));
     }
     missing.is_none()
+}
+
+/// Waits until a process has created the file that is to become its target. That has no name, or
+/// one that ends in `.partial` where the file system has no files without a name.
+pub(crate) fn wait_for_target(child: &Child) {
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    let start = Instant::now();
+    loop {
+        let begun = match fs::read_dir(process.join("fd")) {
+            Ok(descriptors) => descriptors.flatten().any(|descriptor| {
+                let file = fs::read_link(descriptor.path()).unwrap_or_default();
+                let file = file.to_string_lossy();
+                file.ends_with(" (deleted)") || file.ends_with(".partial")
+            }),
+            // Only root may look at the descriptors of a process that may not be dumped. The time
+            // that it has worked is for all to see: in user mode and in the kernel, in hundredths
+            // of a second, the 12th and 13th words behind its name.
+            Err(_) => {
+                let stat = fs::read_to_string(process.join("stat")).unwrap();
+                let words = stat.rsplit(')').next().unwrap().split_whitespace();
+                words.skip(11).take(2).map(|word| word.parse::<u64>().unwrap()).sum::<u64>() >= 10
+            }
+        };
+        if begun {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "it does not begin");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Sends a signal to a process that a test has started.
