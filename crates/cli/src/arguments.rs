@@ -234,7 +234,7 @@ fn calibrate(kdf: Kdf, target: u64, policy: &CostPolicy) -> Result<Kdf, CommandE
     let start = Instant::now();
     kdf.derive(&sample, &[0; 32], policy, &mut [0; 64])?;
     let kdf = kdf.calibrated(start.elapsed(), Duration::from_millis(target));
-    policy.check(&kdf)?;
+    policy.check(&kdf, 64)?;
     Ok(kdf)
 }
 

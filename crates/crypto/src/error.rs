@@ -47,6 +47,18 @@ pub enum Error {
         /// Why an iteration is so expensive, where that surprises people.
         note: &'static str,
     },
+    /// The keyslots of a header together demand more time than the policy allows for one unlock.
+    #[error(
+        "the keyslot needs about {needed_seconds} s more of processor time, {left_seconds} s are left of the          {limit_seconds} s that all keyslots may take together"
+    )]
+    CostTotal {
+        /// Nominal seconds of the keyslot.
+        needed_seconds: u64,
+        /// Nominal seconds left.
+        left_seconds: u64,
+        /// The ceiling for all keyslots together.
+        limit_seconds: u64,
+    },
     /// The specification names a cipher, mode or IV generator that does not fit the others.
     #[error("cipher specification {spec:?} is not possible: {reason}")]
     ImpossibleCipher {

@@ -51,6 +51,13 @@ pub struct CostPolicy {
     pub max_time: Duration,
 }
 
+/// What is left of the time that the derivations of one unlock may take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CostBudget {
+    limit: Duration,
+    left: Duration,
+}
+
 impl Kdf {
     /// What new LUKS2 keyslots get: Argon2id, 4 passes over 512 MiB in 4 lanes.
     ///
@@ -128,7 +135,7 @@ impl Kdf {
         policy: &CostPolicy,
         out: &mut [u8],
     ) -> Result<(), Error> {
-        policy.check(self)?;
+        policy.check(self, out.len())?;
         match *self {
             Self::Pbkdf2 { hash, iterations } => {
                 hash.pbkdf2(passphrase.expose_bytes(), salt, iterations, out);
@@ -167,11 +174,15 @@ impl Kdf {
         }
     }
 
-    /// Returns the processor time that the derivation takes at the nominal rates.
-    pub fn nominal_time(&self) -> Duration {
+    /// Returns the processor time that deriving `out_len` bytes takes at the nominal rates.
+    ///
+    /// PBKDF2 runs all its iterations for every block of output as long as a digest.
+    pub fn nominal_time(&self, out_len: usize) -> Duration {
         let milliseconds = match *self {
             Self::Pbkdf2 { hash, iterations } => {
-                u64::from(iterations).saturating_mul(1000) / pbkdf2_rate(hash)
+                let blocks = out_len.div_ceil(hash.digest_len()).max(1) as u64;
+                u64::from(iterations).saturating_mul(1000).saturating_mul(blocks)
+                    / pbkdf2_rate(hash)
             }
             Self::Argon2 { time, memory_kib, .. } => {
                 u64::from(time).saturating_mul(u64::from(memory_kib)).saturating_mul(1000)
@@ -207,12 +218,22 @@ impl Kdf {
 }
 
 impl CostPolicy {
-    /// Refuses a derivation that costs more than this policy allows.
+    /// How many times the limit of one keyslot all keyslots of an unlock may cost together: eight
+    /// of those that a fast machine made for a few seconds each stay below it.
+    pub const UNLOCK_FACTOR: u32 = 2;
+
+    /// Returns the time that all keyslots which one unlock tries may take together.
+    pub fn unlock_budget(&self) -> CostBudget {
+        let limit = self.max_time.saturating_mul(Self::UNLOCK_FACTOR);
+        CostBudget { limit, left: limit }
+    }
+
+    /// Refuses a derivation of `out_len` bytes that costs more than this policy allows.
     ///
     /// # Errors
     ///
     /// [`Error::CostMemory`] or [`Error::CostTime`].
-    pub fn check(&self, kdf: &Kdf) -> Result<(), Error> {
+    pub fn check(&self, kdf: &Kdf, out_len: usize) -> Result<(), Error> {
         if kdf.memory_kib() > self.max_memory_kib {
             return Err(Error::CostMemory {
                 kdf: kdf.name(),
@@ -220,11 +241,12 @@ impl CostPolicy {
                 limit_kib: self.max_memory_kib,
             });
         }
-        if kdf.nominal_time() > self.max_time {
+        let needed = kdf.nominal_time(out_len);
+        if needed > self.max_time {
             return Err(Error::CostTime {
                 kdf: kdf.name(),
                 iterations: kdf.iterations(),
-                needed_seconds: kdf.nominal_time().as_secs(),
+                needed_seconds: needed.as_secs(),
                 limit_seconds: self.max_time.as_secs(),
                 note: match kdf {
                     Kdf::Pbkdf2 { .. } => "",
@@ -234,6 +256,33 @@ impl CostPolicy {
                 },
             });
         }
+        Ok(())
+    }
+
+    /// Returns the policy for what follows a derivation of `out_len` bytes, so that both together
+    /// stay inside this one.
+    ///
+    /// # Errors
+    ///
+    /// As [`CostPolicy::check`].
+    pub fn after(&self, kdf: &Kdf, out_len: usize) -> Result<Self, Error> {
+        self.check(kdf, out_len)?;
+        Ok(Self { max_time: self.max_time.saturating_sub(kdf.nominal_time(out_len)), ..*self })
+    }
+}
+
+impl CostBudget {
+    /// Takes the time of another keyslot out of the budget.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CostTotal`] when less is left; the budget then stays as it is.
+    pub fn spend(&mut self, time: Duration) -> Result<(), Error> {
+        self.left = self.left.checked_sub(time).ok_or(Error::CostTotal {
+            needed_seconds: time.as_secs(),
+            left_seconds: self.left.as_secs(),
+            limit_seconds: self.limit.as_secs(),
+        })?;
         Ok(())
     }
 }
@@ -306,13 +355,46 @@ mod tests {
     #[test]
     fn refuses_more_memory_than_the_policy_before_any_work() {
         let policy = CostPolicy { max_memory_kib: 31, ..CostPolicy::default() };
-        assert!(matches!(policy.check(&CHEAP), Err(Error::CostMemory { .. })));
+        assert!(matches!(policy.check(&CHEAP, 32), Err(Error::CostMemory { .. })));
     }
 
     #[test]
     fn refuses_endless_pbkdf2() {
         let kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: u32::MAX };
         assert!(matches!(derive(kdf), Err(Error::CostTime { .. })));
+    }
+
+    #[test]
+    fn pbkdf2_costs_its_iterations_for_every_block_of_output() {
+        let kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: 2_000_000 };
+        for (out_len, seconds) in [(0, 2), (1, 2), (32, 2), (33, 4), (64, 4), (512, 32)] {
+            assert_eq!(kdf.nominal_time(out_len), Duration::from_secs(seconds), "{out_len}");
+        }
+        let policy = CostPolicy { max_time: Duration::from_secs(3), ..CostPolicy::default() };
+        assert_eq!(policy.check(&kdf, 32), Ok(()));
+        assert!(matches!(policy.check(&kdf, 64), Err(Error::CostTime { .. })));
+    }
+
+    #[test]
+    fn a_derivation_leaves_less_for_what_follows_it() {
+        let kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: 2_000_000 };
+        let policy = CostPolicy { max_time: Duration::from_secs(3), ..CostPolicy::default() };
+        let rest = policy.after(&kdf, 32).unwrap();
+        assert_eq!(rest.max_time, Duration::from_secs(1));
+        assert!(rest.after(&kdf, 32).is_err());
+    }
+
+    #[test]
+    fn eight_slow_keyslots_fit_one_unlock_and_hostile_ones_do_not() {
+        let policy = CostPolicy::default();
+        let kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: 10_000_000 };
+        let mut budget = policy.unlock_budget();
+        assert!((0..8).all(|_| budget.spend(kdf.nominal_time(64)).is_ok()));
+        let mut budget = policy.unlock_budget();
+        let spent = (0..32).filter(|_| budget.spend(policy.max_time).is_ok()).count();
+        assert_eq!(spent, 2);
+        let text = budget.spend(Duration::from_secs(7)).unwrap_err().to_string();
+        assert!(text.contains("7 s more"), "{text}");
     }
 
     #[test]
@@ -335,9 +417,9 @@ mod tests {
     #[test]
     fn defaults_stay_inside_the_default_policy() {
         let policy = CostPolicy::default();
-        assert_eq!(policy.check(&Kdf::DEFAULT_ARGON2ID), Ok(()));
+        assert_eq!(policy.check(&Kdf::DEFAULT_ARGON2ID, 64), Ok(()));
         for hash in Hash::ALL {
-            assert_eq!(policy.check(&Kdf::default_pbkdf2(hash)), Ok(()));
+            assert_eq!(policy.check(&Kdf::default_pbkdf2(hash), 64), Ok(()));
         }
     }
 }

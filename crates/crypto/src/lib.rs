@@ -14,6 +14,6 @@ mod sector;
 pub use cipher_spec::{Cipher, CipherSpec, Encryption, Iv, KeySize, Mode};
 pub use error::Error;
 pub use hash::Hash;
-pub use kdf::{Argon2Variant, CostPolicy, Kdf};
+pub use kdf::{Argon2Variant, CostBudget, CostPolicy, Kdf};
 pub use secret::{DataKey, Passphrase, Token, VolumeKey};
 pub use sector::{IvUnit, Kernel, SectorCipher, SectorSize};

@@ -14,20 +14,24 @@ pub(crate) fn split_len(key_len: usize) -> usize {
     key_len * STRIPES as usize
 }
 
-/// Spreads `key` over [`STRIPES`] stripes.
+/// Spreads `key` over the [`STRIPES`] stripes of `stripes`.
+///
+/// # Panics
+///
+/// When `stripes` is not [`split_len`] bytes long.
 pub(crate) fn split(
     key: &[u8],
     hash: Hash,
     rng: &mut (impl CryptoRng + ?Sized),
-) -> Zeroizing<Vec<u8>> {
-    let mut stripes = Zeroizing::new(vec![0; split_len(key.len())]);
+    stripes: &mut [u8],
+) {
+    assert_eq!(stripes.len(), split_len(key.len()), "a split key has a fixed length");
     let (random, last) = stripes.split_at_mut(split_len(key.len()) - key.len());
     rng.fill_bytes(random);
     let digest = accumulate(random, key.len(), hash);
     for ((out, key), digest) in last.iter_mut().zip(key).zip(digest.iter()) {
         *out = key ^ digest;
     }
-    stripes
 }
 
 /// Returns the key of `key_len` bytes that was spread over `stripes`.
@@ -82,7 +86,8 @@ mod tests {
         for hash in [Hash::Sha1, Hash::Sha256, Hash::Sha512, Hash::Whirlpool] {
             for len in [16, 24, 32, 64] {
                 let key: Vec<u8> = (0..len).collect();
-                let stripes = split(&key, hash, &mut rng);
+                let mut stripes = vec![0; split_len(key.len())];
+                split(&key, hash, &mut rng, &mut stripes);
                 assert_eq!(*merge(&stripes, key.len(), hash), key);
             }
         }
@@ -92,7 +97,8 @@ mod tests {
     fn one_changed_bit_anywhere_loses_the_key() {
         let mut rng = ChaCha20Rng::seed_from_u64(2);
         let key = [5; 32];
-        let mut stripes = split(&key, Hash::Sha256, &mut rng);
+        let mut stripes = vec![0; split_len(key.len())];
+        split(&key, Hash::Sha256, &mut rng, &mut stripes);
         for index in [0, 1000, stripes.len() - 1] {
             stripes[index] ^= 1;
             assert_ne!(*merge(&stripes, key.len(), Hash::Sha256), key);

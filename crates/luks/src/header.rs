@@ -1,6 +1,7 @@
 //! A header of either format behind one face.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use rand_core::CryptoRng;
 use strongroom_crypto::{CostPolicy, Encryption, Hash, Kdf, Passphrase, VolumeKey};
@@ -249,11 +250,27 @@ impl Header {
         }
     }
 
+    /// Returns the nominal time that trying a passphrase on keyslot `id` takes, the check of the key
+    /// included.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be tried.
+    pub fn keyslot_cost(&self, id: u32) -> Result<Duration, Error> {
+        let derivations = match self {
+            Self::Luks1(header) => header.derivations(id)?,
+            Self::Luks2(header) => header.derivations(id)?,
+        };
+        let times = derivations.iter().map(|(kdf, out_len)| kdf.nominal_time(*out_len));
+        Ok(times.fold(Duration::ZERO, Duration::saturating_add))
+    }
+
     /// Returns the key in keyslot `id`; `area` are the bytes of its [`area`](Self::keyslot_area).
     ///
     /// # Errors
     ///
-    /// [`Error::WrongPassphrase`] when the passphrase is another; otherwise why it cannot be tried.
+    /// [`Error::WrongPassphrase`] when the passphrase is another; otherwise why it cannot be tried,
+    /// such as that derivation and check of the key together cost more than `policy` allows.
     pub fn open_keyslot(
         &self,
         id: u32,
@@ -332,18 +349,21 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`Error::LastKeyslot`] when no other keyslot holds the volume key.
+    /// [`Error::LastKeyslot`] when no other keyslot that a passphrase opens holds the volume key.
     pub fn remove_keyslot(
         &self,
         id: u32,
         rng: &mut dyn CryptoRng,
     ) -> Result<(Self, Change), Error> {
         self.whole_area(id)?;
-        let others = self.keyslots().into_iter().filter(|keyslot| keyslot.id != id);
-        let bound = |binding| binding == Binding::Volume;
-        let was_bound =
-            self.keyslots().iter().any(|keyslot| keyslot.id == id && bound(keyslot.binding));
-        if was_bound && !others.map(|keyslot| keyslot.binding).any(bound) {
+        let keyslots = self.keyslots();
+        let bound = |keyslot: &KeyslotSummary| keyslot.binding == Binding::Volume;
+        // Those of other tools, or of a re-encryption, open for no passphrase.
+        let opens = |keyslot: &KeyslotSummary| {
+            bound(keyslot) && matches!(keyslot.kind.as_str(), "luks1" | "luks2")
+        };
+        let was_bound = keyslots.iter().any(|keyslot| keyslot.id == id && bound(keyslot));
+        if was_bound && !keyslots.iter().any(|keyslot| keyslot.id != id && opens(keyslot)) {
             return Err(Error::LastKeyslot { id });
         }
         self.wipe_keyslot(id, rng)

@@ -26,6 +26,25 @@ pub(crate) fn sealed_len(key_len: usize) -> usize {
     af::split_len(key_len).next_multiple_of(512)
 }
 
+/// Returns the policy for the last of `derivations`, the others done, so that all of them together
+/// stay inside `policy`.
+///
+/// # Errors
+///
+/// When they do not, before any work.
+pub(crate) fn policy_after(
+    derivations: &[(Kdf, usize)],
+    policy: &CostPolicy,
+) -> Result<CostPolicy, Error> {
+    let Some(((last, out_len), earlier)) = derivations.split_last() else { return Ok(*policy) };
+    let mut rest = *policy;
+    for (kdf, out_len) in earlier {
+        rest = rest.after(kdf, *out_len)?;
+    }
+    rest.check(last, *out_len)?;
+    Ok(rest)
+}
+
 impl Seal<'_> {
     /// Returns the area's contents for `key`.
     pub(crate) fn seal(
@@ -36,8 +55,10 @@ impl Seal<'_> {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<Vec<u8>, Error> {
         let cipher = self.cipher(passphrase, policy)?;
-        let mut area = af::split(key, self.af_hash, rng);
-        area.resize(sealed_len(key.len()), 0);
+        // At its final length from the start: growing it would leave the stripes behind in memory.
+        let mut area = Zeroizing::new(vec![0; sealed_len(key.len())]);
+        let (stripes, _) = area.split_at_mut(af::split_len(key.len()));
+        af::split(key, self.af_hash, rng, stripes);
         cipher.encrypt(&mut area, 0);
         Ok(std::mem::take(&mut *area))
     }

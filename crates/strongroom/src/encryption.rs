@@ -36,7 +36,7 @@ pub fn format_options(request: &EncryptionRequest, policy: &CostPolicy) -> Resul
         })?,
     };
     let kdf = derivation(request, version, hash)?.checked()?;
-    policy.check(&kdf)?;
+    policy.check(&kdf, encryption.key_size().bytes())?;
     Ok(FormatOptions {
         encryption,
         hash,

@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 use super::header::{Header, Keyslot};
 use super::{ALIGNMENT, KEYSLOTS, SECTOR};
-use crate::key_material::Seal;
+use crate::key_material::{Seal, policy_after};
 use crate::{Change, Error, NewKeyslot, Version, areas};
 
 impl Header {
@@ -33,11 +33,22 @@ impl Header {
         policy: &CostPolicy,
     ) -> Result<VolumeKey, Error> {
         let seal = self.seal(self.active(id)?)?;
+        let rest = policy_after(&self.derivations(id)?, policy)?;
         let key = seal.open(area, self.key_bytes as usize, passphrase, policy)?;
-        match self.verify(&key, policy) {
+        match self.verify(&key, &rest) {
             Err(Error::WrongVolumeKey) => Err(Error::WrongPassphrase { skipped: Vec::new() }),
             other => other.map(|()| key),
         }
+    }
+
+    /// Returns what trying a passphrase on keyslot `id` derives, with the bytes of each.
+    pub(crate) fn derivations(&self, id: u32) -> Result<Vec<(Kdf, usize)>, Error> {
+        let (hash, keyslot) = (self.hash()?, self.active(id)?);
+        let pbkdf2 = |iterations| Kdf::Pbkdf2 { hash, iterations };
+        Ok(vec![
+            (pbkdf2(keyslot.iterations), self.key_bytes as usize),
+            (pbkdf2(self.digest_iterations), self.digest.len()),
+        ])
     }
 
     /// Checks that `key` is the volume key.

@@ -12,6 +12,19 @@ use crate::Error;
 use crate::format::DIGEST_ITERATIONS;
 
 impl Digest {
+    /// Returns what checking a key derives, with the bytes of it; `None` when the kind is unknown.
+    ///
+    /// # Errors
+    ///
+    /// When the hash is unknown here.
+    pub(super) fn derivation(&self) -> Result<Option<(Kdf, usize)>, Error> {
+        let DigestKind::Pbkdf2 { hash, iterations, digest, .. } = &self.kind else {
+            return Ok(None);
+        };
+        let kdf = Kdf::Pbkdf2 { hash: hash.parse()?, iterations: *iterations };
+        Ok(Some((kdf, digest.len())))
+    }
+
     /// Returns whether this is the digest of `key`.
     ///
     /// # Errors

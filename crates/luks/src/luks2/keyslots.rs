@@ -13,7 +13,7 @@ use super::metadata::{
 };
 use super::{Document, Header, digests, keyslot_area_len};
 use crate::header::Binding;
-use crate::key_material::Seal;
+use crate::key_material::{Seal, policy_after};
 use crate::{Change, Error, NewKeyslot, Version, af};
 
 impl Header {
@@ -46,14 +46,24 @@ impl Header {
             salt: &luks2.salt,
             af_hash: luks2.af_hash.parse()?,
         };
+        let rest = policy_after(&self.derivations(id)?, policy)?;
         let key = seal.open(area, keyslot.key_size as usize, passphrase, policy)?;
         let (_, digest) =
             self.metadata.digest_of_keyslot(id).expect("validation binds every keyslot");
-        if digest.matches(&key, policy)? {
+        if digest.matches(&key, &rest)? {
             Ok(key)
         } else {
             Err(Error::WrongPassphrase { skipped: Vec::new() })
         }
+    }
+
+    /// Returns what trying a passphrase on keyslot `id` derives, with the bytes of each.
+    pub(crate) fn derivations(&self, id: u32) -> Result<Vec<(Kdf, usize)>, Error> {
+        let luks2 = self.luks2_keyslot(id)?;
+        let slot = (derivation(&luks2.kdf)?, luks2.area_key_size as usize);
+        let (_, digest) =
+            self.metadata.digest_of_keyslot(id).expect("validation binds every keyslot");
+        Ok([slot].into_iter().chain(digest.derivation()?).collect())
     }
 
     /// Checks that `key` is the key of segment 0.

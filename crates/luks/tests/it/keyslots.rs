@@ -254,6 +254,36 @@ fn a_cost_that_the_policy_refuses_is_refused_before_any_work() {
 }
 
 #[test]
+fn one_limit_holds_for_a_keyslot_and_its_digest_together() {
+    for version in BOTH {
+        let volume = Volume::small(version, 3);
+        let header = volume.header();
+        let area = header.keyslot_area(0).unwrap();
+        let area = &volume.bytes[area.start as usize..area.end as usize];
+        // 1000 iterations for one block each.
+        let cost = header.keyslot_cost(0).unwrap();
+        assert_eq!(cost, std::time::Duration::from_millis(2));
+        let open = |max_time| {
+            let policy = CostPolicy { max_time, ..CostPolicy::default() };
+            header.open_keyslot(0, area, &passphrase("old"), &policy)
+        };
+        assert!(open(cost).is_ok());
+        let refused = open(cost / 2 * 3 / 2);
+        assert!(matches!(refused, Err(Error::Crypto(strongroom_crypto::Error::CostTime { .. }))));
+    }
+}
+
+#[test]
+fn a_keyslot_that_no_passphrase_opens_does_not_stand_in_for_the_last_one() {
+    let mut volume = Volume::small(Version::Luks2, 3);
+    volume.add("1");
+    volume.edit(|json| json["keyslots"]["1"]["type"] = "x-other".into());
+    let header = volume.header();
+    assert_eq!(header.remove_keyslot(0, &mut rng(1)).unwrap_err(), Error::LastKeyslot { id: 0 });
+    assert!(header.remove_keyslot(1, &mut rng(1)).is_ok());
+}
+
+#[test]
 fn an_area_that_is_cut_short_is_told_from_a_wrong_passphrase() {
     for version in BOTH {
         let volume = Volume::small(version, 3);
