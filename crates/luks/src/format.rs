@@ -112,6 +112,19 @@ impl FormatOptions {
                 format!("{} is for opening old volumes only: {reason}", self.encryption.spec()),
             ));
         }
+        if let (Version::Luks2, Hash::Sha1) = (self.version, self.hash) {
+            return Err(Error::unfit(
+                self.version,
+                "sha1 is for opening old volumes only: it is broken, and whatever reads LUKS2 \
+                 has sha256",
+            ));
+        }
+        if let (Version::Luks2, Kdf::Pbkdf2 { hash: Hash::Sha1, .. }) = (self.version, self.kdf) {
+            return Err(Error::unfit(
+                self.version,
+                "pbkdf2 with sha1 is for opening old volumes only: use sha256 or argon2id",
+            ));
+        }
         self.kdf.checked()?;
         let volume_key = VolumeKey::random(self.encryption.key_size().bytes(), rng);
         let (header, change) = match self.version {

@@ -46,3 +46,22 @@ fn adds_changes_and_removes_keys() {
         assert_eq!(error, Error::LastKeyslot { id: last });
     }
 }
+
+#[test]
+fn sha1_makes_luks1_headers_only() {
+    let sha1 = strongroom_crypto::Hash::Sha1;
+    let pbkdf2 = strongroom_crypto::Kdf::Pbkdf2 { hash: sha1, iterations: 1000 };
+    let format = |options: strongroom_luks::FormatOptions| {
+        options.format(&passphrase("old"), &policy(), &mut rng(1)).map(|_| ())
+    };
+    let with = |version, kdf| strongroom_luks::FormatOptions { kdf, ..options(version) };
+    for refused in [
+        strongroom_luks::FormatOptions { hash: sha1, ..options(Version::Luks2) },
+        with(Version::Luks2, pbkdf2),
+    ] {
+        let text = format(refused).unwrap_err().to_string();
+        assert!(text.contains("sha1 is for opening old volumes only"), "{text}");
+    }
+    let luks1 = strongroom_luks::FormatOptions { hash: sha1, ..with(Version::Luks1, pbkdf2) };
+    assert_eq!(format(luks1), Ok(()));
+}
