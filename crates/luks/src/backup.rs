@@ -39,6 +39,11 @@ impl Header {
         }
     }
 
+    /// Returns whether the data lies on another device than the header.
+    pub fn is_detached(&self) -> bool {
+        self.data_offset() == 0
+    }
+
     fn areas(&self) -> Vec<(u32, Range<u64>)> {
         self.keyslots()
             .iter()

@@ -8,6 +8,11 @@ use std::fmt;
 ///
 /// After any prefix of the steps, the last write torn anywhere, the header opens with the keys of
 /// before or with those of after.
+///
+/// # Assumptions
+///
+/// The device has at least [`Change::end`] bytes: the file of a detached header may have to grow
+/// first.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Change {
     steps: Vec<Step>,
@@ -36,6 +41,15 @@ impl Change {
     /// Returns whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Returns the offset behind the last byte written: how long the device must be.
+    pub fn end(&self) -> u64 {
+        let end = |step: &Step| match step {
+            Step::Flush => 0,
+            Step::Write { offset, bytes } => offset + bytes.len() as u64,
+        };
+        self.steps.iter().map(end).max().unwrap_or(0)
     }
 
     /// Carries the change out on bytes in memory, as many as it needs.

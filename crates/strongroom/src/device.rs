@@ -112,7 +112,8 @@ impl Device {
         Ok(payload)
     }
 
-    /// Opens a keyslot: `keyslot`, or whichever opens.
+    /// Opens a keyslot: `keyslot`, or whichever opens. `policy` bounds the cost of each keyslot, its
+    /// [`unlock_budget`](CostPolicy::unlock_budget) that of all together.
     ///
     /// # Errors
     ///
@@ -129,9 +130,16 @@ impl Device {
             Some(id) => vec![id],
             None => header.keyslots_to_try().map_err(&luks)?,
         };
-        let mut skipped = Vec::new();
-        let mut tried = 0;
+        let (mut skipped, mut tried, mut budget) = (Vec::new(), 0, policy.unlock_budget());
         for id in ids {
+            // What cannot be tried, or costs too much by itself, says so itself below.
+            let cost = header.keyslot_cost(id).unwrap_or_default();
+            if cost <= policy.max_time
+                && let Err(error) = budget.spend(cost)
+            {
+                skipped.push((id, error.into()));
+                continue;
+            }
             let range = header.keyslot_area(id).map_err(&luks)?;
             let len = usize::try_from(range.end - range.start).expect("areas are at most 128 MiB");
             let mut area = vec![0; len];
@@ -179,6 +187,10 @@ impl Device {
             if found.header == before {
                 if let Some(recovery) = found.recovery {
                     apply(&self.header, &found.header.recover(&recovery, &mut system_rng()).1)?;
+                }
+                // The file of a detached header grows with it.
+                if before.is_detached() && change.end() > self.header.len() {
+                    self.header.set_len(change.end())?;
                 }
                 apply(&self.header, &change)?;
                 return Ok(result);

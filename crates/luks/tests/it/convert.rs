@@ -113,6 +113,23 @@ fn with_all_keyslots_in_use_the_room_behind_them_is_taken() {
 }
 
 #[test]
+fn a_full_detached_header_says_how_far_its_conversion_reaches() {
+    let options = FormatOptions { detached: true, ..small_options(Version::Luks1, 8) };
+    let mut volume = Volume::new(&options);
+    for id in 1..8 {
+        volume.add(&id.to_string());
+    }
+    let end = volume.header().backup_len();
+    volume.bytes.truncate(end as usize);
+    assert!(volume.header().is_detached());
+    let (_, change) = to_luks2(&volume.luks1(), &volume.bytes, &mut rng(8)).unwrap();
+    assert!(change.end() > end);
+    volume.apply(&change);
+    assert_eq!(volume.bytes.len() as u64, change.end());
+    assert!(volume.opens("old") && (1..8).all(|id| volume.opens(&id.to_string())));
+}
+
+#[test]
 fn a_payload_at_an_odd_sector_converts() {
     for sectors in [0, 1, 7] {
         let offset = 4096 + 8 * AREA + sectors * 512;
