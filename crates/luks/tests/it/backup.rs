@@ -258,12 +258,11 @@ fn overwriting_does_not_reach_into_data_that_begin_before_a_whole_page() {
 
 #[test]
 fn overwriting_leaves_no_copy_of_another_header() {
-    let backup = Volume::new(&FormatOptions {
+    let mut stale = Volume::new(&FormatOptions {
         keyslots_size: Some(2 * AREA),
         data_offset: Some(1 << 20),
         ..small_options(Version::Luks2, 2)
     });
-    let mut stale = backup.clone();
     // One inside the keyslots area that the backup brings along, one in the gap behind it.
     stale.put(256 << 10, b"SKUL\xba\xbe");
     let brought = stale.backup();
