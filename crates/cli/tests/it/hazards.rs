@@ -54,7 +54,7 @@ fn a_device_that_is_no_longer_luks_is_not_made_luks_again() {
         "luks repair volume",
         "image decrypt volume t --passphrase-file pw",
     ] {
-        assert!(!place.strongroom(words).success().is_ok(), "{words}");
+        assert!(place.strongroom(words).success().is_err(), "{words}");
         assert!(place.read("volume") == bytes, "{words} wrote to the device");
     }
     place.strongroom("luks repair volume --force").ok();
