@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::disk::{check_extent_offset, check_range, check_within};
@@ -10,7 +11,7 @@ use crate::{Disk, Extent, ExtentKind, Operation, Result};
 /// A disk in memory. What was never written, or was discarded, is a hole and takes no space.
 #[derive(Debug, Default)]
 pub struct Memory {
-    len: u64,
+    len: AtomicU64,
     blocks: RwLock<Blocks>,
 }
 
@@ -20,12 +21,12 @@ type Blocks = BTreeMap<u64, Box<[u8; BLOCK]>>;
 impl Memory {
     /// Returns a disk of `len` bytes that is one hole.
     pub fn new(len: u64) -> Self {
-        Self { len, blocks: RwLock::default() }
+        Self { len: AtomicU64::new(len), blocks: RwLock::default() }
     }
 
     /// Returns the contents. The whole disk: for small ones.
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(self.len).expect("the disk fits in memory")];
+        let mut bytes = vec![0; usize::try_from(self.len()).expect("the disk fits in memory")];
         read(&self.read(), &mut bytes, 0);
         bytes
     }
@@ -33,6 +34,19 @@ impl Memory {
     /// Returns the bytes that are no holes, rounded up to whole blocks of 4096.
     pub fn allocated(&self) -> u64 {
         self.read().len() as u64 * BLOCK as u64
+    }
+
+    /// Makes the disk longer, by a hole, or shorter.
+    pub fn set_len(&self, len: u64) {
+        let mut blocks = self.write();
+        blocks.split_off(&len.div_ceil(BLOCK as u64));
+        let within = (len % BLOCK as u64) as usize;
+        if within > 0
+            && let Some(block) = blocks.get_mut(&(len / BLOCK as u64))
+        {
+            block[within..].fill(0);
+        }
+        self.len.store(len, Ordering::Release);
     }
 
     // A thread that panicked may have left a write half done, which is what a failed write may do.
@@ -46,9 +60,9 @@ impl Memory {
 
     /// Makes a range a hole where it covers whole blocks, and zero elsewhere.
     fn punch(&self, range: &Range<u64>) {
-        let mut blocks = self.write();
+        let (len, mut blocks) = (self.len(), self.write());
         for (number, within) in pieces(range.start, range.end - range.start) {
-            let to_the_end = number * BLOCK as u64 + within.end as u64 == self.len;
+            let to_the_end = number * BLOCK as u64 + within.end as u64 == len;
             if within.start == 0 && (within.end == BLOCK || to_the_end) {
                 blocks.remove(&number);
             } else if let Some(block) = blocks.get_mut(&number) {
@@ -60,7 +74,7 @@ impl Memory {
 
 impl Disk for Memory {
     fn len(&self) -> u64 {
-        self.len
+        self.len.load(Ordering::Acquire)
     }
 
     fn label(&self) -> &str {
@@ -68,13 +82,13 @@ impl Disk for Memory {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        check_range(Operation::Read, self.label(), self.len, offset, buf.len() as u64)?;
+        check_range(Operation::Read, self.label(), self.len(), offset, buf.len() as u64)?;
         read(&self.read(), buf, offset);
         Ok(())
     }
 
     fn write_at(&self, mut buf: &[u8], offset: u64) -> Result<()> {
-        check_range(Operation::Write, self.label(), self.len, offset, buf.len() as u64)?;
+        check_range(Operation::Write, self.label(), self.len(), offset, buf.len() as u64)?;
         let mut blocks = self.write();
         for (number, within) in pieces(offset, buf.len() as u64) {
             let (piece, rest) = buf.split_at(within.len());
@@ -97,7 +111,7 @@ impl Disk for Memory {
             let next = following.map(|(number, _)| *number).next();
             (ExtentKind::Zero, next.unwrap_or(u64::MAX))
         };
-        let end = end.saturating_mul(BLOCK as u64).min(self.len);
+        let end = end.saturating_mul(BLOCK as u64).min(self.len());
         Ok(Extent { range: offset..end, kind })
     }
 
@@ -120,7 +134,8 @@ impl Disk for Memory {
 
 impl Clone for Memory {
     fn clone(&self) -> Self {
-        Self { len: self.len, blocks: RwLock::new(self.read().clone()) }
+        let blocks = self.read().clone();
+        Self { len: AtomicU64::new(self.len()), blocks: RwLock::new(blocks) }
     }
 }
 
