@@ -40,6 +40,12 @@ pub enum ErrorKind {
     AlreadyExists,
     /// Someone else holds a lock.
     Busy,
+    /// An image names another file, and the caller's gate does not open it.
+    Denied,
+    /// An image breaks the rules of its format.
+    Invalid,
+    /// The contents are encrypted, and no key was given.
+    Locked,
     /// The file is neither a plain file nor a block device.
     NotADisk,
     /// There is no such file.
@@ -82,6 +88,8 @@ pub enum Operation {
     Lock,
     /// Opening a file, or a view of another disk.
     Open,
+    /// Understanding an image's metadata.
+    Interpret,
     /// Reading a range.
     Read,
     /// Changing the length.
@@ -182,6 +190,7 @@ impl fmt::Display for Operation {
             Self::FindExtent => "map",
             Self::Lock => "lock",
             Self::Open => "open",
+            Self::Interpret => "interpret",
             Self::Read => "read",
             Self::Resize => "change the length of",
             Self::Write => "write",

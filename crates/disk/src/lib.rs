@@ -2,12 +2,13 @@
 //!
 //! Every kind of disk implements the trait [`Disk`] and passes the suite in [`conformance`]:
 //! [`Raw`] is a plain file or a block device, [`Encrypted`] a view that encrypts on the way down,
-//! [`Slice`] a view of a range, [`Memory`] a sparse disk without a file. [`NewFile`] is a raw file
-//! that gets its name only when it is whole.
+//! [`Slice`] a view of a range, [`Memory`] a sparse disk without a file, [`qcow2::Qcow2`] an image
+//! inside another disk. [`NewFile`] is a raw file that gets its name only when it is whole.
 //!
 //! All I/O is synchronous and positional; a disk may be used by any number of threads at once.
 
 pub mod conformance;
+pub mod qcow2;
 
 mod disk;
 mod encrypted;
@@ -17,6 +18,7 @@ mod memory;
 mod new_file;
 mod permit;
 mod raw;
+mod resizable;
 mod slice;
 
 pub use disk::{Disk, Extent, ExtentKind, Extents};
@@ -27,4 +29,5 @@ pub use memory::Memory;
 pub use new_file::{NewFile, Overwrite};
 pub use permit::FormatPermit;
 pub use raw::{Access, Raw};
+pub use resizable::{ReadOnly, Resizable};
 pub use slice::Slice;

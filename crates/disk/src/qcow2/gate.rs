@@ -1,0 +1,71 @@
+//! Files that an image names: opened only by the caller's decision.
+
+use crate::{Disk, Error, ErrorKind, Operation, Resizable, Result};
+
+/// Decides about the files that an image names: its backing file, and its external data file.
+///
+/// Whoever can write an image chooses these names. A gate that opened them as they stand would
+/// read any file of the host to whoever made the image, and a backing file that leads back to the
+/// image would never end. What a gate returns was opened by the gate, in a format that it has
+/// chosen; a name may be a path, a URL or a JSON text.
+pub trait Gate {
+    /// Returns the disk for the backing file that an image names.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`] unless the gate is open for it.
+    fn backing(&self, named: &NamedFile<'_>) -> Result<Box<dyn Disk>> {
+        Err(named.denied())
+    }
+
+    /// Returns the disk for the external data file that an image names.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Denied`] unless the gate is open for it.
+    fn data_file(&self, named: &NamedFile<'_>) -> Result<Box<dyn Resizable>> {
+        Err(named.denied())
+    }
+}
+
+/// The gate that opens nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Closed;
+
+/// A file as an image names it.
+#[derive(Debug, Clone, Copy)]
+pub struct NamedFile<'a> {
+    /// The label of the image.
+    pub image: &'a str,
+    /// What the file is for the image.
+    pub role: Role,
+    /// The name. Empty for a data file that the image does not name.
+    pub name: &'a str,
+    /// The format that the image claims for a backing file.
+    pub format: Option<&'a str>,
+}
+
+/// What a file is for the image that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// What the image does not hold is read from it.
+    Backing,
+    /// It holds the guest's data.
+    DataFile,
+}
+
+impl Gate for Closed {}
+
+impl NamedFile<'_> {
+    /// Returns the error of a gate that does not open the file.
+    pub fn denied(&self) -> Error {
+        let role = match self.role {
+            Role::Backing => "backing file",
+            Role::DataFile => "external data file",
+        };
+        Error::new(ErrorKind::Denied, Operation::Open, self.image).because(format!(
+            "it names the {role} {:?}, and files that an image names are not opened unasked",
+            self.name
+        ))
+    }
+}
