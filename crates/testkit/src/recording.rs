@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use strongroom_disk::{Disk, Extent, Memory, Result};
+use strongroom_disk::{Disk, Extent, Memory, Resizable, Result};
 
 /// A disk in memory that records every change in order.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub enum Change {
     Discard(Range<u64>),
     /// A range was made to read as zeros.
     WriteZeroes(Range<u64>),
+    /// The disk became longer or shorter.
+    SetLen(u64),
     /// Everything before was made durable.
     Flush,
 }
@@ -96,11 +98,20 @@ impl RecordingDisk {
 }
 
 impl Change {
-    fn apply(&self, disk: &Memory) {
+    /// Does it again, to another disk.
+    ///
+    /// # Panics
+    ///
+    /// When it is not within that disk.
+    pub fn apply(&self, disk: &Memory) {
         match self {
             Self::Write { offset, bytes } => disk.write_at(bytes, *offset),
             Self::Discard(range) => disk.discard(range.clone()),
             Self::WriteZeroes(range) => disk.write_zeroes(range.clone()),
+            Self::SetLen(len) => {
+                disk.set_len(*len);
+                Ok(())
+            }
             Self::Flush => Ok(()),
         }
         .expect("the change was within the disk when it was recorded");
@@ -161,6 +172,15 @@ impl Disk for RecordingDisk {
 
     fn flush(&self) -> Result<()> {
         self.change(Change::Flush, Disk::flush)
+    }
+}
+
+impl Resizable for RecordingDisk {
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.change(Change::SetLen(len), |disk| {
+            disk.set_len(len);
+            Ok(())
+        })
     }
 }
 
