@@ -59,16 +59,13 @@ impl Metadata {
             let end = start + length;
             let count = self.refcount(file, shared)?;
             let fits = count > 0 && count < self.width.largest();
-            let following = (end - 1) >> bits;
-            if fits && following == shared {
+            let goes_on = (end - 1) >> bits > shared;
+            if fits && (!goes_on || self.is_free(file, shared + 1)?) {
+                if goes_on {
+                    self.take(file, shared + 1..shared + 2)?;
+                }
                 self.change_refcounts(file, shared..shared + 1, |count| count + 1)?;
-                self.compressed_end = (end % cluster != 0).then_some(end);
-                return Ok(start);
-            }
-            if fits && self.is_free(file, shared + 1)? {
-                self.take(file, shared + 1..shared + 2)?;
-                self.change_refcounts(file, shared..shared + 1, |count| count + 1)?;
-                self.compressed_end = (end % cluster != 0).then_some(end);
+                self.compressed_end = (!end.is_multiple_of(cluster)).then_some(end);
                 return Ok(start);
             }
         }

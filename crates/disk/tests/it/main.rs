@@ -1,0 +1,10 @@
+//! qcow2 images as other programs and crashes see them.
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod interop;
+#[cfg(test)]
+mod random;
+#[cfg(test)]
+mod tools;

@@ -1,0 +1,271 @@
+//! Random steps against a model, and against QEMU.
+
+use std::fs;
+
+use proptest::prelude::*;
+use strongroom_crypto::{CipherSpec, IvUnit, SectorCipher, SectorSize, VolumeKey};
+use strongroom_disk::qcow2::{
+    Closed, Compression, CreateOptions, Qcow2, RefcountWidth, Repair, Version, check, create,
+};
+use strongroom_disk::{Access, Disk, ExtentKind, Extents, Memory};
+use tempfile::TempDir;
+
+use crate::tools::{Random, available, open, qemu_img, qemu_io};
+
+fn cipher() -> SectorCipher {
+    let encryption = CipherSpec::AES_XTS_PLAIN64.with_largest_key();
+    let key = VolumeKey::new((0..64).collect());
+    SectorCipher::new(encryption, &key, SectorSize::B512, IvUnit::Bytes512).unwrap()
+}
+
+fn step(disk: &Qcow2<Memory>, model: &mut [u8], random: &mut Random, compressible: bool) {
+    let cluster = disk.header().cluster_size();
+    let range = random.range(disk.len(), 3 * cluster.min(70_000), cluster);
+    let at = range.start as usize..range.end as usize;
+    match random.below(10) {
+        0..4 => {
+            let mut bytes = random.bytes(range.end - range.start);
+            model[at].copy_from_slice(&bytes);
+            match random.below(2) {
+                0 => disk.write_at(&bytes, range.start).unwrap(),
+                _ => disk.write_scratch_at(&mut bytes, range.start).unwrap(),
+            }
+        }
+        4..6 => {
+            disk.write_zeroes(range).unwrap();
+            model[at].fill(0);
+        }
+        6 => {
+            disk.discard(range.clone()).unwrap();
+            // What was discarded may be anything: it is looked at, and then held to that.
+            let mut found = vec![0; at.len()];
+            disk.read_at(&mut found, range.start).unwrap();
+            assert!(
+                found.iter().zip(&model[at.clone()]).all(|(&new, &old)| new == 0 || new == old)
+            );
+            model[at].copy_from_slice(&found);
+        }
+        7 if compressible => {
+            let start = range.start / cluster * cluster;
+            let length = cluster.min(disk.len() - start) as usize;
+            let bytes = vec![random.below(256) as u8; length];
+            disk.write_compressed_at(&bytes, start).unwrap();
+            model[start as usize..start as usize + length].copy_from_slice(&bytes);
+        }
+        8 => disk.flush().unwrap(),
+        _ => {
+            let mut found = vec![0; at.len()];
+            disk.read_at(&mut found, range.start).unwrap();
+            assert!(found == model[at], "{range:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn two_hundred_steps_agree_with_a_model(
+        cluster_bits in 9u32..=17,
+        subclusters: bool,
+        version_2: bool,
+        luks: bool,
+        zstd: bool,
+        order in 0u32..=6,
+        len in 1u64..1_200_000,
+        seed: u64,
+    ) {
+        let subclusters = subclusters && cluster_bits >= 14;
+        let old = version_2 && !subclusters;
+        let options = CreateOptions {
+            cluster_size: 1 << cluster_bits,
+            version: if old { Version::V2 } else { Version::V3 },
+            subclusters,
+            compression: if zstd && !old { Compression::Zstd } else { Compression::Zlib },
+            refcount_width: match old {
+                true => RefcountWidth::BITS_16,
+                false => RefcountWidth::from_bits(1 << order).unwrap(),
+            },
+            luks_header: luks.then_some(4096),
+            ..CreateOptions::new(len)
+        };
+        let memory = Memory::new(0);
+        create(&memory, &options).unwrap();
+        let mut model = vec![0; len as usize];
+        let mut random = Random(seed);
+        let mut memory = Some(memory);
+        for _ in 0..4 {
+            let file = memory.take().unwrap();
+            let mut disk = Qcow2::open(file, Access::ReadWrite, &Closed).unwrap();
+            if luks {
+                disk.set_cipher(cipher()).unwrap();
+            }
+            for _ in 0..50 {
+                step(&disk, &mut model, &mut random, !luks);
+            }
+            let mut found = vec![0; model.len()];
+            disk.read_at(&mut found, 0).unwrap();
+            prop_assert!(found == model);
+            for extent in Extents::new(&disk, 0..disk.len()) {
+                let extent = extent.unwrap();
+                let bytes = &model[extent.range.start as usize..extent.range.end as usize];
+                prop_assert!(extent.kind == ExtentKind::Data || bytes.iter().all(|&byte| byte == 0));
+            }
+            let file = disk.close().unwrap();
+            let report = check(&file, Repair::Nothing).unwrap();
+            prop_assert!(report.is_clean(), "{:#?}", report);
+            memory = Some(file);
+        }
+    }
+}
+
+#[test]
+fn two_hundred_steps_with_snapshots_agree_with_qemu() {
+    if !available("two_hundred_steps_with_snapshots_agree_with_qemu") {
+        return;
+    }
+    let directory = TempDir::new_in("/dev/shm").unwrap();
+    let at = directory.path();
+    for (number, options) in ["cluster_size=4k", "extended_l2=on", "compat=0.10"].iter().enumerate()
+    {
+        let len = 2u64 << 20;
+        qemu_img(at, &format!("create -q -f qcow2 -o {options} image {len}"));
+        let mut model = vec![0; len as usize];
+        let mut snapshots: Vec<Vec<u8>> = Vec::new();
+        let mut random = Random(number as u64);
+        for round in 0..10 {
+            let disk = open(at, "image", Access::ReadWrite);
+            for _ in 0..10 {
+                let range = random.range(len, 200_000, 4096);
+                let at = range.start as usize..range.end as usize;
+                match random.below(3) {
+                    0 => {
+                        disk.write_zeroes(range).unwrap();
+                        model[at].fill(0);
+                    }
+                    _ => {
+                        let bytes = random.bytes(range.end - range.start);
+                        disk.write_at(&bytes, range.start).unwrap();
+                        model[at].copy_from_slice(&bytes);
+                    }
+                }
+            }
+            for (index, expected) in snapshots.iter().enumerate() {
+                let view = disk.snapshot(&(index + 1).to_string()).unwrap();
+                let mut found = vec![0; expected.len()];
+                view.read_at(&mut found, 0).unwrap();
+                assert!(found == *expected, "snapshot {index} in round {round}");
+            }
+            disk.close().unwrap();
+            let mut commands = Vec::new();
+            for _ in 0..10 {
+                let range = random.range(len, 200_000, 4096);
+                let (start, length) = (range.start, range.end - range.start);
+                let at = range.start as usize..range.end as usize;
+                let byte = random.below(255) + 1;
+                match random.below(3) {
+                    0 => {
+                        commands.push(format!("write -z {start} {length}"));
+                        model[at].fill(0);
+                    }
+                    _ => {
+                        commands.push(format!("write -P {byte} {start} {length}"));
+                        model[at].fill(byte as u8);
+                    }
+                }
+            }
+            qemu_io(at, &["-f", "qcow2", "image"], &commands);
+            if round % 3 == 1 {
+                qemu_img(at, &format!("snapshot -c s{round} image"));
+                snapshots.push(model.clone());
+            }
+            let output = qemu_img(at, "check -f qcow2 image");
+            assert!(output.contains("No errors"), "{output}");
+        }
+        fs::write(at.join("model"), &model).unwrap();
+        qemu_img(at, "compare -f raw -F qcow2 model image");
+        fs::remove_file(at.join("image")).unwrap();
+    }
+}
+
+/// Images of every kind with a few bytes changed, mostly in their tables.
+#[test]
+fn damaged_images_cost_an_error_and_never_more() {
+    let mut random = Random(99);
+    for round in 0..400 {
+        let kind = random.below(4);
+        let options = CreateOptions {
+            cluster_size: if kind == 1 { 16 << 10 } else { 512 << random.below(4) },
+            subclusters: kind == 1,
+            version: if kind == 2 { Version::V2 } else { Version::V3 },
+            ..CreateOptions::new(500_000)
+        };
+        let memory = Memory::new(0);
+        create(&memory, &options).unwrap();
+        let disk = Qcow2::open(memory, Access::ReadWrite, &Closed).unwrap();
+        let mut model = vec![0; 500_000];
+        for _ in 0..20 {
+            step(&disk, &mut model, &mut random, true);
+        }
+        let file = disk.close().unwrap();
+        for _ in 0..1 + random.below(6) {
+            let offset = match random.below(3) {
+                0 => random.below(112),
+                1 => random.below(8) * options.cluster_size + random.below(64),
+                _ => random.below(file.len()),
+            };
+            let byte = [0, 1, 0x40, 0x80, 0xFF, random.next() as u8][random.below(6) as usize];
+            file.write_at(&[byte], offset.min(file.len() - 1)).unwrap();
+        }
+        if random.below(4) == 0 {
+            file.set_len(random.below(file.len()));
+        }
+        for access in [Access::ReadOnly, Access::ReadWrite] {
+            use_anyhow(&file, access, &mut random);
+        }
+        let _ = check(&file, Repair::Nothing);
+        if let Ok(report) = check(&file, Repair::Everything)
+            && report.is_clean()
+            && let Ok(disk) = Qcow2::open(&file, Access::ReadWrite, &Closed)
+        {
+            // What was repaired is as good as new.
+            let bytes = random.bytes(10_000);
+            let start = random.below(disk.len().saturating_sub(10_000).max(1));
+            if disk.write_at(&bytes, start).is_ok() {
+                disk.flush().unwrap();
+                let report = check(&file, Repair::Nothing).unwrap();
+                assert_eq!(report.corruptions, 0, "round {round}: {report:#?}");
+            }
+        }
+    }
+}
+
+fn use_anyhow(file: &Memory, access: Access, random: &mut Random) {
+    let file = file.clone();
+    let Ok(disk) = Qcow2::open(&file, access, &Closed) else { return };
+    let mut next = 0;
+    for _ in 0..2000 {
+        match disk.extent_at(next) {
+            Ok(extent) if extent.range.end < disk.len() => next = extent.range.end,
+            _ => break,
+        }
+    }
+    for _ in 0..40 {
+        let len = disk.len().max(1);
+        let range = random.range(len, 100_000, disk.header().cluster_size());
+        if range.end > disk.len() {
+            continue;
+        }
+        let mut bytes = random.bytes(range.end - range.start);
+        let _ = match random.below(6) {
+            0 | 1 => disk.read_at(&mut bytes, range.start),
+            2 | 3 => disk.write_at(&bytes, range.start),
+            4 => disk.write_zeroes(range),
+            _ => disk.discard(range),
+        };
+    }
+    let _ = disk.flush();
+    for snapshot in disk.snapshots() {
+        let _ = disk.snapshot(&snapshot.id).map(|view| view.read_at(&mut [0; 1000], 0));
+    }
+}
