@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use strongroom_disk::qcow2::{
-    BackingName, Closed, CreateOptions, Gate, NamedFile, Qcow2, Repair, Version, check, create,
+    BackingName, Closed, CreateOptions, Gate, NamedFile, Qcow2, RefcountWidth, Repair, Version,
+    check, create,
 };
 use strongroom_disk::{Access, Disk, Memory, Result};
 use strongroom_testkit::{Change, RecordingDisk, Tearing};
@@ -167,6 +168,14 @@ fn every_prefix_leaves_a_consistent_image() {
         survives(&options(4096), seed);
         survives(&CreateOptions { version: Version::V2, ..options(512) }, seed);
         survives(&CreateOptions { subclusters: true, ..options(16 << 10) }, seed);
+    }
+}
+
+#[test]
+fn every_prefix_leaves_a_consistent_image_while_its_counts_grow() {
+    for (seed, bits) in [64, 32, 64, 1].into_iter().enumerate() {
+        let refcount_width = RefcountWidth::from_bits(bits).unwrap();
+        survives(&CreateOptions { refcount_width, ..options(512) }, seed as u64);
     }
 }
 
