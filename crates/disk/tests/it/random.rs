@@ -269,3 +269,64 @@ fn use_anyhow(file: &Memory, access: Access, random: &mut Random) {
         let _ = disk.snapshot(&snapshot.id).map(|view| view.read_at(&mut [0; 1000], 0));
     }
 }
+
+/// Threads that share clusters but no bytes write, zero, discard and flush at once.
+#[test]
+fn threads_that_share_clusters_never_disturb_each_other() {
+    for luks in [false, true] {
+        let options = CreateOptions {
+            cluster_size: 4096,
+            luks_header: luks.then_some(4096),
+            ..CreateOptions::new(4 << 20)
+        };
+        let memory = Memory::new(0);
+        create(&memory, &options).unwrap();
+        let mut disk = Qcow2::open(memory, Access::ReadWrite, &Closed).unwrap();
+        if luks {
+            disk.set_cipher(cipher()).unwrap();
+        }
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let disk = &disk;
+                scope.spawn(move || share_clusters(disk, thread));
+            }
+        });
+        let file = disk.close().unwrap();
+        assert!(check(&file, Repair::Nothing).unwrap().is_clean());
+    }
+}
+
+/// Works on every fourth piece of 10,000 bytes, beginning with number `thread`.
+fn share_clusters(disk: &Qcow2<Memory>, thread: u64) {
+    let mut random = Random(thread);
+    let pieces = disk.len() / 40_000;
+    let mut model = vec![vec![0; 10_000]; pieces as usize];
+    for _ in 0..2000 {
+        let piece = random.below(pieces);
+        let range = random.range(10_000, 9_000, 2048);
+        let content = &mut model[piece as usize];
+        let offset = piece * 40_000 + thread * 10_000;
+        let within = range.start as usize..range.end as usize;
+        let on_disk = offset + range.start..offset + range.end;
+        match random.below(8) {
+            0..4 => {
+                let bytes = random.bytes(range.end - range.start);
+                disk.write_at(&bytes, on_disk.start).unwrap();
+                content[within].copy_from_slice(&bytes);
+            }
+            4 => {
+                disk.write_zeroes(on_disk).unwrap();
+                content[within].fill(0);
+            }
+            5 => {
+                disk.discard(on_disk.clone()).unwrap();
+                disk.read_at(&mut content[within], on_disk.start).unwrap();
+            }
+            6 if random.below(10) == 0 => disk.flush().unwrap(),
+            _ => {}
+        }
+        let mut found = vec![1; 10_000];
+        disk.read_at(&mut found, offset).unwrap();
+        assert!(found == *content, "piece {piece} of thread {thread}");
+    }
+}
