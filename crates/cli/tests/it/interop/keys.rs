@@ -126,7 +126,7 @@ fn tokens_go_to_and_fro_unchanged() {
 
     place.strongroom("luks token remove volume --token 3").ok();
     assert_ne!(place.cryptsetup("token export --token-id 3 volume").code, Some(0));
-    let answer = place.strongroom("luks token import volume token.json --token 5").ok();
+    let answer = place.strongroom("luks token import volume token.json --token 5 --json").ok();
     assert_eq!(parsed(&answer)["token"], 5);
     let theirs = place.cryptsetup("token export --token-id 5 volume").ok();
     assert_eq!(parsed(&theirs), parsed(token));
