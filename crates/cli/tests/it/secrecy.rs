@@ -178,7 +178,7 @@ fn a_passphrase_is_in_no_output_and_no_file() {
 /// Starts an encryption whose key derivation takes a good while.
 fn busy(place: &Workplace, passphrase: &str) -> Child {
     let child = place.start(&format!(
-        "image encrypt plain volume {passphrase} --pbkdf pbkdf2 --pbkdf-iterations 90000000"
+        "image encrypt plain volume {passphrase} --pbkdf pbkdf2 --pbkdf-iterations 50000000"
     ));
     // Its working file tells that it has read the passphrase.
     wait_for_target(&child);
