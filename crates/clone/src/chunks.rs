@@ -63,7 +63,7 @@ impl<F: Fn(u64) -> Result<Extent, Error>> Chunks<F> {
         let chunk_end = start - start % self.chunk + self.chunk;
         // Where an extent ends within a block, that block is data.
         let hole_end = if end >= self.len { self.len } else { round_down(end) };
-        if extent.kind == ExtentKind::Zero && hole_end > start {
+        if extent.kind.reads_as_zeros() && hole_end > start {
             let end = match self.holes {
                 Holes::Chunks => hole_end.min(chunk_end),
                 Holes::Whole => hole_end,
@@ -72,7 +72,7 @@ impl<F: Fn(u64) -> Result<Extent, Error>> Chunks<F> {
         }
         let data_end = match extent.kind {
             ExtentKind::Data => end.next_multiple_of(ALIGNMENT as u64),
-            ExtentKind::Zero => start + ALIGNMENT as u64,
+            ExtentKind::Unallocated | ExtentKind::Zero => start + ALIGNMENT as u64,
         };
         Extent { range: start..data_end.min(chunk_end).min(self.len), kind: ExtentKind::Data }
     }

@@ -96,9 +96,9 @@ impl Comparer<'_> {
 fn common_extent(left: &dyn Disk, right: &dyn Disk, offset: u64) -> Result<Extent, DiskError> {
     let (left, right) = (left.extent_at(offset)?, right.extent_at(offset)?);
     let end = left.range.end.min(right.range.end);
-    let kind = match (left.kind, right.kind) {
-        (ExtentKind::Zero, ExtentKind::Zero) => ExtentKind::Zero,
-        _ => ExtentKind::Data,
+    let kind = match left.kind.reads_as_zeros() && right.kind.reads_as_zeros() {
+        true => ExtentKind::Zero,
+        false => ExtentKind::Data,
     };
     Ok(Extent { range: offset..end, kind })
 }

@@ -59,8 +59,8 @@ pub fn run(
             let data = match (piece.kind, plan.zeroes) {
                 (ExtentKind::Data, Zeroes::Write) => copier.copy(piece.range)?,
                 (ExtentKind::Data, Zeroes::Skip) => copier.copy_data(piece.range)?,
-                (ExtentKind::Zero, Zeroes::Write) => copier.write_zeroes(piece.range)?,
-                (ExtentKind::Zero, Zeroes::Skip) => 0,
+                (_, Zeroes::Write) => copier.write_zeroes(piece.range)?,
+                (_, Zeroes::Skip) => 0,
             };
             data_bytes.fetch_add(data, Ordering::Relaxed);
             progress.advance(length);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{Disk, Error, ErrorKind, ExtentKind, Extents, Operation};
+use crate::{Disk, Error, ErrorKind, Extents, Operation};
 
 /// Makes a new, writable disk of so many bytes that hold anything.
 pub type Make<'a> = &'a dyn Fn(u64) -> Box<dyn Disk>;
@@ -150,7 +150,7 @@ fn check_extents(disk: &dyn Disk, content: &[u8]) {
             assert_eq!(extent.range.start, next, "extents of {range:?} have a gap or overlap");
             assert!(!extent.range.is_empty(), "an extent of {range:?} is empty");
             assert_ne!(Some(extent.kind), previous, "extents of {range:?} were not joined");
-            if extent.kind == ExtentKind::Zero {
+            if extent.kind.reads_as_zeros() {
                 let zeros = content[at(&extent.range)].iter().all(|&byte| byte == 0);
                 assert!(zeros, "the extent {extent:?} hides data");
             }

@@ -79,8 +79,17 @@ pub struct Extent {
 pub enum ExtentKind {
     /// Anything, zeros included.
     Data,
-    /// Zeros that need not be read.
+    /// Nothing: no layer of the disk stores anything there, so it reads as zeros.
+    Unallocated,
+    /// Zeros that need not be read, though something says that they are there: a zero cluster.
     Zero,
+}
+
+impl ExtentKind {
+    /// Returns whether the extent reads as zeros, so that it need not be read.
+    pub fn reads_as_zeros(self) -> bool {
+        self != Self::Data
+    }
 }
 
 /// The extents of a range, in order and without gaps; neighbours are of different kinds.

@@ -109,7 +109,7 @@ impl Disk for Memory {
             (ExtentKind::Data, first + run.count() as u64)
         } else {
             let next = following.map(|(number, _)| *number).next();
-            (ExtentKind::Zero, next.unwrap_or(u64::MAX))
+            (ExtentKind::Unallocated, next.unwrap_or(u64::MAX))
         };
         let end = end.saturating_mul(BLOCK as u64).min(self.len());
         Ok(Extent { range: offset..end, kind })
@@ -191,7 +191,7 @@ mod tests {
         disk.write_at(&[1; 4096], 1 << 49).unwrap();
         assert_eq!(disk.allocated(), 4096);
         let kinds: Vec<_> = Extents::new(&disk, 0..disk.len()).map(|e| e.unwrap().kind).collect();
-        assert_eq!(kinds, [ExtentKind::Zero, ExtentKind::Data, ExtentKind::Zero]);
+        assert_eq!(kinds, [ExtentKind::Unallocated, ExtentKind::Data, ExtentKind::Unallocated]);
         disk.write_zeroes(1 << 49..(1 << 49) + 4096).unwrap();
         assert_eq!(disk.allocated(), 0);
     }

@@ -218,7 +218,7 @@ impl Raw {
         let found = rustix::fs::fstat(&self.file)?;
         let len = found.st_size.cast_unsigned();
         match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(offset)) {
-            Ok(data) if data > offset => Ok(Some((ExtentKind::Zero, data))),
+            Ok(data) if data > offset => Ok(Some((ExtentKind::Unallocated, data))),
             // A file with as many blocks as it has bytes seems to have no holes. Looking for one
             // would walk all of its pages, on tmpfs, before anyone can begin to read. It may have
             // blocks that were never written, though, so the next extent is to be asked for soon.
@@ -230,7 +230,7 @@ impl Raw {
                 Ok(Some((ExtentKind::Data, hole)))
             }
             // No more data: a hole up to the end, if the end is still where it was.
-            Err(Errno::NXIO) => Ok(Some((ExtentKind::Zero, len))),
+            Err(Errno::NXIO) => Ok(Some((ExtentKind::Unallocated, len))),
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(None),
             Err(errno) => Err(errno),
         }

@@ -89,7 +89,7 @@ impl<D: Resizable> Qcow2<D> {
                 extent.range.end = extent.range.end.min(range.end);
                 Ok(extent)
             }
-            _ => Ok(Extent { range, kind: ExtentKind::Zero }),
+            _ => Ok(Extent { range, kind: ExtentKind::Unallocated }),
         }
     }
 

@@ -173,7 +173,7 @@ fn zeroed_and_discarded_clusters_are_free_again() {
         // One L2 table more than before.
         assert!(image.file().allocated() <= empty + (64 << 10));
         let extent = image.extent_at(0).unwrap();
-        assert_eq!(extent, Extent { range: 0..8 << 20, kind: ExtentKind::Zero });
+        assert_eq!(extent, Extent { range: 0..8 << 20, kind: ExtentKind::Unallocated });
         assert!(read(&image, 0..8 << 20).iter().all(|&byte| byte == 0));
         // What was freed is used again.
         image.write_at(&vec![2; 8 << 20], 0).unwrap();
@@ -213,7 +213,7 @@ fn compressed_clusters_are_packed_read_and_overwritten() {
 }
 
 #[test]
-fn extents_tell_data_from_zeros_through_the_backing_file() {
+fn extents_tell_data_zeros_and_nothing_apart_through_the_backing_file() {
     fn base() -> Memory {
         let base = Memory::new(3 << 20);
         base.write_at(&[1; 1 << 20], 1 << 20).unwrap();
@@ -225,15 +225,16 @@ fn extents_tell_data_from_zeros_through_the_backing_file() {
     let extents: Vec<_> = Extents::new(&image, 0..image.len())
         .map(|extent| extent.map(|extent| (extent.range.start, extent.kind)).unwrap())
         .collect();
-    let (data, zero) = (ExtentKind::Data, ExtentKind::Zero);
+    let (data, zero, none) = (ExtentKind::Data, ExtentKind::Zero, ExtentKind::Unallocated);
     assert_eq!(
         extents,
         [
-            (0, zero),
+            (0, none),
+            (1 << 20, zero),
             ((1 << 20) + 65536, data),
-            (2 << 20, zero),
+            (2 << 20, none),
             (3 << 20, data),
-            ((3 << 20) + 65536, zero)
+            ((3 << 20) + 65536, none)
         ]
     );
     is_clean(image);
@@ -410,7 +411,7 @@ fn a_disk_of_eight_exbibytes_costs_what_its_tables_cost() {
     image.write_at(&[1; 4096], last).unwrap();
     let kinds: Vec<_> =
         Extents::new(&image, 0..image.len()).map(|extent| extent.unwrap().kind).collect();
-    assert_eq!(kinds, [ExtentKind::Zero, ExtentKind::Data]);
+    assert_eq!(kinds, [ExtentKind::Unallocated, ExtentKind::Data]);
     is_clean(image);
     let error = create(&Memory::new(0), &options(u64::MAX, 2 << 20)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -60,7 +60,7 @@ fn blocks_that_were_allocated_but_never_written_are_holes() {
     disk.write_at(&[1; 4096], 0).unwrap();
     let extents: Vec<_> = Extents::new(&disk, 0..disk.len()).map(Result::unwrap).collect();
     assert_eq!(extents.len(), 2);
-    assert_eq!(extents[1], Extent { range: DENSE_EXTENT..32 << 20, kind: ExtentKind::Zero });
+    assert_eq!(extents[1], Extent { range: DENSE_EXTENT..32 << 20, kind: ExtentKind::Unallocated });
 }
 
 #[test]
