@@ -7,6 +7,12 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A text is no checksum.
+    #[error("checksum is not possible: {problem}")]
+    Checksum {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A value under `data` is text, but no base64.
     #[error(
         "value of {key} under data is not base64: data holds base64, plain text belongs under \
@@ -106,6 +112,12 @@ pub enum Error {
     /// A header format that nobody knows.
     #[error("format {name:?} is not one of luks2, luks1")]
     UnknownFormat {
+        /// The name.
+        name: String,
+    },
+    /// An image format that nobody knows.
+    #[error("image format {name:?} is not one of raw, qcow2, luks1, luks2, qcow2-luks")]
+    UnknownImageFormat {
         /// The name.
         name: String,
     },

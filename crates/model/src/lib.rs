@@ -6,10 +6,18 @@
 #![forbid(unsafe_code)]
 
 pub mod dialect;
+
+mod checksum;
 mod encryption;
 mod error;
 mod image;
+mod image_format;
 
+pub use checksum::{Checksum, ChecksumAlgorithm};
 pub use encryption::{EncryptionRequest, EncryptionSettings, LuksFormat, Pbkdf};
 pub use error::Error;
-pub use image::{CloneRequest, ExistingTarget, ImageOperation};
+pub use image::{
+    CacheMode, CloneRequest, ClusterCompression, ExistingTarget, ImageOperation, ImageSource,
+    ImageTarget, Resume,
+};
+pub use image_format::{ImageFormat, NamedFormat};
