@@ -92,6 +92,28 @@ pub enum Error {
         /// The Secrets, with their namespaces.
         secrets: Vec<String>,
     },
+    /// The source cannot be of the format that was said.
+    #[error("source format {format} does not go with this: it takes {wanted}")]
+    SourceFormat {
+        /// What was said.
+        format: crate::ImageFormat,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// The target cannot be of the format that was said.
+    #[error("target format {format} does not go with this: it makes {wanted}")]
+    TargetFormat {
+        /// What was said.
+        format: crate::ImageFormat,
+        /// What would do.
+        wanted: &'static str,
+    },
+    /// Compression was asked for where there is none.
+    #[error("format {format} cannot be compressed: only qcow2 that is not encrypted can")]
+    Uncompressible {
+        /// The format.
+        format: crate::ImageFormat,
+    },
     /// A value under `stringData` is not text, like an unquoted `256`.
     #[error("value of {key} under stringData is {found}, not text: put it in quotes")]
     StringDataNotText {

@@ -1,8 +1,11 @@
 //! What can be done to a disk image, as values that the command line and the dialects make.
 
+mod formats;
+
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
+pub use self::formats::{CloneFormats, SourceFormat, TargetFormat, encrypted_target};
 use crate::{Checksum, EncryptionRequest, ImageFormat};
 
 /// A copy of an image into a new one, changed on the way or not.
@@ -12,6 +15,11 @@ pub struct CloneRequest {
     pub source: ImageSource,
     /// The source's format, where somebody said so; the file's name tells it otherwise.
     pub source_format: Option<ImageFormat>,
+    /// The folders from which backing and data files that the source names may be read; none by
+    /// default.
+    pub backing_from: Vec<PathBuf>,
+    /// Certificates to trust beside the system's own, in PEM, for sources behind `https://`.
+    pub ca_file: Option<PathBuf>,
     /// The checksum that the bytes of the source must have.
     pub checksum: Option<Checksum>,
     /// Where the new image goes.
@@ -113,6 +121,8 @@ impl CloneRequest {
         Self {
             source,
             source_format: None,
+            backing_from: Vec::new(),
+            ca_file: None,
             checksum: None,
             target,
             target_format: None,

@@ -17,7 +17,7 @@ pub use checksum::{Checksum, ChecksumAlgorithm};
 pub use encryption::{EncryptionRequest, EncryptionSettings, LuksFormat, Pbkdf};
 pub use error::Error;
 pub use image::{
-    CacheMode, CloneRequest, ClusterCompression, ExistingTarget, ImageOperation, ImageSource,
-    ImageTarget, Resume,
+    CacheMode, CloneFormats, CloneRequest, ClusterCompression, ExistingTarget, ImageOperation,
+    ImageSource, ImageTarget, Resume, SourceFormat, TargetFormat, encrypted_target,
 };
 pub use image_format::{ImageFormat, NamedFormat};
