@@ -10,6 +10,7 @@ mod check;
 mod compression;
 mod create;
 mod entry;
+mod filling;
 mod gate;
 mod header;
 mod luks;
@@ -32,6 +33,7 @@ use strongroom_crypto::SectorCipher;
 
 pub use self::check::{Finding, Repair, Report, Severity, check};
 pub use self::create::{CreateOptions, DataFile, create};
+pub use self::filling::{Clusters, Filling};
 pub use self::gate::{Closed, Gate, NamedFile, Role};
 pub use self::header::{BackingName, Compression, Extension, Header, ImageEncryption, Version};
 pub use self::refcount::RefcountWidth;
