@@ -124,6 +124,17 @@ impl Header {
         Ok(Found { header: Self::Luks2(header), recovery: damage.map(Recovery) })
     }
 
+    /// Returns where the second copy of a LUKS2 header begins, and the magic with which it does.
+    /// An unfinished volume must not bear it any more than that of the first copy.
+    pub fn second_magic(&self) -> Option<(u64, &'static [u8])> {
+        match self {
+            Self::Luks1(_) => None,
+            Self::Luks2(header) => {
+                Some((header.binary().hdr_size, luks2::Copy::Secondary.magic()))
+            }
+        }
+    }
+
     /// Returns the repaired header, the change and what was done; `None` when nothing is wrong.
     ///
     /// # Errors

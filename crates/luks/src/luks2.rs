@@ -19,7 +19,7 @@ pub use metadata::{
     Priority, Segment, SegmentKind, SegmentLength, Token,
 };
 
-pub(crate) use binary::{LAST_SECONDARY, MIN_LEN, is_secondary, secondary_places};
+pub(crate) use binary::{Copy, LAST_SECONDARY, MIN_LEN, is_secondary, secondary_places};
 pub(crate) use document::{Document, ParsedDocument};
 pub(crate) use format::format;
 pub(crate) use keyslots::kdf_object;

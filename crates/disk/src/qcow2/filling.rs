@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use super::{Qcow2, Shrinking};
+use crate::disk::check_range;
 use crate::{Disk, Error, ErrorKind, Extent, Operation, Resizable, Result};
 
 /// An image that is filled once, from a source whose length may not be known yet.
@@ -51,6 +52,7 @@ impl<D: Resizable> Filling<D> {
 
     /// Writes whole clusters compressed and the rest as it is.
     fn write_compressed(&self, image: &Qcow2<D>, buf: &[u8], offset: u64) -> Result<()> {
+        check_range(Operation::Write, &self.label, image.len(), offset, buf.len() as u64)?;
         let cluster = image.header().cluster_size();
         let end = offset + buf.len() as u64;
         let mut start = offset;
