@@ -1,12 +1,13 @@
 //! A view of another disk through a sector cipher.
 
 use std::ops::Range;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use strongroom_crypto::SectorCipher;
 
 use crate::disk::{check_extent_offset, check_range, check_within};
-use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Result};
+use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Resizable, Result};
 
 /// The plaintext of a range of another disk that holds ciphertext.
 ///
@@ -20,11 +21,13 @@ use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Result};
 pub struct Encrypted<D> {
     inner: D,
     start: u64,
-    len: u64,
+    len: AtomicU64,
     cipher: SectorCipher,
     first_iv: u64,
     discards: Discards,
     stripes: Box<[RwLock<()>]>,
+    /// Held while the length changes.
+    resizing: Mutex<()>,
 }
 
 /// What becomes of discards. They tell whoever sees the ciphertext which parts are unused.
@@ -47,17 +50,17 @@ impl<D: Disk> Encrypted<D> {
     /// when it is not a whole number of sectors long.
     pub fn new(inner: D, range: Range<u64>, cipher: SectorCipher, first_iv: u64) -> Result<Self> {
         let len = check_within(&inner, Operation::Open, &range)?;
-        let sector = cipher.sector_size().bytes() as u64;
-        if !len.is_multiple_of(sector) {
-            return Err(Error::new(ErrorKind::Unaligned, Operation::Open, inner.label())
-                .at(range.start, len)
-                .because(format!(
-                    "{len} bytes are not a whole number of {sector}-byte encryption sectors"
-                )));
-        }
-        let stripes = (0..STRIPES).map(|_| RwLock::default()).collect();
-        let discards = Discards::default();
-        Ok(Self { inner, start: range.start, len, cipher, first_iv, discards, stripes })
+        check_sectors(Operation::Open, inner.label(), range.start, len, &cipher)?;
+        Ok(Self {
+            inner,
+            start: range.start,
+            len: AtomicU64::new(len),
+            cipher,
+            first_iv,
+            discards: Discards::default(),
+            stripes: (0..STRIPES).map(|_| RwLock::default()).collect(),
+            resizing: Mutex::default(),
+        })
     }
 
     /// Chooses what becomes of discards.
@@ -81,13 +84,74 @@ impl<D: Disk> Encrypted<D> {
     pub fn into_inner(self) -> D {
         self.inner
     }
+}
 
+impl<D: Resizable> Encrypted<D> {
+    /// Changes the length as [`Resizable::set_len`] does, but a new end reads as noise until it is
+    /// written: for who writes all of it anyway, and would else write it twice.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Resizable::set_len`] for this disk.
+    pub fn set_len_unwritten(&self, len: u64) -> Result<()> {
+        self.resize(len, |_| Ok(()))
+    }
+
+    /// Changes the length; `fill` is given a new end before anyone else can reach it.
+    fn resize(&self, len: u64, fill: impl FnOnce(Range<u64>) -> Result<()>) -> Result<()> {
+        // Nobody leaves anything half done here that the next one could stumble over.
+        let _alone = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.len();
+        check_sectors(Operation::Resize, self.label(), self.start, len, &self.cipher)?;
+        let refuse = |kind, reason: &'static str| {
+            Err(Error::new(kind, Operation::Resize, self.label()).because(reason))
+        };
+        let Some(end) = self.start.checked_add(len) else {
+            return refuse(ErrorKind::PastEnd, "no disk is so long");
+        };
+        if self.inner.len() != self.start + old {
+            return refuse(
+                ErrorKind::Unsupported,
+                "something else lies behind the encrypted part of it",
+            );
+        }
+        if len <= old {
+            // First nobody may begin anything there, lest a write make the file longer again.
+            self.len.store(len, Ordering::Release);
+            return self.inner.set_len(end).inspect_err(|_| self.len.store(old, Ordering::Release));
+        }
+        self.inner.set_len(end)?;
+        if let Err(error) = fill(old..len) {
+            // As it was, if that can be had: the error that counts is the first one.
+            let _ = self.inner.set_len(self.start + old);
+            return Err(error);
+        }
+        self.len.store(len, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes encrypted zeros over whole sectors, wherever the end is.
+    fn write_zero_sectors(&self, range: Range<u64>) -> Result<()> {
+        let mut buf = vec![0; (range.end - range.start).min(BOUNCE) as usize];
+        let mut offset = range.start;
+        while offset < range.end {
+            let piece = (range.end - offset).min(BOUNCE) as usize;
+            let piece = &mut buf[..piece];
+            piece.fill(0);
+            self.write_sectors(piece, offset)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl<D: Disk> Encrypted<D> {
     fn sector(&self) -> usize {
         self.cipher.sector_size().bytes()
     }
 
     fn check(&self, operation: Operation, offset: u64, length: u64) -> Result<()> {
-        check_range(operation, self.label(), self.len, offset, length)
+        check_range(operation, self.label(), self.len(), offset, length)
     }
 
     fn iv(&self, offset: u64) -> u64 {
@@ -191,7 +255,7 @@ impl<D: Disk> Encrypted<D> {
 
 impl<D: Disk> Disk for Encrypted<D> {
     fn len(&self) -> u64 {
-        self.len
+        self.len.load(Ordering::Acquire)
     }
 
     fn label(&self) -> &str {
@@ -230,7 +294,7 @@ impl<D: Disk> Disk for Encrypted<D> {
 
     fn extent_at(&self, offset: u64) -> Result<Extent> {
         check_extent_offset(self, offset)?;
-        Ok(Extent { range: offset..self.len, kind: ExtentKind::Data })
+        Ok(Extent { range: offset..self.len(), kind: ExtentKind::Data })
     }
 
     /// Passes on whole sectors, if it may.
@@ -257,6 +321,40 @@ impl<D: Disk> Disk for Encrypted<D> {
     fn flush(&self) -> Result<()> {
         self.inner.flush()
     }
+}
+
+impl<D: Resizable> Resizable for Encrypted<D> {
+    /// Makes the disk below, and with it this one, longer or shorter. A new end is written in full
+    /// with encrypted zeros, since a hole below would read as noise;
+    /// [`set_len_unwritten`](Encrypted::set_len_unwritten) spares that.
+    ///
+    /// Other threads may read and write meanwhile, below the shorter of both lengths.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unaligned`] when the length is no whole number of sectors,
+    /// [`ErrorKind::Unsupported`] when the disk below goes on behind this one. If the new end
+    /// cannot be written, the length stays what it was.
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.resize(len, |new| self.write_zero_sectors(new))
+    }
+}
+
+/// Refuses a length that is no whole number of encryption sectors.
+fn check_sectors(
+    operation: Operation,
+    label: &str,
+    start: u64,
+    len: u64,
+    cipher: &SectorCipher,
+) -> Result<()> {
+    let sector = cipher.sector_size().bytes();
+    if len.is_multiple_of(sector as u64) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Unaligned, operation, label)
+        .at(start, len)
+        .because(format!("{len} bytes are not a whole number of {sector}-byte encryption sectors")))
 }
 
 /// Cuts a buffer at the borders of regions, which are borders of sectors too.

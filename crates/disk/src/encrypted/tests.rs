@@ -1,7 +1,7 @@
 use strongroom_crypto::{CipherSpec, IvUnit, SectorSize, VolumeKey};
 
 use super::*;
-use crate::{Access, Memory, Raw, Slice, conformance};
+use crate::{Access, Memory, Raw, ReadOnly, Slice, conformance};
 
 fn cipher(spec: &str, sector_size: SectorSize, iv_unit: IvUnit) -> SectorCipher {
     let encryption = spec.parse::<CipherSpec>().unwrap().with_largest_key();
@@ -141,4 +141,70 @@ fn whole_sectors_written_while_parts_of_others_are_changed_survive() {
             });
         }
     });
+}
+
+#[test]
+fn a_longer_disk_ends_with_zeros_and_a_shorter_one_is_cut_below() {
+    for size in [SectorSize::B512, SectorSize::B4096] {
+        let memory = Memory::new(4096 + 8192);
+        let disk = Encrypted::new(&memory, 4096..4096 + 8192, xts(size), 3).unwrap();
+        disk.write_at(&[7; 8192], 0).unwrap();
+        disk.set_len(300 << 10).unwrap();
+        assert_eq!((disk.len(), memory.len()), (300 << 10, 4096 + (300 << 10)));
+        let mut bytes = vec![1; 300 << 10];
+        disk.read_at(&mut bytes, 0).unwrap();
+        assert!(bytes[..8192] == [7; 8192] && bytes[8192..].iter().all(|&byte| byte == 0));
+
+        disk.set_len(4096).unwrap();
+        assert_eq!((disk.len(), memory.len()), (4096, 8192));
+        assert_eq!(disk.write_at(&[1], 4096).unwrap_err().kind(), ErrorKind::PastEnd);
+        disk.set_len_unwritten(8192).unwrap();
+        disk.read_at(&mut bytes[..8192], 0).unwrap();
+        assert!(bytes[..4096] == [7; 4096] && bytes[4096..8192] != [0; 4096]);
+    }
+}
+
+#[test]
+fn a_length_that_does_not_fit_changes_nothing() {
+    let memory = Memory::new(16_384);
+    let disk = Encrypted::new(&memory, 4096..16_384, xts(SectorSize::B4096), 0).unwrap();
+    for (len, kind) in [(4095, ErrorKind::Unaligned), (u64::MAX / 4096 * 4096, ErrorKind::PastEnd)]
+    {
+        assert_eq!(disk.set_len(len).unwrap_err().kind(), kind);
+        assert_eq!(disk.set_len_unwritten(len).unwrap_err().kind(), kind);
+    }
+    let middle = Encrypted::new(&memory, 4096..8192, xts(SectorSize::B512), 0).unwrap();
+    for len in [0, 4096, 12_288] {
+        assert_eq!(middle.set_len(len).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+    assert_eq!((disk.len(), middle.len(), memory.len()), (12_288, 4096, 16_384));
+    let fixed = Encrypted::new(ReadOnly(&memory), 0..16_384, xts(SectorSize::B512), 0).unwrap();
+    for len in [0, 32_768] {
+        assert_eq!(fixed.set_len(len).unwrap_err().kind(), ErrorKind::ReadOnly);
+        assert_eq!(fixed.len(), 16_384);
+    }
+}
+
+#[test]
+fn others_write_below_while_the_end_moves() {
+    let memory = Memory::new(64 << 10);
+    let disk = view(&memory, SectorSize::B512);
+    std::thread::scope(|scope| {
+        for thread in 0..4_u8 {
+            let disk = &disk;
+            scope.spawn(move || {
+                for at in (u64::from(thread) * 100..64 << 10).step_by(400) {
+                    disk.write_at(&vec![thread + 1; 100.min((64 << 10) - at as usize)], at)
+                        .unwrap();
+                }
+            });
+        }
+        for step in 1..50 {
+            disk.set_len((64 << 10) + step % 7 * 4096).unwrap();
+        }
+    });
+    disk.set_len(64 << 10).unwrap();
+    let mut bytes = vec![0; 64 << 10];
+    disk.read_at(&mut bytes, 0).unwrap();
+    assert!(bytes.iter().enumerate().all(|(at, &byte)| u64::from(byte) == at as u64 / 100 % 4 + 1));
 }
