@@ -4,7 +4,7 @@
 //! [`Raw`] is a plain file or a block device, [`Encrypted`] a view that encrypts on the way down,
 //! [`Slice`] a view of a range, [`Padded`] one with zeros behind its end, [`Memory`] a sparse disk
 //! without a file, [`qcow2::Qcow2`] an image inside another disk. [`NewFile`] is a raw file that gets
-//! its name only when it is whole.
+//! its name only when it is whole. [`Outlet`] is a pipe, which only takes what comes in order.
 //!
 //! All I/O is synchronous and positional; a disk may be used by any number of threads at once.
 
@@ -17,6 +17,7 @@ mod error;
 mod lock;
 mod memory;
 mod new_file;
+mod outlet;
 mod padded;
 mod permit;
 mod raw;
@@ -29,6 +30,7 @@ pub use error::{Error, ErrorKind, Operation, Result};
 pub use lock::{LockGuard, LockMode};
 pub use memory::Memory;
 pub use new_file::{NewFile, Overwrite};
+pub use outlet::Outlet;
 pub use padded::Padded;
 pub use permit::FormatPermit;
 pub use raw::{Access, Raw};
