@@ -5,6 +5,7 @@
 //! [`Slice`] a view of a range, [`Padded`] one with zeros behind its end, [`Memory`] a sparse disk
 //! without a file, [`qcow2::Qcow2`] an image inside another disk. [`NewFile`] is a raw file that gets
 //! its name only when it is whole. [`Outlet`] is a pipe, which only takes what comes in order.
+//! [`Unfinished`] is a file that has no magic until it is whole.
 //!
 //! All I/O is synchronous and positional; a disk may be used by any number of threads at once.
 
@@ -23,6 +24,7 @@ mod permit;
 mod raw;
 mod resizable;
 mod slice;
+mod unfinished;
 
 pub use disk::{Disk, Extent, ExtentKind, Extents};
 pub use encrypted::{Discards, Encrypted};
@@ -36,3 +38,4 @@ pub use permit::FormatPermit;
 pub use raw::{Access, Raw};
 pub use resizable::{ReadOnly, Resizable};
 pub use slice::Slice;
+pub use unfinished::Unfinished;

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strongroom_disk::{Disk, Error, ErrorKind, Extent, Operation, Result};
+use strongroom_disk::{Disk, Error, ErrorKind, Extent, Operation, Resizable, Result};
 
 /// A disk that passes everything on to another one, except for one operation that fails.
 #[derive(Debug)]
@@ -108,6 +108,13 @@ impl<D: Disk> Disk for FaultyDisk<D> {
     fn flush(&self) -> Result<()> {
         self.pass(Operation::Flush, 0, self.len())?;
         self.inner.flush()
+    }
+}
+
+impl<D: Resizable> Resizable for FaultyDisk<D> {
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.pass(Operation::Resize, 0, len)?;
+        self.inner.set_len(len)
     }
 }
 

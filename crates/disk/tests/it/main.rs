@@ -1,4 +1,4 @@
-//! qcow2 images as other programs and crashes see them.
+//! Images as other programs and crashes see them.
 
 #[cfg(test)]
 mod crash;
@@ -8,3 +8,5 @@ mod interop;
 mod random;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod unfinished;
