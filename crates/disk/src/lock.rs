@@ -25,7 +25,7 @@ pub enum LockMode {
 #[derive(Debug)]
 #[must_use = "the lock is released when the guard is dropped"]
 pub struct LockGuard {
-    _file: File,
+    file: File,
 }
 
 /// How long to wait for a lock.
@@ -45,7 +45,7 @@ impl LockGuard {
         // path would not do: the file may have got another name meanwhile.
         let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         flock(&file, mode, wait)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Locks a block device by its number, through a file in `directory`.
@@ -75,13 +75,20 @@ impl LockGuard {
             let locked = file.metadata()?;
             match path.symlink_metadata() {
                 Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
-                    return Ok(Self { _file: file });
+                    return Ok(Self { file });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        // Closing the file would not do while a process that is just being started has it, too.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 

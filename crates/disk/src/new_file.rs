@@ -1,5 +1,6 @@
 //! A target that gets its name only when it is whole.
 
+mod partial;
 mod permissions;
 
 use std::ffi::{OsStr, OsString};
@@ -12,12 +13,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 
+use crate::lock::LockGuard;
 use crate::{Access, Disk, Error, ErrorKind, FormatPermit, Operation, Raw, Result};
 
 /// A file in the directory of its final name that has no name at all until it is committed.
 /// Dropped before that, it is gone.
 ///
-/// So it is after `kill -9`, since the kernel frees a file without a name together with the last
+/// Jobs that can be resumed have [another kind](Self::create_named), which is called
+/// `.NAME.partial` until it is committed. What follows is about the one without a name.
+///
+/// It is gone after `kill -9`, since the kernel frees a file without a name together with the last
 /// process that has it open. After a loss of power the file system does so when it is next
 /// mounted.
 ///
@@ -44,6 +49,8 @@ pub struct NewFile {
     /// Device and inode of the file that stood under the final name at creation.
     replaced: Option<(u64, u64)>,
     stage: Stage,
+    /// Keeps other jobs away from a file that has a name which they know.
+    _lock: Option<LockGuard>,
 }
 
 /// What to do with a file that has the final name already.
@@ -61,8 +68,10 @@ pub enum Overwrite {
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
     Unnamed,
+    /// It has this name, and loses it when it is dropped.
     Partial(OsString),
-    Committed,
+    /// It has a name that it shall keep: the final one, or that of a partial file.
+    Named,
 }
 
 /// What giving a file its final name did to that name.
@@ -97,31 +106,10 @@ impl NewFile {
         sources: &[&Raw],
         open: impl FnOnce(&File, &OsStr) -> io::Result<(File, Stage)>,
     ) -> Result<(Self, FormatPermit)> {
-        let label = target.display().to_string();
-        let failed = |source: io::Error| Error::from_io(Operation::Create, label.clone(), source);
-        let name = target.file_name().ok_or_else(|| {
-            Error::new(ErrorKind::NotADisk, Operation::Create, label.clone())
-                .because("it names a directory, not a file")
-        })?;
-        let directory = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let directory = File::open(directory).map_err(|source| {
-            Error::from_io(Operation::Open, directory.display().to_string(), source)
-        })?;
-        let replaced = check_target(&directory, name, &label, overwrite, sources)?;
-        let (file, stage) = open(&directory, name).map_err(failed)?;
-        let disk = Raw::from_file(file, label, Access::ReadWrite)?;
-        let new = Self {
-            disk,
-            directory,
-            name: name.to_owned(),
-            target: target.to_owned(),
-            overwrite,
-            replaced: replaced.as_ref().map(identity),
-            stage,
-        };
+        let place = Place::find(target, overwrite, sources)?;
+        let (file, stage) =
+            open(&place.directory, &place.name).map_err(|source| place.failed(source))?;
+        let new = place.put(file, stage, None)?;
         Ok((new, FormatPermit::for_exclusively_created_file()))
     }
 
@@ -213,9 +201,21 @@ impl NewFile {
         check_target(&self.directory, &self.name, self.disk.label(), self.overwrite, &[])
     }
 
+    /// Refuses to go on when another file has got the name that this one has until it is committed.
+    fn check_partial(&self) -> Result<()> {
+        let Stage::Partial(partial) = &self.stage else { return Ok(()) };
+        let found = find(&self.directory, partial).map_err(|errno| self.failed(errno.into()))?;
+        if found.as_ref().map(identity) == Some(self.disk.identity()?) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::NotFound, Operation::Commit, self.disk.label())
+            .because(format!("its unfinished file {} was taken away", partial.display())))
+    }
+
     fn take_name(&mut self) -> Result<Naming> {
         // Again, since making much data durable takes its time.
         self.check()?;
+        self.check_partial()?;
         let named = match self.take_free_name() {
             Err(Errno::EXIST) if self.overwrite == Overwrite::Replace => {
                 self.replace().map(|()| Naming::Replaced)
@@ -223,7 +223,7 @@ impl NewFile {
             result => result.map(|()| Naming::Made),
         };
         let naming = named.map_err(|errno| self.failed(errno.into()))?;
-        self.stage = Stage::Committed;
+        self.stage = Stage::Named;
         Ok(naming)
     }
 
@@ -250,7 +250,11 @@ impl NewFile {
 
     /// Takes the final name, if nobody has it.
     fn take_free_name(&self) -> rustix::io::Result<()> {
-        let Self { disk, directory, name, .. } = self;
+        self.take_if_free(&self.name)
+    }
+
+    fn take_if_free(&self, name: &OsStr) -> rustix::io::Result<()> {
+        let Self { disk, directory, .. } = self;
         let Stage::Partial(partial) = &self.stage else {
             return link(disk.file(), directory, name);
         };
@@ -272,7 +276,7 @@ impl NewFile {
         let Self { disk, directory, name, .. } = &*self;
         let partial = match &self.stage {
             Stage::Partial(partial) => partial.clone(),
-            Stage::Unnamed | Stage::Committed => {
+            Stage::Unnamed | Stage::Named => {
                 under_partial_name(name, |partial| link(disk.file(), directory, partial))?.0
             }
         };
@@ -307,11 +311,64 @@ impl NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        if let Stage::Partial(partial) = &self.stage {
+        if let Stage::Partial(partial) = &self.stage
+            && self.check_partial().is_ok()
+        {
             // Nobody is left to tell: the error that led here is on its way already.
             let _ = rustix::fs::unlinkat(&self.directory, partial, AtFlags::empty());
         }
     }
+}
+
+/// Where a file shall stand in the end.
+struct Place {
+    directory: File,
+    name: OsString,
+    target: PathBuf,
+    label: String,
+    overwrite: Overwrite,
+    replaced: Option<(u64, u64)>,
+}
+
+impl Place {
+    /// Opens the directory of `target`, and refuses a name that cannot be taken.
+    fn find(target: &Path, overwrite: Overwrite, sources: &[&Raw]) -> Result<Self> {
+        let label = target.display().to_string();
+        let name = target.file_name().ok_or_else(|| {
+            Error::new(ErrorKind::NotADisk, Operation::Create, label.clone())
+                .because("it names a directory, not a file")
+        })?;
+        let directory = open_directory(target)?;
+        let replaced = check_target(&directory, name, &label, overwrite, sources)?;
+        Ok(Self {
+            directory,
+            name: name.to_owned(),
+            target: target.to_owned(),
+            label,
+            overwrite,
+            replaced: replaced.as_ref().map(identity),
+        })
+    }
+
+    fn put(self, file: File, stage: Stage, lock: Option<LockGuard>) -> Result<NewFile> {
+        let Self { directory, name, target, label, overwrite, replaced } = self;
+        let disk = Raw::from_file(file, label, Access::ReadWrite)?;
+        Ok(NewFile { disk, directory, name, target, overwrite, replaced, stage, _lock: lock })
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::from_io(Operation::Create, &self.label, source)
+    }
+}
+
+/// Opens the directory in which a file stands or shall stand.
+fn open_directory(target: &Path) -> Result<File> {
+    let directory = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)
+        .map_err(|source| Error::from_io(Operation::Open, directory.display().to_string(), source))
 }
 
 /// Refuses a final name under which stands what must not be replaced; returns what may be.

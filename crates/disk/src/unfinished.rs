@@ -318,11 +318,10 @@ mod tests {
     #[test]
     fn goes_on_with_what_is_marked_and_nothing_else() {
         let file = Memory::new(0);
-        let disk = Unfinished::new(&file).unwrap();
-        disk.set_len(100).unwrap();
-        disk.write_at(b"magic and more", 0).unwrap();
-        let first = disk.first_bytes();
-        drop(disk);
+        let interrupted = Unfinished::new(&file).unwrap();
+        interrupted.set_len(100).unwrap();
+        interrupted.write_at(b"magic and more", 0).unwrap();
+        let first = interrupted.first_bytes();
         let disk = Unfinished::resume(&file, first).unwrap();
         disk.finish().unwrap();
         assert_eq!(file.to_vec()[..14], *b"magic and more");
