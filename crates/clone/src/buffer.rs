@@ -1,6 +1,6 @@
 //! Memory for chunks.
 
-use crate::plan::ALIGNMENT;
+use crate::plan::PAGE;
 
 /// A buffer that begins at a page, which the kernel and the cipher copy faster to and from.
 pub(crate) struct Buffer {
@@ -11,10 +11,10 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     pub(crate) fn new(len: usize) -> Self {
-        let bytes = vec![0; len + ALIGNMENT];
+        let bytes = vec![0; len + PAGE];
         // Where alignment cannot be told, the buffer is merely slower.
-        let start = match bytes.as_ptr().align_offset(ALIGNMENT) {
-            start if start < ALIGNMENT => start,
+        let start = match bytes.as_ptr().align_offset(PAGE) {
+            start if start < PAGE => start,
             _ => 0,
         };
         Self { bytes, start, len }
@@ -41,7 +41,7 @@ mod tests {
         for len in [4096, 262_144] {
             let mut buffer = Buffer::new(len);
             let bytes = buffer.first(len as u64);
-            assert_eq!(bytes.as_ptr() as usize % ALIGNMENT, 0);
+            assert_eq!(bytes.as_ptr() as usize % PAGE, 0);
             assert_eq!(bytes.len(), len);
         }
     }

@@ -1,23 +1,25 @@
-//! The queue of work: a disk cut into chunks along its extents.
+//! A disk cut into chunks along its extents.
 
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
 
 use strongroom_disk::{Error, Extent, ExtentKind};
 
-use crate::plan::ALIGNMENT;
+use crate::Plan;
 
-/// Hands out a disk from beginning to end, to any number of takers.
+/// A disk from beginning to end, piece by piece.
 ///
 /// # Guarantees
 ///
-/// Pieces begin at multiples of [`ALIGNMENT`]; data comes in pieces of at most a chunk, and
+/// Pieces begin at multiples of the plan's alignment; data comes in pieces of at most a chunk, and
 /// so do holes if wanted.
 pub(crate) struct Chunks<F> {
-    len: u64,
+    /// What is left.
+    rest: Range<u64>,
     chunk: u64,
+    alignment: u64,
     holes: Holes,
     extent_at: F,
-    state: Mutex<State>,
+    extent: Extent,
 }
 
 /// How long a hole may be.
@@ -29,40 +31,36 @@ pub(crate) enum Holes {
     Whole,
 }
 
-struct State {
-    next: u64,
-    extent: Extent,
-}
-
 impl<F: Fn(u64) -> Result<Extent, Error>> Chunks<F> {
-    /// Returns the pieces of a disk of `len` bytes whose extents `extent_at` tells.
-    pub(crate) fn new(len: u64, chunk: usize, holes: Holes, extent_at: F) -> Self {
-        let state = State { next: 0, extent: Extent { range: 0..0, kind: ExtentKind::Data } };
-        Self { len, chunk: chunk as u64, holes, extent_at, state: Mutex::new(state) }
+    /// Returns the pieces of a range, at least from its start on, of a disk that ends with it and
+    /// whose extents `extent_at` tells.
+    pub(crate) fn new(range: Range<u64>, plan: &Plan, holes: Holes, extent_at: F) -> Self {
+        let (chunk, alignment) = (plan.chunk_size() as u64, plan.alignment() as u64);
+        let rest = round_down(range.start, alignment)..range.end;
+        let extent = Extent { range: 0..0, kind: ExtentKind::Data };
+        Self { rest, chunk, alignment, holes, extent_at, extent }
     }
 
     /// Returns the next piece, `None` after the last.
-    pub(crate) fn next(&self) -> Result<Option<Extent>, Error> {
-        // A taker that panicked did so before it changed anything.
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = state.next;
-        if start >= self.len {
+    pub(crate) fn next(&mut self) -> Result<Option<Extent>, Error> {
+        let start = self.rest.start;
+        if self.rest.is_empty() {
             return Ok(None);
         }
-        if start >= state.extent.range.end {
-            state.extent = (self.extent_at)(start)?;
+        if start >= self.extent.range.end {
+            self.extent = (self.extent_at)(start)?;
         }
-        let piece = self.piece(start, &state.extent);
-        state.next = piece.range.end;
+        let piece = self.piece(start, &self.extent);
+        self.rest.start = piece.range.end;
         Ok(Some(piece))
     }
 
     /// Returns the piece at `start`, which lies in `extent`.
     fn piece(&self, start: u64, extent: &Extent) -> Extent {
-        let end = extent.range.end;
-        let chunk_end = start - start % self.chunk + self.chunk;
+        let (end, len) = (extent.range.end, self.rest.end);
+        let chunk_end = round_down(start, self.chunk) + self.chunk;
         // Where an extent ends within a block, that block is data.
-        let hole_end = if end >= self.len { self.len } else { round_down(end) };
+        let hole_end = if end >= len { len } else { round_down(end, self.alignment) };
         if extent.kind.reads_as_zeros() && hole_end > start {
             let end = match self.holes {
                 Holes::Chunks => hole_end.min(chunk_end),
@@ -71,27 +69,42 @@ impl<F: Fn(u64) -> Result<Extent, Error>> Chunks<F> {
             return Extent { range: start..end, kind: ExtentKind::Zero };
         }
         let data_end = match extent.kind {
-            ExtentKind::Data => end.next_multiple_of(ALIGNMENT as u64),
-            ExtentKind::Unallocated | ExtentKind::Zero => start + ALIGNMENT as u64,
+            ExtentKind::Data => end.next_multiple_of(self.alignment),
+            ExtentKind::Unallocated | ExtentKind::Zero => start + self.alignment,
         };
-        Extent { range: start..data_end.min(chunk_end).min(self.len), kind: ExtentKind::Data }
+        Extent { range: start..data_end.min(chunk_end).min(len), kind: ExtentKind::Data }
     }
 }
 
-fn round_down(offset: u64) -> u64 {
-    offset - offset % ALIGNMENT as u64
+fn round_down(offset: u64, step: u64) -> u64 {
+    offset - offset % step
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
+    use std::num::NonZeroUsize;
 
     use super::*;
+    use crate::Zeroes;
+
+    fn plan(chunk: usize) -> Plan {
+        Plan::new(NonZeroUsize::MIN, Zeroes::Skip)
+            .with_chunk_size(NonZeroUsize::new(chunk).unwrap())
+    }
 
     /// Extents that end at `borders`, holes and data in turn, a hole first.
     fn all(borders: &[u64], chunk: usize, holes: Holes) -> Vec<(Range<u64>, ExtentKind)> {
+        from(0, borders, &plan(chunk), holes)
+    }
+
+    fn from(
+        start: u64,
+        borders: &[u64],
+        plan: &Plan,
+        holes: Holes,
+    ) -> Vec<(Range<u64>, ExtentKind)> {
         let len = *borders.last().unwrap();
-        let chunks = Chunks::new(len, chunk, holes, |offset| {
+        let mut chunks = Chunks::new(start..len, plan, holes, |offset| {
             let index = borders.iter().position(|&border| offset < border).unwrap();
             let kind = if index % 2 == 0 { ExtentKind::Zero } else { ExtentKind::Data };
             Ok(Extent { range: offset..borders[index], kind })
@@ -138,6 +151,36 @@ mod tests {
 
     #[test]
     fn an_empty_disk_has_no_pieces() {
-        assert!(Chunks::new(0, 4096, Holes::Whole, |_| unreachable!()).next().unwrap().is_none());
+        let mut chunks = Chunks::new(0..0, &plan(4096), Holes::Whole, |_| unreachable!());
+        assert!(chunks.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn everything_begins_at_the_alignment() {
+        use ExtentKind::{Data, Zero};
+        let plan = plan(3 * 65536).with_alignment(NonZeroUsize::new(65536).unwrap());
+        assert_eq!(
+            from(0, &[70_000, 70_001, 300_000, 300_001, 600_000], &plan, Holes::Whole),
+            [
+                (0..65536, Zero),
+                (65536..131_072, Data),
+                (131_072..262_144, Zero),
+                (262_144..327_680, Data),
+                (327_680..600_000, Zero),
+            ]
+        );
+    }
+
+    #[test]
+    fn begins_at_the_alignment_below_the_start() {
+        let ranges = |start| {
+            let pieces = from(start, &[0, 50_000], &plan(16384), Holes::Whole);
+            pieces.into_iter().map(|(range, _)| range).collect::<Vec<_>>()
+        };
+        let end = 32_768..49_152;
+        assert_eq!(ranges(24_577), [24_576..32_768, end.clone(), 49_152..50_000]);
+        assert_eq!(ranges(32_768), [end, 49_152..50_000]);
+        assert!(ranges(50_000).into_iter().eq(std::iter::once(49_152..50_000)));
+        assert_eq!(ranges(0)[0], 0..16384);
     }
 }

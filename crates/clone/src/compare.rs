@@ -1,12 +1,13 @@
 //! Whether two disks hold the same.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use strongroom_disk::{Disk, Error as DiskError, Extent, ExtentKind};
 
 use crate::buffer::Buffer;
 use crate::chunks::{Chunks, Holes};
-use crate::{Error, Plan, Progress, workers};
+use crate::queue::Queue;
+use crate::{Error, Pass, Zeroes, workers};
 
 /// How two disks differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,21 +31,19 @@ pub enum Comparison {
 ///
 /// The answer is the same for any number of threads. The first error stops all of them;
 /// cancelling does so within a chunk.
-pub fn compare(
-    left: &dyn Disk,
-    right: &dyn Disk,
-    plan: &Plan,
-    progress: &dyn Progress,
-    cancelled: &AtomicBool,
-) -> Result<Comparison, Error> {
+pub fn compare(left: &dyn Disk, right: &dyn Disk, pass: &Pass<'_>) -> Result<Comparison, Error> {
+    // Holes of both are passed over, whatever a copy would do with them.
+    let mut plan = pass.plan;
+    plan.zeroes = Zeroes::Skip;
     if left.len() != right.len() {
         return Ok(Comparison::DifferentLength { left: left.len(), right: right.len() });
     }
-    let chunks = Chunks::new(left.len(), plan.chunk_size(), Holes::Whole, |offset| {
+    let chunks = Chunks::new(0..left.len(), &plan, Holes::Whole, |offset| {
         common_extent(left, right, offset)
     });
+    let queue = Queue::new(chunks, &plan, None);
     let first = AtomicU64::new(NONE);
-    workers::run(plan.threads, cancelled, |brake| {
+    workers::run(plan.threads, pass.cancelled, |brake| {
         let mut comparer = Comparer {
             left,
             right,
@@ -52,14 +51,14 @@ pub fn compare(
             right_buffer: Buffer::new(plan.chunk_size()),
         };
         // Whatever lies before a difference was handed out before it, to someone who finishes it.
-        while brake.go_on()? && first.load(Ordering::Relaxed) == NONE {
-            let Some(piece) = chunks.next()? else { break };
+        while first.load(Ordering::Relaxed) == NONE {
+            let Some(piece) = queue.take(brake, |chunks| Ok(chunks.next()?))? else { break };
             if piece.kind == ExtentKind::Data
                 && let Some(offset) = comparer.first_difference(&piece)?
             {
                 first.fetch_min(offset, Ordering::Relaxed);
             }
-            progress.advance(piece.range.end - piece.range.start);
+            pass.progress.advance(piece.range.end - piece.range.start);
         }
         Ok(())
     })?;
@@ -109,12 +108,13 @@ const NONE: u64 = u64::MAX;
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroUsize;
+    use std::sync::atomic::AtomicBool;
 
     use strongroom_disk::{ErrorKind, Memory};
     use strongroom_testkit::{Fault, FaultyDisk, Pattern};
 
     use super::*;
-    use crate::Zeroes;
+    use crate::Plan;
 
     fn compare_with(
         threads: usize,
@@ -123,7 +123,7 @@ mod tests {
     ) -> Result<Comparison, Error> {
         let plan = Plan::new(NonZeroUsize::new(threads).unwrap(), Zeroes::Write)
             .with_chunk_size(NonZeroUsize::new(16384).unwrap());
-        compare(left, right, &plan, &(), &AtomicBool::new(false))
+        compare(left, right, &Pass::new(plan, &(), &AtomicBool::new(false)))
     }
 
     fn disk(len: u64) -> Memory {

@@ -1,5 +1,7 @@
 //! What can go wrong between two disks.
 
+use std::error::Error as StdError;
+
 /// An error of the crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -7,6 +9,16 @@ pub enum Error {
     /// Someone asked to stop.
     #[error("the work was cancelled")]
     Cancelled,
+    /// What is durable could not be recorded.
+    #[error("cannot record that the first {offset} bytes of {label} are done")]
+    Checkpoint {
+        /// What the target is called.
+        label: String,
+        /// Everything below is durable.
+        offset: u64,
+        /// What the recorder said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
     /// One of the disks failed; its text names the disk and the place.
     #[error(transparent)]
     Disk(#[from] strongroom_disk::Error),
@@ -24,5 +36,15 @@ pub enum Error {
         target_label: String,
         /// Its length in bytes.
         target_len: u64,
+    },
+    /// A pass was to go on behind the end of what is there.
+    #[error("cannot go on at offset {start} of {label}, which has only {len} bytes")]
+    StartPastEnd {
+        /// What the target is called.
+        label: String,
+        /// Where the pass was to go on.
+        start: u64,
+        /// The target's length in bytes.
+        len: u64,
     },
 }

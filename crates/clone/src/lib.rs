@@ -10,11 +10,16 @@ mod chunks;
 mod compare;
 mod copy;
 mod error;
+mod ledger;
+mod pass;
 mod plan;
+mod queue;
+mod rate;
 mod workers;
 mod zero;
 
 pub use compare::{Comparison, compare};
 pub use copy::{Report, run};
 pub use error::Error;
-pub use plan::{Plan, Progress, Zeroes};
+pub use pass::{Checkpoints, Pass, Progress, Resumption};
+pub use plan::{Plan, Zeroes};

@@ -13,9 +13,9 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
 /// Returns the first range of a chunk from `start` on that holds data, `None` when there is none.
 /// What lies before it, and directly behind it, are zeros or the chunk's end. `start` and both ends
 /// are whole granules, but for the chunk's own end.
-pub(crate) fn data_run(chunk: &[u8], start: usize) -> Option<Range<usize>> {
-    let mut granules = (start..chunk.len()).step_by(GRANULE);
-    let is_data = |at: &usize| !is_zero(&chunk[*at..chunk.len().min(*at + GRANULE)]);
+pub(crate) fn data_run(chunk: &[u8], start: usize, granule: usize) -> Option<Range<usize>> {
+    let mut granules = (start..chunk.len()).step_by(granule);
+    let is_data = |at: &usize| !is_zero(&chunk[*at..chunk.len().min(*at + granule)]);
     let first = granules.find(is_data)?;
     let end = granules.find(|at| !is_data(at)).unwrap_or(chunk.len());
     Some(first..end)
@@ -23,10 +23,6 @@ pub(crate) fn data_run(chunk: &[u8], start: usize) -> Option<Range<usize>> {
 
 /// Bytes tested at once.
 const BLOCK: usize = 256;
-
-/// The shortest run of zeros that becomes a hole. Shorter ones would save little and cost a write
-/// and an entry in the file system's map each.
-const GRANULE: usize = 32 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -47,15 +43,16 @@ mod tests {
 
     #[test]
     fn runs_join_neighbours_and_end_with_the_chunk() {
-        let mut chunk = vec![0; 5 * GRANULE + 100];
-        assert_eq!(data_run(&chunk, 0), None);
-        chunk[GRANULE] = 1;
-        chunk[3 * GRANULE - 1] = 1;
-        chunk[5 * GRANULE + 99] = 1;
-        assert_eq!(data_run(&chunk, 0), Some(GRANULE..3 * GRANULE));
-        assert_eq!(data_run(&chunk, 3 * GRANULE), Some(5 * GRANULE..chunk.len()));
-        assert_eq!(data_run(&chunk, chunk.len()), None);
+        let granule = 32 << 10;
+        let mut chunk = vec![0; 5 * granule + 100];
+        assert_eq!(data_run(&chunk, 0, granule), None);
+        chunk[granule] = 1;
+        chunk[3 * granule - 1] = 1;
+        chunk[5 * granule + 99] = 1;
+        assert_eq!(data_run(&chunk, 0, granule), Some(granule..3 * granule));
+        assert_eq!(data_run(&chunk, 3 * granule, granule), Some(5 * granule..chunk.len()));
+        assert_eq!(data_run(&chunk, chunk.len(), granule), None);
         chunk.fill(1);
-        assert_eq!(data_run(&chunk, 0), Some(0..chunk.len()));
+        assert_eq!(data_run(&chunk, 0, granule), Some(0..chunk.len()));
     }
 }

@@ -1,11 +1,13 @@
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::AtomicBool;
 
 use strongroom_crypto::{CipherSpec, IvUnit, SectorCipher, SectorSize, VolumeKey};
 use strongroom_disk::{Access, Discards, Encrypted, ErrorKind, Memory, Raw, Slice};
 use strongroom_testkit::{Change, Fault, FaultyDisk, Pattern, RecordingDisk};
 
 use super::*;
+use crate::Progress;
 
 fn plan(threads: usize, zeroes: Zeroes, chunk: usize) -> Plan {
     Plan::new(NonZeroUsize::new(threads).unwrap(), zeroes)
@@ -14,7 +16,7 @@ fn plan(threads: usize, zeroes: Zeroes, chunk: usize) -> Plan {
 
 fn copy(source: &dyn Disk, target: &dyn Disk, plan: &Plan) -> Result<Report, Error> {
     let progress = AtomicU64::new(0);
-    let report = run(source, target, plan, &progress, &AtomicBool::new(false))?;
+    let report = run(source, target, &Pass::new(*plan, &progress, &AtomicBool::new(false)))?;
     assert_eq!(progress.into_inner(), source.len());
     assert_eq!(report.bytes, source.len());
     assert_eq!(report.data_bytes + report.zero_bytes, report.bytes);
@@ -106,9 +108,7 @@ fn holes_of_a_file_stay_holes_and_written_zeros_become_some() {
     let result = crate::compare(
         &source,
         &target,
-        &plan(2, Zeroes::Skip, 1 << 20),
-        &(),
-        &AtomicBool::new(false),
+        &Pass::new(plan(2, Zeroes::Skip, 1 << 20), &(), &AtomicBool::new(false)),
     );
     assert_eq!(result.unwrap(), crate::Comparison::Equal);
 }
@@ -212,7 +212,7 @@ fn cancelling_stops_within_a_chunk_of_each_thread() {
             CancelAfter { bytes: AtomicU64::new(0), limit: 1 << 20, cancelled: &cancelled };
         let (source, target) = (Memory::new(64 << 20), Memory::new(64 << 20));
         let plan = plan(threads, Zeroes::Write, 65536);
-        let result = run(&source, &target, &plan, &progress, &cancelled);
+        let result = run(&source, &target, &Pass::new(plan, &progress, &cancelled));
         assert!(matches!(result, Err(Error::Cancelled)));
         let done = progress.bytes.into_inner();
         assert!(done <= (1 << 20) + threads as u64 * 65536, "{done}");
@@ -223,7 +223,7 @@ fn cancelling_stops_within_a_chunk_of_each_thread() {
 fn cancelled_before_it_began_it_writes_nothing() {
     let target = RecordingDisk::new(Memory::new(5000));
     let plan = plan(2, Zeroes::Write, 4096);
-    let result = run(&source(5000), &target, &plan, &(), &AtomicBool::new(true));
+    let result = run(&source(5000), &target, &Pass::new(plan, &(), &AtomicBool::new(true)));
     assert!(matches!(result, Err(Error::Cancelled)));
     assert!(target.changes().is_empty());
 }
