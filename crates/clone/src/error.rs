@@ -1,6 +1,8 @@
 //! What can go wrong between two disks.
 
 use std::error::Error as StdError;
+use std::io;
+use std::num::NonZeroU64;
 
 /// An error of the crate.
 #[derive(Debug, thiserror::Error)]
@@ -46,5 +48,21 @@ pub enum Error {
         start: u64,
         /// The target's length in bytes.
         len: u64,
+    },
+    /// A stream failed.
+    #[error("cannot read the stream at offset {offset}")]
+    Stream {
+        /// How many bytes it had given.
+        offset: u64,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A stream ended where the target cannot.
+    #[error("the stream ends after {len} bytes, which is no multiple of {unit}")]
+    UnalignedEnd {
+        /// How many bytes it had.
+        len: u64,
+        /// What its length must be a multiple of, in bytes.
+        unit: NonZeroU64,
     },
 }

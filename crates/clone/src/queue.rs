@@ -63,6 +63,11 @@ impl<'a, S> Queue<'a, S> {
         }
     }
 
+    /// Returns the source, `None` when someone panicked while taking from it.
+    pub(crate) fn into_source(self) -> Option<S> {
+        self.source.into_inner().ok()
+    }
+
     /// Returns how many bytes have to be moved for a piece.
     fn work(&self, piece: &Extent) -> u64 {
         match (piece.kind, self.zeroes) {
