@@ -16,6 +16,7 @@ pub(crate) struct Chunks<F> {
     /// What is left.
     rest: Range<u64>,
     chunk: u64,
+    /// A power of two.
     alignment: u64,
     holes: Holes,
     extent_at: F,
@@ -36,7 +37,7 @@ impl<F: Fn(u64) -> Result<Extent, Error>> Chunks<F> {
     /// whose extents `extent_at` tells.
     pub(crate) fn new(range: Range<u64>, plan: &Plan, holes: Holes, extent_at: F) -> Self {
         let (chunk, alignment) = (plan.chunk_size() as u64, plan.alignment() as u64);
-        let rest = round_down(range.start, alignment)..range.end;
+        let rest = align_down(range.start, alignment)..range.end;
         let extent = Extent { range: 0..0, kind: ExtentKind::Data };
         Self { rest, chunk, alignment, holes, extent_at, extent }
     }
@@ -58,9 +59,9 @@ impl<F: Fn(u64) -> Result<Extent, Error>> Chunks<F> {
     /// Returns the piece at `start`, which lies in `extent`.
     fn piece(&self, start: u64, extent: &Extent) -> Extent {
         let (end, len) = (extent.range.end, self.rest.end);
-        let chunk_end = round_down(start, self.chunk) + self.chunk;
+        let chunk_end = (start - start % self.chunk).saturating_add(self.chunk);
         // Where an extent ends within a block, that block is data.
-        let hole_end = if end >= len { len } else { round_down(end, self.alignment) };
+        let hole_end = if end >= len { len } else { align_down(end, self.alignment) };
         if extent.kind.reads_as_zeros() && hole_end > start {
             let end = match self.holes {
                 Holes::Chunks => hole_end.min(chunk_end),
@@ -69,15 +70,21 @@ impl<F: Fn(u64) -> Result<Extent, Error>> Chunks<F> {
             return Extent { range: start..end, kind: ExtentKind::Zero };
         }
         let data_end = match extent.kind {
-            ExtentKind::Data => end.next_multiple_of(self.alignment),
-            ExtentKind::Unallocated | ExtentKind::Zero => start + self.alignment,
+            ExtentKind::Data => align_up(end, self.alignment),
+            ExtentKind::Unallocated | ExtentKind::Zero => start.saturating_add(self.alignment),
         };
         Extent { range: start..data_end.min(chunk_end).min(len), kind: ExtentKind::Data }
     }
 }
 
-fn round_down(offset: u64, step: u64) -> u64 {
-    offset - offset % step
+/// Rounds down to a multiple of a power of two, without a division for each piece.
+fn align_down(offset: u64, alignment: u64) -> u64 {
+    offset & !(alignment - 1)
+}
+
+/// Rounds a positive offset up to a multiple of a power of two, or to the largest number.
+fn align_up(offset: u64, alignment: u64) -> u64 {
+    ((offset - 1) | (alignment - 1)).saturating_add(1)
 }
 
 #[cfg(test)]
@@ -169,6 +176,16 @@ mod tests {
                 (327_680..600_000, Zero),
             ]
         );
+    }
+
+    #[test]
+    fn the_largest_disk_has_an_end() {
+        let end = u64::MAX - 10_000;
+        for holes in [Holes::Whole, Holes::Chunks] {
+            let found = from(end, &[end + 5000, u64::MAX], &plan(16384), holes);
+            assert_eq!(found.last().unwrap().0.end, u64::MAX);
+            assert_eq!(found[0].0.start, end / 4096 * 4096);
+        }
     }
 
     #[test]
