@@ -25,9 +25,20 @@ pub struct Encrypted<D> {
     cipher: SectorCipher,
     first_iv: u64,
     discards: Discards,
+    new_ends: NewEnds,
     stripes: Box<[RwLock<()>]>,
     /// Held while the length changes.
     resizing: Mutex<()>,
+}
+
+/// What a disk that became longer holds at its new end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NewEnds {
+    /// Zeros, which are encrypted and written: a hole below would read as noise.
+    #[default]
+    Zeros,
+    /// Noise, for whoever writes all of it anyway, and would else write it twice.
+    Noise,
 }
 
 /// What becomes of discards. They tell whoever sees the ciphertext which parts are unused.
@@ -58,6 +69,7 @@ impl<D: Disk> Encrypted<D> {
             cipher,
             first_iv,
             discards: Discards::default(),
+            new_ends: NewEnds::default(),
             stripes: (0..STRIPES).map(|_| RwLock::default()).collect(),
             resizing: Mutex::default(),
         })
@@ -67,6 +79,13 @@ impl<D: Disk> Encrypted<D> {
     #[must_use]
     pub fn with_discards(mut self, discards: Discards) -> Self {
         self.discards = discards;
+        self
+    }
+
+    /// Chooses what a longer disk holds at its new end.
+    #[must_use]
+    pub fn with_new_ends(mut self, new_ends: NewEnds) -> Self {
+        self.new_ends = new_ends;
         self
     }
 
@@ -87,16 +106,6 @@ impl<D: Disk> Encrypted<D> {
 }
 
 impl<D: Resizable> Encrypted<D> {
-    /// Changes the length as [`Resizable::set_len`] does, but a new end reads as noise until it is
-    /// written: for who writes all of it anyway, and would else write it twice.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Resizable::set_len`] for this disk.
-    pub fn set_len_unwritten(&self, len: u64) -> Result<()> {
-        self.resize(len, |_| Ok(()))
-    }
-
     /// Changes the length; `fill` is given a new end before anyone else can reach it.
     fn resize(&self, len: u64, fill: impl FnOnce(Range<u64>) -> Result<()>) -> Result<()> {
         // Nobody leaves anything half done here that the next one could stumble over.
@@ -324,9 +333,8 @@ impl<D: Disk> Disk for Encrypted<D> {
 }
 
 impl<D: Resizable> Resizable for Encrypted<D> {
-    /// Makes the disk below, and with it this one, longer or shorter. A new end is written in full
-    /// with encrypted zeros, since a hole below would read as noise;
-    /// [`set_len_unwritten`](Encrypted::set_len_unwritten) spares that.
+    /// Makes the disk below, and with it this one, longer or shorter. What a new end holds is
+    /// [chosen](Encrypted::with_new_ends).
     ///
     /// Other threads may read and write meanwhile, below the shorter of both lengths.
     ///
@@ -336,7 +344,10 @@ impl<D: Resizable> Resizable for Encrypted<D> {
     /// [`ErrorKind::Unsupported`] when the disk below goes on behind this one. If the new end
     /// cannot be written, the length stays what it was.
     fn set_len(&self, len: u64) -> Result<()> {
-        self.resize(len, |new| self.write_zero_sectors(new))
+        self.resize(len, |new| match self.new_ends {
+            NewEnds::Zeros => self.write_zero_sectors(new),
+            NewEnds::Noise => Ok(()),
+        })
     }
 }
 

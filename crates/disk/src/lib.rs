@@ -27,7 +27,7 @@ mod slice;
 mod unfinished;
 
 pub use disk::{Disk, Extent, ExtentKind, Extents};
-pub use encrypted::{Discards, Encrypted};
+pub use encrypted::{Discards, Encrypted, NewEnds};
 pub use error::{Error, ErrorKind, Operation, Result};
 pub use lock::{LockGuard, LockMode};
 pub use memory::Memory;

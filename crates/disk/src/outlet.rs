@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{check_extent_offset, check_range, check_within};
-use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Result};
+use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Resizable, Result};
 
 /// A disk whose bytes go to a writer, standard output mostly, from the first to the last one.
 ///
@@ -19,7 +20,7 @@ use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Result};
 #[derive(Debug)]
 pub struct Outlet<W> {
     label: String,
-    len: u64,
+    len: AtomicU64,
     stream: Mutex<Stream<W>>,
 }
 
@@ -41,7 +42,7 @@ impl<W: Write + Send> Outlet<W> {
     /// Returns a disk of `len` bytes that go to `writer`, which errors call `label`.
     pub fn new(writer: W, label: impl Into<String>, len: u64) -> Self {
         let stream = Stream { writer, cursor: 0, state: State::Open };
-        Self { label: label.into(), len, stream: Mutex::new(stream) }
+        Self { label: label.into(), len: AtomicU64::new(len), stream: Mutex::new(stream) }
     }
 
     /// Fills the rest of the disk with zeros, flushes the writer and gives it back.
@@ -52,7 +53,7 @@ impl<W: Write + Send> Outlet<W> {
     pub fn finish(self) -> Result<W> {
         {
             let mut stream = self.stream();
-            self.fill_up_to(&mut stream, self.len)?;
+            self.fill_up_to(&mut stream, self.len())?;
             self.flush_stream(&mut stream)?;
         }
         Ok(self.stream.into_inner().unwrap_or_else(PoisonError::into_inner).writer)
@@ -130,9 +131,26 @@ impl<W: Write + Send> Outlet<W> {
     }
 }
 
+impl<W: Write + Send> Resizable for Outlet<W> {
+    /// Changes how many bytes the writer will have been given at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] when it was given more already.
+    fn set_len(&self, len: u64) -> Result<()> {
+        let stream = self.stream();
+        if len < stream.cursor {
+            return Err(Error::new(ErrorKind::Unsupported, Operation::Resize, &self.label)
+                .because(format!("{} bytes are written already", stream.cursor)));
+        }
+        self.len.store(len, Ordering::Release);
+        Ok(())
+    }
+}
+
 impl<W: Write + Send> Disk for Outlet<W> {
     fn len(&self) -> u64 {
-        self.len
+        self.len.load(Ordering::Acquire)
     }
 
     fn label(&self) -> &str {
@@ -141,7 +159,7 @@ impl<W: Write + Send> Disk for Outlet<W> {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let length = buf.len() as u64;
-        check_range(Operation::Read, &self.label, self.len, offset, length)?;
+        check_range(Operation::Read, &self.label, self.len(), offset, length)?;
         Err(Error::new(ErrorKind::Unsupported, Operation::Read, &self.label)
             .at(offset, length)
             .because("what went into a pipe cannot be read back"))
@@ -149,7 +167,7 @@ impl<W: Write + Send> Disk for Outlet<W> {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         let length = buf.len() as u64;
-        check_range(Operation::Write, &self.label, self.len, offset, length)?;
+        check_range(Operation::Write, &self.label, self.len(), offset, length)?;
         if buf.is_empty() {
             return Ok(());
         }
@@ -167,7 +185,7 @@ impl<W: Write + Send> Disk for Outlet<W> {
         Ok(if offset < cursor {
             Extent { range: offset..cursor, kind: ExtentKind::Data }
         } else {
-            Extent { range: offset..self.len, kind: ExtentKind::Unallocated }
+            Extent { range: offset..self.len(), kind: ExtentKind::Unallocated }
         })
     }
 
