@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use strongroom_disk::Disk;
 
 use crate::workers::{Brake, LONGEST_SLEEP};
-use crate::{Checkpoints, Error, Pass, Plan, Resumption};
+use crate::{Checkpoints, Error, Pass, Plan, Resumption, Rhythm};
 
 /// Keeps the books of a pass that may be resumed, and makes its checkpoints.
 ///
@@ -20,6 +20,7 @@ use crate::{Checkpoints, Error, Pass, Plan, Resumption};
 pub(crate) struct Ledger<'a> {
     target: &'a dyn Disk,
     checkpoints: &'a dyn Checkpoints,
+    rhythm: Rhythm,
     /// How much work the next piece may be.
     largest: u64,
     state: Mutex<State>,
@@ -61,6 +62,7 @@ impl<'a> Ledger<'a> {
         Self {
             target,
             checkpoints: resumption.checkpoints,
+            rhythm: resumption.rhythm,
             largest: plan.chunk_size() as u64,
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -70,6 +72,9 @@ impl<'a> Ledger<'a> {
     /// Returns once the next piece may begin: whether to go on. The caller sees to it that nobody
     /// else begins a piece meanwhile.
     pub(crate) fn make_room(&self, brake: &Brake<'_>) -> Result<bool, Error> {
+        if self.rhythm == Rhythm::AtTheEnd {
+            return Ok(true);
+        }
         let mut state = self.state();
         while !state.has_room(self.largest) {
             if !brake.go_on()? {
@@ -104,7 +109,11 @@ impl<'a> Ledger<'a> {
         let mut state = self.state();
         state.underway.retain(|mark| mark.offset != range.start);
         self.changed.notify_all();
-        match state.due(INTERVAL) {
+        let least = match self.rhythm {
+            Rhythm::Regular => INTERVAL,
+            Rhythm::AtTheEnd => return Ok(()),
+        };
+        match state.due(least) {
             Some(mark) => {
                 drop(state);
                 self.checkpoint(mark)

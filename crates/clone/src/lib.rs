@@ -22,6 +22,6 @@ mod zero;
 pub use compare::{Comparison, compare};
 pub use copy::{Report, run};
 pub use error::Error;
-pub use pass::{Checkpoints, Pass, Progress, Resumption};
+pub use pass::{Checkpoints, Pass, Progress, Resumption, Rhythm};
 pub use plan::{Plan, Zeroes};
 pub use pour::pour;

@@ -26,6 +26,18 @@ pub struct Resumption<'a> {
     pub start: u64,
     /// Is told what need not be done again.
     pub checkpoints: &'a dyn Checkpoints,
+    /// When it is told.
+    pub rhythm: Rhythm,
+}
+
+/// When a pass makes a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rhythm {
+    /// Again and again, and when it ends or is stopped: after a crash at most 64 MiB of data are
+    /// copied anew.
+    Regular,
+    /// Only when it ends or is stopped.
+    AtTheEnd,
 }
 
 /// Is told how the work goes on.
@@ -54,7 +66,15 @@ impl<'a> Pass<'a> {
     /// Lets the pass go on where another one stopped.
     #[must_use]
     pub fn with_resumption(mut self, start: u64, checkpoints: &'a dyn Checkpoints) -> Self {
-        self.resumption = Some(Resumption { start, checkpoints });
+        self.resumption = Some(Resumption { start, checkpoints, rhythm: Rhythm::Regular });
+        self
+    }
+
+    /// Makes a checkpoint when the pass has ended or was stopped, and not before.
+    #[must_use]
+    pub fn with_last_checkpoint(mut self, checkpoints: &'a dyn Checkpoints) -> Self {
+        let rhythm = Rhythm::AtTheEnd;
+        self.resumption = Some(Resumption { start: 0, checkpoints, rhythm });
         self
     }
 

@@ -1,7 +1,7 @@
 //! From a stream to a disk that grows.
 
 use std::io::{ErrorKind, Read};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use strongroom_disk::{Extent, ExtentKind, Resizable};
@@ -55,7 +55,12 @@ pub fn pour(
     let queue = Queue::new(stream, plan, ledger.as_ref());
     let data_bytes = AtomicU64::new(0);
     pass.progress.advance(start);
-    let result = workers::run(plan.threads.saturating_add(1), pass.cancelled, |brake| {
+    // One reads while the others write, unless all is to go in order.
+    let threads = match plan.threads {
+        NonZeroUsize::MIN => NonZeroUsize::MIN,
+        threads => threads.saturating_add(1),
+    };
+    let result = workers::run(threads, pass.cancelled, |brake| {
         let mut buffer = Buffer::new(plan.chunk_size());
         while let Some(piece) = queue.take(brake, |stream| stream.next(&mut buffer, plan, brake))? {
             let length = piece.range.end - piece.range.start;
