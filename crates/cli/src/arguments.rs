@@ -1,6 +1,6 @@
 //! Groups of arguments that several commands share.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,9 @@ use clap::Args;
 use strongroom_crypto::{CostPolicy, Hash, Kdf, Passphrase};
 use strongroom_luks::Version;
 use strongroom_model::{
-    CloneRequest, EncryptionRequest, EncryptionSettings, ExistingTarget, ImageOperation,
-    LuksFormat, Pbkdf,
+    CacheMode, Checksum, CloneRequest, ClusterCompression, EncryptionRequest, EncryptionSettings,
+    ExistingTarget, ImageFormat, ImageOperation, ImageSource, ImageTarget, LuksFormat, Pbkdf,
+    Resume, encrypted_target,
 };
 
 use crate::command_error::CommandError;
@@ -18,27 +19,79 @@ use crate::ui::Output;
 /// What becomes of source and target
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// The image to read
-    source: PathBuf,
+    /// The image to read: a file, an http:// or https:// address, or - for standard input (raw)
+    source: String,
 
-    /// The image to make
-    target: PathBuf,
+    /// The image to make: a file, or - for standard output (raw and raw LUKS)
+    target: String,
 
     /// Replace the target if it exists
     #[arg(long)]
     force: bool,
+
+    /// Format of the source: raw, qcow2, luks1, luks2 or qcow2-luks [default: qcow2 for a name that
+    /// ends in .qcow2, else LUKS where something encrypted is needed, else raw]
+    #[arg(long, value_name = "FORMAT")]
+    source_format: Option<ImageFormat>,
+
+    /// Checksum that the source must have: sha256:HEX or sha512:HEX; otherwise there is no target
+    #[arg(long, value_name = "CHECKSUM")]
+    checksum: Option<Checksum>,
+
+    /// Read backing and data files that a qcow2 source names, if they lie in this folder; may be
+    /// repeated
+    #[arg(long, value_name = "FOLDER")]
+    backing_from: Vec<PathBuf>,
+
+    /// Trust the certificates in this PEM file too, for https:// sources
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    job: JobArgs,
+}
+
+/// How the work is done
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Job")]
+struct JobArgs {
+    /// Keep a journal beside the unfinished target, so that an interrupted job can go on; go on
+    /// with the one that is there
+    #[arg(long)]
+    resume: bool,
+
+    /// Copy at most so many bytes a second; K, M and G are 1024, 1024² and 1024³
+    #[arg(long, value_name = "BYTES", value_parser = rate)]
+    rate_limit: Option<NonZeroU64>,
+
+    /// What the system keeps in memory of source and target files: writeback, or none (O_DIRECT)
+    #[arg(long, value_name = "MODE", default_value = "writeback", value_parser = cache_mode)]
+    cache: CacheMode,
 
     /// Work with this many threads; the result is the same
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
 
+/// What a target that is not encrypted is like
+#[derive(Debug, Args)]
+pub(crate) struct PlainTargetArgs {
+    /// Format of the target: raw or qcow2 [default: qcow2 for a name that ends in .qcow2, else raw]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<ImageFormat>,
+
+    /// Compress the clusters of a qcow2 target: zlib, or zstd (QEMU 5.1 and later)
+    #[arg(long, value_name = "KIND", value_parser = compression)]
+    compress: Option<ClusterCompression>,
+}
+
 /// How the target is encrypted
 #[derive(Debug, Args)]
 pub(crate) struct EncryptionArgs {
-    /// The header's format: luks2 or luks1
-    #[arg(long, value_name = "FORMAT", default_value = "luks2")]
-    format: LuksFormat,
+    /// Format of the target: luks2, luks1 or qcow2-luks [default: qcow2-luks for a name that ends in
+    /// .qcow2, else luks2]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<ImageFormat>,
 
     /// Cipher, mode and IV [default: aes-xts-plain64]
     #[arg(long, value_name = "CIPHER")]
@@ -121,33 +174,63 @@ pub(crate) struct OutputArgs {
 impl TargetArgs {
     /// Returns the request to make the target from the source.
     pub(crate) fn request(&self, operation: ImageOperation) -> CloneRequest {
+        let existing_target =
+            if self.force { ExistingTarget::Replace } else { ExistingTarget::Refuse };
         CloneRequest {
-            source: self.source.clone(),
-            target: self.target.clone(),
-            operation,
-            existing_target: if self.force {
-                ExistingTarget::Replace
-            } else {
-                ExistingTarget::Refuse
-            },
-            threads: self.threads,
+            source_format: self.source_format,
+            checksum: self.checksum.clone(),
+            backing_from: self.backing_from.clone(),
+            ca_file: self.ca_file.clone(),
+            existing_target,
+            resume: if self.job.resume { Resume::Allowed } else { Resume::Never },
+            rate_limit: self.job.rate_limit,
+            cache: self.job.cache,
+            threads: self.job.threads,
+            ..CloneRequest::new(source(&self.source), self.target(), operation)
+        }
+    }
+
+    fn target(&self) -> ImageTarget {
+        match self.target.as_str() {
+            "-" => ImageTarget::StandardOutput,
+            path => ImageTarget::File(path.into()),
         }
     }
 }
 
+impl PlainTargetArgs {
+    /// Adds what was said of the target to a request.
+    pub(crate) fn complete(&self, request: CloneRequest) -> CloneRequest {
+        CloneRequest { target_format: self.format, compression: self.compress, ..request }
+    }
+}
+
 impl EncryptionArgs {
-    /// Returns what was asked for, its gaps filled from a Secret.
+    /// Returns what was asked for, its gaps filled from a Secret, and the format of the target if
+    /// somebody said it.
     ///
     /// # Errors
     ///
-    /// When calibration fails.
+    /// When the format is not encrypted, or calibration fails.
     pub(crate) fn request(
         &self,
+        target: &TargetArgs,
+        settings: Option<&EncryptionSettings>,
+        policy: &CostPolicy,
+    ) -> Result<(EncryptionRequest, Option<ImageFormat>), CommandError> {
+        let format = encrypted_target(self.format, &target.target(), LuksFormat::default())?;
+        let request = self.encryption(format.luks().unwrap_or_default(), settings, policy)?;
+        Ok((request, self.format))
+    }
+
+    fn encryption(
+        &self,
+        format: LuksFormat,
         settings: Option<&EncryptionSettings>,
         policy: &CostPolicy,
     ) -> Result<EncryptionRequest, CommandError> {
         let request = EncryptionRequest {
-            format: self.format,
+            format,
             cipher: self.cipher.clone(),
             key_size_bits: self.key_size,
             hash: self.hash.clone(),
@@ -162,7 +245,7 @@ impl EncryptionArgs {
             None => request,
         };
         if let Some(target) = self.derivation.pbkdf_time {
-            let version = match self.format {
+            let version = match format {
                 LuksFormat::Luks1 => Version::Luks1,
                 LuksFormat::Luks2 => Version::Luks2,
             };
@@ -226,6 +309,47 @@ impl OutputArgs {
     pub(crate) fn output(&self) -> Output {
         if self.json { Output::Json } else { Output::Text }
     }
+}
+
+/// Returns where an image is read from.
+fn source(text: &str) -> ImageSource {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match (text, scheme.as_deref()) {
+        ("-", _) => ImageSource::StandardInput,
+        (url, Some("http" | "https")) => ImageSource::Url(url.to_owned()),
+        (path, _) => ImageSource::File(path.into()),
+    }
+}
+
+fn compression(name: &str) -> Result<ClusterCompression, &'static str> {
+    match name {
+        "zlib" => Ok(ClusterCompression::Zlib),
+        "zstd" => Ok(ClusterCompression::Zstd),
+        _ => Err("it is one of zlib, zstd"),
+    }
+}
+
+fn cache_mode(name: &str) -> Result<CacheMode, &'static str> {
+    match name {
+        "writeback" => Ok(CacheMode::Writeback),
+        "none" => Ok(CacheMode::None),
+        _ => Err("it is one of writeback, none"),
+    }
+}
+
+/// Reads a number of bytes with a binary unit.
+fn rate(text: &str) -> Result<NonZeroU64, &'static str> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .and_then(NonZeroU64::new)
+        .ok_or("it is a positive number of bytes, as 1048576 or 100M")
 }
 
 /// Raises the iterations so that a derivation takes about `target` milliseconds on this machine.

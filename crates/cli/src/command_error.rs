@@ -94,6 +94,12 @@ impl From<strongroom_disk::Error> for CommandError {
     }
 }
 
+impl From<strongroom_model::Error> for CommandError {
+    fn from(error: strongroom_model::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
 impl From<strongroom_crypto::Error> for CommandError {
     fn from(error: strongroom_crypto::Error) -> Self {
         Error::from(error).into()
@@ -144,10 +150,32 @@ fn hint_for(error: &Error) -> Option<String> {
         Error::SourceChanged { .. } => {
             "nothing was left behind; stop whatever writes to it, or copy a snapshot".to_owned()
         }
-        Error::SourceFormat { label, found: "a qcow2 image" } => {
-            let raw = quoted(&format!("{label}.raw"));
-            format!("convert it first: qemu-img convert -O raw {} {raw}", quoted(label))
+        Error::SourceFormat { found: "a qcow2 image", .. } => {
+            "if you trust where it comes from, say so: --source-format qcow2".to_owned()
         }
+        Error::SourceFormat { found: "a LUKS2 volume", .. } => {
+            "say so: --source-format luks2".to_owned()
+        }
+        Error::SourceFormat { found: "a LUKS1 volume", .. } => {
+            "say so: --source-format luks1".to_owned()
+        }
+        Error::SourceFormat { wanted: "a qcow2 image", .. } => {
+            "its name does not tell its format: say it with --source-format".to_owned()
+        }
+        Error::NotSeekable { .. } => "download it first, and name the file".to_owned(),
+        Error::Checksum { .. } => "nothing was left behind; fetch the source anew".to_owned(),
+        Error::JobChanged { partial, .. } => format!(
+            "undo the change, or start over: rm {}",
+            quoted(&partial.display().to_string())
+        ),
+        Error::Journal { path, .. } => {
+            format!("start over without it: rm {}", quoted(&path.display().to_string()))
+        }
+        Error::Stopped { partial, durable, .. } => format!(
+            "{} holds the first {}: run the command again with --resume to go on, or remove it",
+            quoted(&partial.display().to_string()),
+            crate::ui::bytes(*durable)
+        ),
         Error::Interrupted => "nothing was left behind; run the command again to start over".to_owned(),
         Error::Crypto(strongroom_crypto::Error::CostTime { .. })
         | Error::Luks { source: Luks::Crypto(strongroom_crypto::Error::CostTime { .. }), .. } => {

@@ -127,8 +127,15 @@ impl Progress for ProgressWatch {
 }
 
 impl Observer for ProgressWatch {
-    fn begin(&self, bytes: u64) {
-        self.bar.set_length(bytes);
+    fn as_progress(&self) -> &dyn Progress {
+        self
+    }
+
+    fn begin(&self, bytes: Option<u64>) {
+        match bytes {
+            Some(bytes) => self.bar.set_length(bytes),
+            None => self.bar.unset_length(),
+        }
         self.bar.reset();
         if let Ok(mut begun) = self.begun.lock() {
             *begun = Some(Instant::now());

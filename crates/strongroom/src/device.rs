@@ -71,17 +71,7 @@ impl Device {
     ///
     /// Of kind busy when another process does not let go of it in time.
     pub(crate) fn lock(&self, mode: LockMode) -> Result<LockGuard> {
-        let start = Instant::now();
-        loop {
-            match self.header.try_lock(mode) {
-                Err(error)
-                    if error.kind() == ErrorKind::Busy && start.elapsed() < LOCK_PATIENCE =>
-                {
-                    std::thread::sleep(LOCK_PAUSE);
-                }
-                result => return Ok(result?),
-            }
-        }
+        lock(&self.header, mode)
     }
 
     /// Returns where the data lies.
@@ -90,26 +80,10 @@ impl Device {
     ///
     /// When it cannot be opened here.
     pub fn payload(&self, header: &Header) -> Result<Payload> {
-        let data = self.data_disk();
-        let payload = header.payload(data.len()).map_err(Error::luks(data.label()))?;
-        if self.data.is_some() && payload.offset != 0 {
-            return Err(Error::Request {
-                problem: format!(
-                    "{} is not a detached header: its data begins at byte {} of its own device",
-                    self.header.label(),
-                    payload.offset
-                ),
-            });
+        match &self.data {
+            None => payload(header, &self.header, None),
+            Some(data) => payload(header, data, Some(self.header.label())),
         }
-        if self.data.is_none() && payload.offset == 0 {
-            return Err(Error::Request {
-                problem: format!(
-                    "{} is a detached header: name the data, and this file as its header",
-                    self.header.label()
-                ),
-            });
-        }
-        Ok(payload)
     }
 
     /// Opens a keyslot: `keyslot`, or whichever opens. `policy` bounds the cost of each keyslot, its
@@ -125,37 +99,7 @@ impl Device {
         keyslot: Option<u32>,
         policy: &CostPolicy,
     ) -> Result<Unlocked> {
-        let luks = Error::luks(self.header.label());
-        let ids = match keyslot {
-            Some(id) => vec![id],
-            None => header.keyslots_to_try().map_err(&luks)?,
-        };
-        let (mut skipped, mut tried, mut budget) = (Vec::new(), 0, policy.unlock_budget());
-        for id in ids {
-            // What cannot be tried, or costs too much by itself, says so itself below.
-            let cost = header.keyslot_cost(id).unwrap_or_default();
-            if cost <= policy.max_time
-                && let Err(error) = budget.spend(cost)
-            {
-                skipped.push((id, error.into()));
-                continue;
-            }
-            let range = header.keyslot_area(id).map_err(&luks)?;
-            let len = usize::try_from(range.end - range.start).expect("areas are at most 128 MiB");
-            let mut area = vec![0; len];
-            self.header.read_at(&mut area, range.start)?;
-            match header.open_keyslot(id, &area, passphrase, policy) {
-                Ok(key) => return Ok(Unlocked { keyslot: id, key }),
-                Err(strongroom_luks::Error::WrongPassphrase { .. }) => tried += 1,
-                Err(error) => skipped.push((id, error)),
-            }
-        }
-        // Where no keyslot could even be tried, the passphrase may well be right.
-        if tried == 0 && !skipped.is_empty() {
-            return Err(luks(skipped.swap_remove(0).1));
-        }
-        let skipped = skipped.into_iter().map(|(id, error)| (id, error.to_string())).collect();
-        Err(luks(strongroom_luks::Error::WrongPassphrase { skipped }))
+        unlock(&self.header, header, passphrase, keyslot, policy)
     }
 
     /// Returns the plaintext of the data.
@@ -213,6 +157,79 @@ impl Device {
         apply(&self.header, &change)?;
         Ok(done)
     }
+}
+
+/// Takes the lock that `cryptsetup` takes on the metadata of a disk, with some patience.
+pub(crate) fn lock(disk: &Raw, mode: LockMode) -> Result<LockGuard> {
+    let start = Instant::now();
+    loop {
+        match disk.try_lock(mode) {
+            Err(error) if error.kind() == ErrorKind::Busy && start.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            result => return Ok(result?),
+        }
+    }
+}
+
+/// Returns where on `data` the encrypted data of a header lies; `detached` is the label of a header
+/// that lies elsewhere.
+pub(crate) fn payload(header: &Header, data: &dyn Disk, detached: Option<&str>) -> Result<Payload> {
+    let payload = header.payload(data.len()).map_err(Error::luks(data.label()))?;
+    let problem = match (detached, payload.offset) {
+        (Some(label), offset) if offset != 0 => {
+            format!(
+                "{label} is not a detached header: its data begins at byte {offset} of its own device"
+            )
+        }
+        (None, 0) => format!(
+            "{} is a detached header: name the data, and this file as its header",
+            data.label()
+        ),
+        _ => return Ok(payload),
+    };
+    Err(Error::Request { problem })
+}
+
+/// Opens a keyslot of a header that lies on `disk`: `keyslot`, or whichever opens.
+pub(crate) fn unlock(
+    disk: &dyn Disk,
+    header: &Header,
+    passphrase: &Passphrase,
+    keyslot: Option<u32>,
+    policy: &CostPolicy,
+) -> Result<Unlocked> {
+    let luks = Error::luks(disk.label());
+    let ids = match keyslot {
+        Some(id) => vec![id],
+        None => header.keyslots_to_try().map_err(&luks)?,
+    };
+    let (mut skipped, mut tried, mut budget) = (Vec::new(), 0, policy.unlock_budget());
+    for id in ids {
+        // What cannot be tried, or costs too much by itself, says so itself below.
+        let cost = header.keyslot_cost(id).unwrap_or_default();
+        if cost <= policy.max_time
+            && let Err(error) = budget.spend(cost)
+        {
+            skipped.push((id, error.into()));
+            continue;
+        }
+        let range = header.keyslot_area(id).map_err(&luks)?;
+        let len = usize::try_from(range.end - range.start).expect("areas are at most 128 MiB");
+        let mut area = vec![0; len];
+        disk.read_at(&mut area, range.start)?;
+        match header.open_keyslot(id, &area, passphrase, policy) {
+            Ok(key) => return Ok(Unlocked { keyslot: id, key }),
+            Err(strongroom_luks::Error::WrongPassphrase { .. }) => tried += 1,
+            Err(error) => skipped.push((id, error)),
+        }
+    }
+    // Where no keyslot could even be tried, the passphrase may well be right.
+    if tried == 0 && !skipped.is_empty() {
+        return Err(luks(skipped.swap_remove(0).1));
+    }
+    let skipped = skipped.into_iter().map(|(id, error)| (id, error.to_string())).collect();
+    Err(luks(strongroom_luks::Error::WrongPassphrase { skipped }))
 }
 
 /// Writes the header of a volume that was just formatted, once its data is durable.

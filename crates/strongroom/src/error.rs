@@ -1,5 +1,7 @@
 //! What can go wrong in a use case, and of what kind it is.
 
+use std::path::PathBuf;
+
 use strongroom_luks::Version;
 
 /// The result of a use case.
@@ -25,6 +27,16 @@ pub enum Error {
         /// The device.
         label: String,
     },
+    /// The source does not have the checksum that it must have.
+    #[error("{label} has checksum {found}, not {expected}")]
+    Checksum {
+        /// The source.
+        label: String,
+        /// What was asked for.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
     /// The pipeline failed.
     #[error(transparent)]
     Clone(strongroom_clone::Error),
@@ -40,9 +52,32 @@ pub enum Error {
         /// The source.
         label: String,
     },
+    /// A source on the network failed.
+    #[error(transparent)]
+    Fetch(#[from] crate::stub::fetch::Error),
     /// Someone asked to stop.
     #[error("interrupted")]
     Interrupted,
+    /// An interrupted job was another one than the one that was to go on with it.
+    #[error("cannot go on with {}: the {what} was {then}, now it is {now}", partial.display())]
+    JobChanged {
+        /// What the earlier job has left.
+        partial: PathBuf,
+        /// What differs.
+        what: String,
+        /// What it was.
+        then: String,
+        /// What it is.
+        now: String,
+    },
+    /// A journal cannot be read or written.
+    #[error("journal {} cannot be used: {problem}", path.display())]
+    Journal {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The LUKS header, or what was asked of it. The text is the device; the source says the rest.
     #[error("{label}")]
     Luks {
@@ -68,6 +103,12 @@ pub enum Error {
         /// What it is instead, when that can be told.
         signature: Option<&'static str>,
     },
+    /// A source that comes from beginning to end is of a format that is read in any order.
+    #[error("{label} can only be read from beginning to end, as no format but raw can be")]
+    NotSeekable {
+        /// The source.
+        label: String,
+    },
     /// What was asked for contradicts itself.
     #[error("{problem}")]
     Request {
@@ -81,12 +122,24 @@ pub enum Error {
         label: String,
     },
     /// The source is of another format than the one it is read as.
-    #[error("{label} is {found}, not a raw disk image")]
+    #[error("{label} is {found}, not {wanted}")]
     SourceFormat {
         /// The source.
         label: String,
         /// What it is.
         found: &'static str,
+        /// What it was to be.
+        wanted: &'static str,
+    },
+    /// A job ended before its time, and left what it had done.
+    #[error("{cause}")]
+    Stopped {
+        /// What it has left.
+        partial: PathBuf,
+        /// How much of the contents is in it.
+        durable: u64,
+        /// Why it ended.
+        cause: Box<Error>,
     },
     /// The contents of an encrypted source are no multiple of the target's encryption sector.
     #[error(
@@ -144,6 +197,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::AlreadyEncrypted { .. }
+            | Self::Checksum { .. }
             | Self::Empty { .. }
             | Self::NotEncrypted { .. }
             | Self::SourceFormat { .. }
@@ -156,7 +210,11 @@ impl Error {
             Self::Clone(strongroom_clone::Error::Disk(error)) | Self::Disk(error) => {
                 disk_kind(error)
             }
-            Self::Clone(_) => ErrorKind::Io,
+            Self::Clone(strongroom_clone::Error::UnalignedEnd { .. }) => ErrorKind::Image,
+            Self::Clone(_) | Self::Journal { .. } => ErrorKind::Io,
+            Self::Fetch(_) => ErrorKind::Io,
+            Self::Stopped { cause, .. } => cause.kind(),
+            Self::JobChanged { .. } | Self::NotSeekable { .. } => ErrorKind::Request,
             Self::Crypto(_) | Self::Model(_) | Self::NoPassphrase { .. } | Self::Request { .. } => {
                 ErrorKind::Request
             }

@@ -1,19 +1,34 @@
 //! Disk images: copied, encrypted, decrypted, encrypted anew, compared.
 
-use std::fs::Metadata;
-use std::path::Path;
+mod bytes;
+mod checksum;
+mod facts;
+mod files;
+mod guard;
+mod journal;
+mod source;
+mod staged;
+mod target;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
 
-use strongroom_clone::{Comparison, Plan, Progress, Report, Zeroes};
+use strongroom_clone::{Comparison, Pass, Plan, Progress, Report, Zeroes};
 use strongroom_crypto::{CostPolicy, Passphrase};
-use strongroom_disk::{Access, Disk, Encrypted, FormatPermit, NewFile, Overwrite, Raw};
-use strongroom_luks::{FormatOptions, Formatted, Header};
-use strongroom_model::{CloneRequest, EncryptionRequest, ExistingTarget, ImageOperation};
+use strongroom_disk::NewFile;
+use strongroom_luks::{FormatOptions, Header};
+use strongroom_model::{
+    CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource, ImageTarget,
+    LuksFormat, Resume, TargetFormat,
+};
 
-use crate::device::{self, Device};
+use self::files::Files;
+use self::guard::Guard;
+use self::source::Source;
+use self::target::Making;
 use crate::encryption::format_options;
-use crate::{Error, Result, system_rng};
+use crate::{Error, Result};
 
 /// Detached headers of a clone: files apart from the data.
 #[derive(Debug, Default, Clone, Copy)]
@@ -40,13 +55,16 @@ pub struct Work<'a> {
     /// Hears how long the work is, then how it goes on.
     pub observer: &'a dyn Observer,
     /// Set by whoever wants it to stop.
-    pub cancelled: &'a AtomicBool,
+    pub cancelled: &'a Arc<AtomicBool>,
 }
 
 /// Watches a piece of work.
 pub trait Observer: Progress {
-    /// The work begins: so many bytes will be reported as progress.
-    fn begin(&self, bytes: u64);
+    /// The work begins: so many bytes will be reported as progress, if anybody knows.
+    fn begin(&self, bytes: Option<u64>);
+
+    /// Returns this as what the pipeline tells.
+    fn as_progress(&self) -> &dyn Progress;
 }
 
 /// What a clone has made.
@@ -54,19 +72,37 @@ pub trait Observer: Progress {
 pub struct Cloned {
     /// What was copied.
     pub report: Report,
+    /// What the target is.
+    pub format: TargetFormat,
     /// The header of an encrypted target.
     pub header: Option<Header>,
     /// The length of the target file.
     pub target_len: u64,
 }
 
+/// One side of a comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// The image.
+    pub path: &'a Path,
+    /// Its format, where somebody said so; the file's name tells it otherwise.
+    pub format: Option<ImageFormat>,
+    /// Its detached header.
+    pub header: Option<&'a Path>,
+    /// What opens it if it is encrypted.
+    pub passphrase: Option<&'a Passphrase>,
+}
+
 /// Makes a new image from another one.
 ///
 /// # Guarantees
 ///
-/// - The target gets its name when it is whole and durable, header included; before that, and
-///   after any error, there is no such file, or the old one.
-/// - The header of an encrypted target is written after all of its data is durable.
+/// - The target file gets its name when it is whole and durable; before that, and after any error,
+///   there is no such file, or the old one.
+/// - What makes a file an image of its format is written after all of its data is durable.
+/// - A source that does not have the checksum that it must have leaves no target.
+/// - A job that may be resumed, or that was interrupted when it had done much, leaves its part
+///   with a journal ([`Error::Stopped`]); a later request for the same goes on from there.
 ///
 /// # Errors
 ///
@@ -77,33 +113,49 @@ pub fn clone(
     passphrases: &Passphrases<'_>,
     work: &Work<'_>,
 ) -> Result<Cloned> {
-    let source = Device::open(&request.source, headers.source, Access::ReadOnly)?;
-    let watch = SourceWatch::new(request, headers.source);
-    match &request.operation {
-        ImageOperation::Copy => copy(&source, request, &watch, work),
-        ImageOperation::Encrypt(encryption) => {
-            refuse_encrypted(source.data_disk())?;
-            let options = format_options(encryption, &work.policy)?;
-            check_source_length(source.data_disk(), &options)?;
-            let new = NewImage::create(request, headers.target, &[source.data_disk()])?;
-            encrypt(source.data_disk(), new, &options, &watch, passphrases.target, work)
+    let formats = request.formats()?;
+    refuse_pipes(request, headers, formats.target)?;
+    let source = Source::open(request, formats.source, headers.source, passphrases.source, work)?;
+    let encryption = match &request.operation {
+        ImageOperation::Copy | ImageOperation::Decrypt => None,
+        ImageOperation::Encrypt(encryption) => Some(encryption.clone()),
+        ImageOperation::Reencrypt(encryption) => Some(inherited(encryption, &source)?),
+    };
+    let encryption = encryption.map(|encryption| with_format(encryption, formats.target));
+    let options = match &encryption {
+        Some(encryption) => Some(encryption_options(encryption, &source, formats.target, work)?),
+        None => None,
+    };
+    let making = Making {
+        request,
+        format: formats.target,
+        options,
+        passphrase: passphrases.target,
+        guard: Guard::new(request, headers.source, &source, work),
+        work,
+    };
+    match &request.target {
+        ImageTarget::StandardOutput => {
+            let contents = source.into_contents(passphrases.source, work)?;
+            making.standard_output(contents)
         }
-        ImageOperation::Decrypt => {
-            let sources = [source.data_disk(), source.header_disk()];
-            let new = NewImage::create(request, None, &sources)?;
-            let plain = open_source(source, passphrases.source, work)?;
-            plain_target(&plain, new, &watch, work)
+        ImageTarget::File(path) => {
+            let job = facts::of(request, formats, encryption.as_ref(), headers, &source);
+            let files = Files::open(request, path, headers.target, &source, job)?;
+            match source.into_contents(passphrases.source, work) {
+                Ok(contents) => making.file(contents, files),
+                Err(error) => Err(files.stop(error)),
+            }
         }
-        ImageOperation::Reencrypt(encryption) => {
-            let found = source.read_header()?;
-            let encryption = inherited(encryption, &source, &found.header)?;
-            let options = format_options(&encryption, &work.policy)?;
-            check_contents_length(&source, &found.header, &options)?;
-            let sources = [source.data_disk(), source.header_disk()];
-            let new = NewImage::create(request, headers.target, &sources)?;
-            let plain = open_source(source, passphrases.source, work)?;
-            encrypt(&plain, new, &options, &watch, passphrases.target, work)
-        }
+    }
+}
+
+/// Returns the unfinished file that an interrupted job has left for the target of a request which
+/// will not use it.
+pub fn leftover(request: &CloneRequest) -> Option<PathBuf> {
+    match (&request.target, request.resume) {
+        (ImageTarget::File(path), Resume::Never) => NewFile::leftover(path).ok().flatten(),
+        _ => None,
     }
 }
 
@@ -113,279 +165,97 @@ pub fn clone(
 ///
 /// When one of them cannot be opened.
 pub fn compare(
-    one: (&Path, Option<&Passphrase>),
-    other: (&Path, Option<&Passphrase>),
+    one: Side<'_>,
+    other: Side<'_>,
+    backing_from: &[PathBuf],
     work: &Work<'_>,
 ) -> Result<Comparison> {
-    let one = open_any(one.0, one.1, work)?;
-    let other = open_any(other.0, other.1, work)?;
-    work.observer.begin(one.len().min(other.len()));
+    let one = source::open_any(one, backing_from, work)?;
+    let other = source::open_any(other, backing_from, work)?;
+    work.observer.begin(Some(one.len().min(other.len())));
     let plan = Plan::for_this_machine(Zeroes::Write);
-    Ok(strongroom_clone::compare(
-        one.as_ref(),
-        other.as_ref(),
-        &plan,
-        work.observer,
-        work.cancelled,
-    )?)
+    let pass = Pass::new(plan, work.observer.as_progress(), work.cancelled);
+    Ok(strongroom_clone::compare(&one, &other, &pass)?)
 }
 
-/// Notices when the source is written while it is read: the copy would be of no moment at all.
-struct SourceWatch<'a> {
-    request: &'a CloneRequest,
-    files: Vec<(&'a Path, Option<Moment>)>,
-}
-
-/// When a plain file was last written, and how long it was.
-#[derive(PartialEq, Eq)]
-struct Moment {
-    modified: SystemTime,
-    len: u64,
-}
-
-impl<'a> SourceWatch<'a> {
-    fn new(request: &'a CloneRequest, header: Option<&'a Path>) -> Self {
-        let paths = std::iter::once(request.source.as_path()).chain(header);
-        Self { request, files: paths.map(|path| (path, Moment::of(path))).collect() }
-    }
-
-    fn refuse_changes(&self) -> Result<()> {
-        match self.files.iter().find(|(path, before)| Moment::of(path) != *before) {
-            Some((path, _)) => Err(Error::SourceChanged { label: path.display().to_string() }),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Moment {
-    /// Returns nothing for a device, whose file says nothing of its contents.
-    fn of(path: &Path) -> Option<Self> {
-        let found = std::fs::metadata(path).ok().filter(Metadata::is_file)?;
-        Some(Self { modified: found.modified().ok()?, len: found.len() })
-    }
-}
-
-/// A target without its name yet, and the right to format it.
-struct NewImage {
-    data: NewFile,
-    header: Option<NewFile>,
-    permit: FormatPermit,
-}
-
-impl NewImage {
-    fn create(request: &CloneRequest, header: Option<&Path>, sources: &[&Raw]) -> Result<Self> {
-        let overwrite = match request.existing_target {
-            ExistingTarget::Refuse => Overwrite::Refuse,
-            ExistingTarget::Replace => Overwrite::Replace,
-        };
-        let (data, permit) = NewFile::create(&request.target, overwrite, sources)?;
-        let Some(header) = header else { return Ok(Self { data, header: None, permit }) };
-        // A detached header is formatted, the data file beside it holds nothing but ciphertext.
-        let (header, permit) = NewFile::create(header, overwrite, sources)?;
-        if data.is_same_place(&header)? {
-            return Err(Error::Request {
-                problem: format!(
-                    "{} cannot be both the image and its header",
-                    request.target.display()
-                ),
-            });
-        }
-        Ok(Self { data, header: Some(header), permit })
-    }
-
-    /// Returns the disk that gets the header.
-    fn header_disk(&self) -> &Raw {
-        self.header.as_ref().unwrap_or(&self.data).disk()
-    }
-
-    /// Writes the header, which is what makes an image of it, and gives the files their names,
-    /// both or neither.
-    fn finish(self, formatted: &Formatted) -> Result<()> {
-        let disk = self.header.as_ref().unwrap_or(&self.data).disk();
-        device::write_new_header(disk, formatted, self.permit)?;
-        let committed = match self.header {
-            None => self.data.commit(),
-            Some(header) => NewFile::commit_pair(self.data, header),
-        };
-        Ok(committed?)
-    }
-}
-
-fn copy(
-    source: &Device,
+/// Refuses what a pipe on either side cannot do.
+fn refuse_pipes(
     request: &CloneRequest,
-    watch: &SourceWatch<'_>,
-    work: &Work<'_>,
-) -> Result<Cloned> {
-    let source = source.data_disk();
-    let new = NewImage::create(request, None, &[source])?;
-    plain_target(source, new, watch, work)
-}
-
-fn encrypt(
-    source: &dyn Disk,
-    new: NewImage,
-    options: &FormatOptions,
-    watch: &SourceWatch<'_>,
-    passphrase: Option<&Passphrase>,
-    work: &Work<'_>,
-) -> Result<Cloned> {
-    let label = watch.request.target.display().to_string();
-    let passphrase = passphrase.ok_or_else(|| Error::NoPassphrase { label: label.clone() })?;
-    let options = FormatOptions { detached: new.header.is_some(), ..options.clone() };
-    if options.detached && options.data_offset.is_some() {
-        return Err(Error::Request {
-            problem:
-                "with a header of its own the data begins at byte 0: leave the data offset out"
-                    .to_owned(),
-        });
-    }
-    let luks = Error::luks(&label);
-    let formatted = options.format(passphrase, &work.policy, &mut system_rng()).map_err(&luks)?;
-    // Only the largest device there is tells where the data begins; then its length is known.
-    let offset = formatted.header.payload(LARGEST).map_err(&luks)?.offset;
-    let target_len = offset
-        .checked_add(source.len())
-        .filter(|len| i64::try_from(*len).is_ok())
-        .ok_or_else(|| Error::Request {
-            problem: format!("data offset {offset} is beyond the largest file there can be"),
-        })?;
-    new.data.disk().set_len(target_len)?;
-    if options.detached {
-        new.header_disk().set_len(formatted.header.backup_len())?;
-    }
-    let payload = formatted.header.payload(target_len).map_err(&luks)?;
-    let cipher = payload.cipher(&formatted.volume_key).map_err(&luks)?;
-    let range = payload.offset..payload.offset + payload.length;
-    let target = Encrypted::new(new.data.disk(), range, cipher, payload.iv_tweak)?;
-    let report = run(source, &target, Zeroes::Write, watch.request, work)?;
-    drop(target);
-    watch.refuse_changes()?;
-    new.finish(&formatted)?;
-    Ok(Cloned { report, header: Some(formatted.header), target_len })
-}
-
-/// Copies to a target that is not encrypted, holes and zeros as holes.
-fn plain_target(
-    source: &dyn Disk,
-    new: NewImage,
-    watch: &SourceWatch<'_>,
-    work: &Work<'_>,
-) -> Result<Cloned> {
-    new.data.disk().set_len(source.len())?;
-    let report = run(source, new.data.disk(), Zeroes::Skip, watch.request, work)?;
-    watch.refuse_changes()?;
-    new.data.commit()?;
-    Ok(Cloned { report, header: None, target_len: source.len() })
-}
-
-fn run(
-    source: &dyn Disk,
-    target: &dyn Disk,
-    zeroes: Zeroes,
-    request: &CloneRequest,
-    work: &Work<'_>,
-) -> Result<Report> {
-    let plan = match request.threads {
-        Some(threads) => Plan::new(threads, zeroes),
-        None => Plan::for_this_machine(zeroes),
+    headers: DetachedHeaders<'_>,
+    format: TargetFormat,
+) -> Result<()> {
+    let streams = request.target == ImageTarget::StandardOutput;
+    let problem = match format {
+        TargetFormat::Image(ImageFormat::Qcow2 | ImageFormat::Qcow2Luks) if streams => {
+            "standard output cannot go back, as writing qcow2 does: name a file"
+        }
+        _ if streams && headers.target.is_some() => {
+            "a target on standard output bears its own header: leave the header's file out"
+        }
+        _ if request.resume == Resume::Allowed
+            && (streams || request.source == ImageSource::StandardInput) =>
+        {
+            "a job that reads standard input or writes standard output cannot be resumed"
+        }
+        _ => return Ok(()),
     };
-    work.observer.begin(source.len());
-    Ok(strongroom_clone::run(source, target, &plan, work.observer, work.cancelled)?)
+    Err(Error::Request { problem: problem.to_owned() })
 }
 
-fn open_source(
-    source: Device,
-    passphrase: Option<&Passphrase>,
-    work: &Work<'_>,
-) -> Result<Encrypted<Raw>> {
-    let found = source.read_header()?;
-    source.payload(&found.header)?;
-    let passphrase = passphrase
-        .ok_or_else(|| Error::NoPassphrase { label: source.header_disk().label().to_owned() })?;
-    let unlocked = source.unlock(&found.header, passphrase, None, &work.policy)?;
-    source.data_disk().advise_sequential();
-    source.into_plain(&found.header, &unlocked.key)
-}
-
-fn open_any(
-    path: &Path,
-    passphrase: Option<&Passphrase>,
-    work: &Work<'_>,
-) -> Result<Box<dyn Disk>> {
-    let device = Device::open(path, None, Access::ReadOnly)?;
-    match device.read_header() {
-        Err(Error::NotEncrypted { .. }) => Ok(Box::new(Raw::open(path, Access::ReadOnly)?)),
-        Err(error) => Err(error),
-        Ok(_) => Ok(Box::new(open_source(device, passphrase, work)?)),
-    }
-}
-
-/// Refuses a source that bears a LUKS header, damaged or not, or is of another format than raw.
-fn refuse_encrypted(source: &Raw) -> Result<()> {
-    match device::read_header(source) {
-        Ok(found) => Err(Error::AlreadyEncrypted {
-            label: source.label().to_owned(),
-            version: found.header.version(),
-            uuid: found.header.uuid().to_owned(),
-        }),
-        Err(Error::NotEncrypted { signature: Some(found @ "a qcow2 image"), label }) => {
-            Err(Error::SourceFormat { label, found })
+/// Returns the encryption with the version of the header that the target's format has.
+fn with_format(encryption: EncryptionRequest, target: TargetFormat) -> EncryptionRequest {
+    match target {
+        TargetFormat::Image(format) => {
+            EncryptionRequest { format: format.luks().unwrap_or(encryption.format), ..encryption }
         }
-        Err(Error::NotEncrypted { .. }) => Ok(()),
-        Err(error) => Err(error),
+        TargetFormat::Bytes => encryption,
     }
 }
 
-/// Refuses a plain source that is not whole sectors.
-fn check_source_length(source: &Raw, options: &FormatOptions) -> Result<()> {
-    let label = source.label().to_owned();
-    let (len, sector) = (source.len(), options.sector_size.bytes());
-    if len == 0 {
-        return Err(Error::Empty { label });
+/// Returns the options of an encrypted target, for which the source has the right length.
+fn encryption_options(
+    encryption: &EncryptionRequest,
+    source: &Source,
+    target: TargetFormat,
+    work: &Work<'_>,
+) -> Result<FormatOptions> {
+    let inside = target == TargetFormat::Image(ImageFormat::Qcow2Luks);
+    if inside && encryption.data_offset.is_some() {
+        let problem = "in a qcow2 image the data has no offset: leave it out";
+        return Err(Error::Request { problem: problem.to_owned() });
     }
-    if len.is_multiple_of(sector as u64) {
-        Ok(())
-    } else {
-        Err(Error::UnalignedLength { label, len, sector })
-    }
+    let options = format_options(encryption, &work.policy)?;
+    check_length(source, &options)?;
+    Ok(options)
 }
 
-/// Refuses sectors of a size that the contents of an encrypted source are no multiple of.
-fn check_contents_length(source: &Device, header: &Header, options: &FormatOptions) -> Result<()> {
-    let label = source.data_disk().label().to_owned();
-    let (len, sector) = (source.payload(header)?.length, options.sector_size.bytes());
+/// Refuses contents that are not whole sectors.
+fn check_length(source: &Source, options: &FormatOptions) -> Result<()> {
+    let Some(len) = source.contents_len() else { return Ok(()) };
+    let (label, sector) = (source.label().to_owned(), options.sector_size.bytes());
     if len == 0 {
         return Err(Error::Empty { label });
     }
-    if len.is_multiple_of(sector as u64) {
-        Ok(())
-    } else {
-        Err(Error::UnalignedContents { label, len, sector })
+    match (len.is_multiple_of(sector as u64), source.is_raw()) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Error::UnalignedLength { label, len, sector }),
+        (false, false) => Err(Error::UnalignedContents { label, len, sector }),
     }
 }
 
 /// Returns the request with what it leaves open taken from the source: cipher and sector size stay
 /// as they are unless someone says otherwise.
-fn inherited(
-    request: &EncryptionRequest,
-    source: &Device,
-    header: &Header,
-) -> Result<EncryptionRequest> {
-    let payload = source.payload(header)?;
-    let spec = payload.encryption.spec();
+fn inherited(request: &EncryptionRequest, source: &Source) -> Result<EncryptionRequest> {
     let mut request = request.clone();
+    let Some(payload) = source.payload()? else { return Ok(request) };
+    let spec = payload.encryption.spec();
     if request.cipher.is_none() && spec.open_only().is_none() {
         request.cipher = Some(spec.to_string());
         let bits = payload.encryption.key_size().bits();
         request.key_size_bits = request.key_size_bits.or(u32::try_from(bits).ok());
     }
-    let luks2 = request.format == strongroom_model::LuksFormat::Luks2;
-    if luks2 && request.sector_size.is_none() {
+    if request.format == LuksFormat::Luks2 && request.sector_size.is_none() {
         request.sector_size = u32::try_from(payload.sector_size.bytes()).ok();
     }
     Ok(request)
 }
-
-/// The length of the largest device there is, in whole sectors of any size.
-const LARGEST: u64 = u64::MAX - u64::MAX % 4096;

@@ -8,6 +8,7 @@ pub mod encryption;
 mod error;
 pub mod images;
 pub mod keys;
+mod stub;
 
 pub use device::{Device, Unlocked};
 pub use error::{Error, ErrorKind, Result};

@@ -14,7 +14,7 @@ use clap::Subcommand;
 use serde_json::json;
 use strongroom::images::{self, Cloned, DetachedHeaders, Passphrases, Work};
 use strongroom_crypto::CostPolicy;
-use strongroom_model::CloneRequest;
+use strongroom_model::{CloneRequest, ImageFormat, ImageTarget, TargetFormat};
 
 use super::done;
 use crate::command_error::CommandError;
@@ -24,7 +24,7 @@ use crate::ui::{self, Output, Ui};
 /// What can be done with disk images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
-    /// Copy an image byte for byte, holes kept
+    /// Copy an image, holes kept, or convert it
     Clone(clone::CloneArgs),
 
     /// Compare the contents of two images, encrypted or not
@@ -33,7 +33,7 @@ pub(crate) enum ImageCommand {
     /// Decrypt an image into a new one
     Decrypt(decrypt::DecryptArgs),
 
-    /// Encrypt a raw disk image into a new one
+    /// Encrypt a disk image into a new one
     Encrypt(encrypt::EncryptArgs),
 
     /// Show what an image is
@@ -73,6 +73,12 @@ fn make(
     let cancelled = interruption::flag()?;
     let watch = ui.watch(output);
     let work = Work { policy, observer: &watch, cancelled: &cancelled };
+    if let Some(partial) = images::leftover(request) {
+        ui.warning(&format!(
+            "an interrupted job has left {}; it is not used without --resume",
+            partial.display()
+        ));
+    }
     let cloned = images::clone(request, headers, passphrases, &work)?;
     let (preparation, copying) = watch.finish();
     print(ui, request, &cloned, preparation, copying, output)
@@ -87,26 +93,34 @@ fn print(
     output: Output,
 ) -> Result<(), CommandError> {
     let report = cloned.report;
-    let target = request.target.display().to_string();
+    let target = match &request.target {
+        ImageTarget::File(path) => path.display().to_string(),
+        ImageTarget::StandardOutput => "standard output".to_owned(),
+    };
+    let format = match cloned.format {
+        TargetFormat::Bytes => "raw",
+        TargetFormat::Image(format) => format.name(),
+    };
     if output == Output::Json {
         return ui.json(&json!({
             "target": target,
             "target_bytes": cloned.target_len,
-            "format": cloned.header.as_ref().map_or_else(
-                || "raw".to_owned(),
-                |header| header.version().to_string().to_lowercase(),
-            ),
+            "format": format,
             "uuid": cloned.header.as_ref().map(|header| header.uuid().to_owned()),
             "bytes": report.bytes,
+            "resumed_bytes": report.resumed_bytes,
             "data_bytes": report.data_bytes,
             "zero_bytes": report.zero_bytes,
             "preparation_seconds": preparation.as_secs_f64(),
             "seconds": copying.as_secs_f64(),
         }));
     }
-    let what = match &cloned.header {
-        Some(header) => format!("{} volume {}", header.version(), header.uuid()),
-        None => "raw image".to_owned(),
+    let what = match (cloned.format, &cloned.header) {
+        (TargetFormat::Image(ImageFormat::Qcow2Luks), Some(header)) => {
+            format!("qcow2 image with LUKS1 volume {}", header.uuid())
+        }
+        (_, Some(header)) => format!("{} volume {}", header.version(), header.uuid()),
+        (_, None) => format!("{format} image"),
     };
     let rate = report.bytes as f64 / copying.as_secs_f64().max(1e-9) / 1e6;
     ui.status(&format!(

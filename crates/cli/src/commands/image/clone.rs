@@ -6,15 +6,21 @@ use strongroom_crypto::CostPolicy;
 use strongroom_model::ImageOperation;
 
 use super::make;
-use crate::arguments::{OutputArgs, TargetArgs};
+use crate::arguments::{OutputArgs, PlainTargetArgs, TargetArgs};
 use crate::command_error::CommandError;
 use crate::ui::Ui;
 
-/// Copy an image byte for byte, holes kept
+/// Copy an image, holes kept
+///
+/// Byte for byte, encrypted or not, unless another format or compression is asked for: then what
+/// is in the image is converted.
 #[derive(Debug, Args)]
 pub(crate) struct CloneArgs {
     #[command(flatten)]
     target: TargetArgs,
+
+    #[command(flatten)]
+    plain: PlainTargetArgs,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -26,7 +32,7 @@ pub(crate) struct CloneArgs {
 ///
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &CloneArgs) -> Result<(), CommandError> {
-    let request = args.target.request(ImageOperation::Copy);
+    let request = args.plain.complete(args.target.request(ImageOperation::Copy));
     let (passphrases, policy) = (Passphrases::default(), CostPolicy::default());
     make(ui, &request, DetachedHeaders::default(), &passphrases, policy, args.output.output())
 }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
-use strongroom::images::{self, Work};
+use strongroom::images::{self, Side, Work};
 use strongroom_clone::Comparison;
+use strongroom_model::ImageFormat;
 
 use crate::arguments::{OutputArgs, PolicyArgs};
 use crate::command_error::CommandError;
@@ -27,6 +28,28 @@ pub(crate) struct CompareArgs {
 
     #[command(flatten)]
     passphrase: PassphraseArgs,
+
+    /// Format of the one image: raw, qcow2, luks1, luks2 or qcow2-luks [default: as its name and
+    /// header say]
+    #[arg(long, value_name = "FORMAT")]
+    source_format: Option<ImageFormat>,
+
+    /// Format of the other image
+    #[arg(long, value_name = "FORMAT")]
+    other_format: Option<ImageFormat>,
+
+    /// The detached header of the one image
+    #[arg(long, value_name = "FILE")]
+    header: Option<PathBuf>,
+
+    /// The detached header of the other image
+    #[arg(long, value_name = "FILE")]
+    other_header: Option<PathBuf>,
+
+    /// Read backing and data files that qcow2 images name, if they lie in this folder; may be
+    /// repeated
+    #[arg(long, value_name = "FOLDER")]
+    backing_from: Vec<PathBuf>,
 
     /// Read the passphrase of the other image from this file, where it has one of its own
     #[arg(long, value_name = "FILE")]
@@ -53,7 +76,19 @@ pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandEr
     let output = args.output.output();
     let watch = ui.watch(output);
     let work = Work { policy: args.policy.policy(), observer: &watch, cancelled: &cancelled };
-    let comparison = images::compare((&args.a, a), (&args.b, b), &work);
+    let one = Side {
+        path: &args.a,
+        format: args.source_format,
+        header: args.header.as_deref(),
+        passphrase: a,
+    };
+    let other = Side {
+        path: &args.b,
+        format: args.other_format,
+        header: args.other_header.as_deref(),
+        passphrase: b,
+    };
+    let comparison = images::compare(one, other, &args.backing_from, &work);
     watch.finish();
     let comparison = match (comparison, given) {
         (Err(error), Some(given)) => return Err(given.explain(error.into())),

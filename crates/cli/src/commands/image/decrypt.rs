@@ -7,7 +7,7 @@ use strongroom::images::{DetachedHeaders, Passphrases};
 use strongroom_model::ImageOperation;
 
 use super::make;
-use crate::arguments::{OutputArgs, PolicyArgs, TargetArgs};
+use crate::arguments::{OutputArgs, PlainTargetArgs, PolicyArgs, TargetArgs};
 use crate::command_error::CommandError;
 use crate::passphrases::PassphraseArgs;
 use crate::ui::Ui;
@@ -19,6 +19,9 @@ use crate::ui::Ui;
 pub(crate) struct DecryptArgs {
     #[command(flatten)]
     target: TargetArgs,
+
+    #[command(flatten)]
+    plain: PlainTargetArgs,
 
     /// The detached header of the source
     #[arg(long, value_name = "FILE")]
@@ -41,7 +44,7 @@ pub(crate) struct DecryptArgs {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &DecryptArgs) -> Result<(), CommandError> {
     let given = args.passphrase.read()?;
-    let request = args.target.request(ImageOperation::Decrypt);
+    let request = args.plain.complete(args.target.request(ImageOperation::Decrypt));
     let passphrases = Passphrases { source: Some(&given.passphrase), target: None };
     let headers = DetachedHeaders { source: args.header.as_deref(), target: None };
     make(ui, &request, headers, &passphrases, args.policy.policy(), args.output.output())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use strongroom::images::{DetachedHeaders, Passphrases};
-use strongroom_model::ImageOperation;
+use strongroom_model::{CloneRequest, ImageOperation};
 
 use super::make;
 use crate::arguments::{EncryptionArgs, OutputArgs, PolicyArgs, TargetArgs};
@@ -12,10 +12,11 @@ use crate::command_error::CommandError;
 use crate::passphrases::PassphraseArgs;
 use crate::ui::Ui;
 
-/// Encrypt a raw disk image into a new one
+/// Encrypt a disk image into a new one
 ///
-/// The target is written in one pass under a temporary name beside it, header last, and gets its
-/// name when it is whole and durable. All of it is written: a hole in it would decrypt to noise.
+/// The target is written in one pass, header last, and gets its name when it is whole and durable.
+/// Of a LUKS target all is written: a hole in it would decrypt to noise. A qcow2 target keeps the
+/// holes of the source, since the image says where they are.
 #[derive(Debug, Args)]
 pub(crate) struct EncryptArgs {
     #[command(flatten)]
@@ -46,13 +47,15 @@ pub(crate) struct EncryptArgs {
 pub(crate) fn run(ui: &mut Ui, args: &EncryptArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
     let given = args.passphrase.read()?;
-    let encryption = args.encryption.request(given.settings.as_ref(), &policy)?;
+    let (encryption, target_format) =
+        args.encryption.request(&args.target, given.settings.as_ref(), &policy)?;
     if encryption.cipher.as_deref().is_some_and(|cipher| cipher.contains("-ctr-")) {
         ui.warning(
             "in CTR mode whoever sees a sector before and after it is rewritten learns what changed",
         );
     }
     let request = args.target.request(ImageOperation::Encrypt(encryption));
+    let request = CloneRequest { target_format, ..request };
     let passphrases = Passphrases { source: None, target: Some(&given.passphrase) };
     let headers = DetachedHeaders { source: None, target: args.header.as_deref() };
     make(ui, &request, headers, &passphrases, policy, args.output.output())

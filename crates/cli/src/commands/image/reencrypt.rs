@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use strongroom::images::{DetachedHeaders, Passphrases};
-use strongroom_model::ImageOperation;
+use strongroom_model::{CloneRequest, ImageOperation};
 
 use super::make;
 use crate::arguments::{EncryptionArgs, OutputArgs, PolicyArgs, TargetArgs};
@@ -53,8 +53,10 @@ pub(crate) fn run(ui: &mut Ui, args: &ReencryptArgs) -> Result<(), CommandError>
     let policy = args.policy.policy();
     let old = args.passphrase.read()?;
     let new = args.new_passphrase.read()?;
-    let encryption = args.encryption.request(new.settings.as_ref(), &policy)?;
+    let (encryption, target_format) =
+        args.encryption.request(&args.target, new.settings.as_ref(), &policy)?;
     let request = args.target.request(ImageOperation::Reencrypt(encryption));
+    let request = CloneRequest { target_format, ..request };
     let passphrases = Passphrases { source: Some(&old.passphrase), target: Some(&new.passphrase) };
     let headers =
         DetachedHeaders { source: args.header.as_deref(), target: args.new_header.as_deref() };

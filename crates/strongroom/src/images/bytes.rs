@@ -1,0 +1,187 @@
+//! The bytes of a source, wherever they come from: a file, a resource on the network, a pipe.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::stub::fetch::{self as strongroom_fetch, Options, Resource};
+use crate::stub::{Checked, HashingReader};
+use strongroom_disk::{Access, Disk, Raw, Resizable};
+use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource};
+
+use super::Work;
+use super::checksum::{self, Verdict};
+use crate::{Error, Result};
+
+/// The bytes of a source.
+pub(super) enum Bytes {
+    /// They can be read in any order.
+    Disk(DiskBytes),
+    /// They come once, from the first to the last.
+    Stream(StreamBytes),
+}
+
+/// Bytes that can be read in any order.
+#[derive(Clone)]
+pub(super) struct DiskBytes {
+    /// What formats are read from.
+    pub(super) disk: Arc<dyn Resizable>,
+    /// The file below, where it is one: for locks, and to know it from the target.
+    pub(super) file: Option<Arc<Raw>>,
+    /// Computes the checksum of all that is read.
+    pub(super) checked: Option<Arc<Checked<Arc<dyn Resizable>>>>,
+    /// What must stay as it is while the bytes are read.
+    pub(super) identity: Identity,
+}
+
+/// Bytes that come once.
+pub(super) struct StreamBytes {
+    pub(super) reader: StreamReader,
+    pub(super) label: String,
+    /// How many there will be, where that is known.
+    pub(super) len: Option<u64>,
+}
+
+/// A stream, and its checksum where one is wanted.
+pub(super) enum StreamReader {
+    Plain(Box<dyn Read + Send>),
+    Hashing(Box<HashingReader<Box<dyn Read + Send>>>),
+}
+
+/// What tells a source from another, or from itself at another time. Names and values are what
+/// people read when they do not agree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity(pub(super) Vec<(&'static str, String)>);
+
+impl Bytes {
+    /// Opens the source of a request.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there, or cannot be opened.
+    pub(super) fn open(request: &CloneRequest, work: &Work<'_>) -> Result<Self> {
+        let checksum = request.checksum.as_ref();
+        match &request.source {
+            ImageSource::File(path) => file(path, request.cache, checksum).map(Self::Disk),
+            ImageSource::StandardInput => {
+                let reader = StreamReader::new(Box::new(io::stdin()), checksum);
+                Ok(Self::Stream(StreamBytes { reader, label: STDIN.to_owned(), len: None }))
+            }
+            ImageSource::Url(url) => {
+                let options = Options { ca_file: request.ca_file.clone(), ..Options::default() };
+                match strongroom_fetch::open(url, &options, Arc::clone(work.cancelled))? {
+                    Resource::Stream(stream) => {
+                        let (label, len) = (String::new(), None);
+                        let reader = StreamReader::new(Box::new(stream), checksum);
+                        Ok(Self::Stream(StreamBytes { reader, label, len }))
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl DiskBytes {
+    /// Returns the file of a source that is one.
+    pub(super) fn file(&self) -> Option<&Raw> {
+        self.file.as_deref()
+    }
+}
+
+impl StreamReader {
+    fn new(reader: Box<dyn Read + Send>, checksum: Option<&Checksum>) -> Self {
+        match checksum {
+            None => Self::Plain(reader),
+            Some(checksum) => {
+                let hash = checksum::hash(checksum.algorithm());
+                Self::Hashing(Box::new(HashingReader::new(reader, hash)))
+            }
+        }
+    }
+
+    /// Checks what has come against the checksum that it must have.
+    pub(super) fn verify(&self, label: &str, expected: Option<&Checksum>) -> Result<()> {
+        match (self, expected) {
+            (Self::Hashing(reader), Some(expected)) => {
+                Verdict { label, expected, found: &reader.digest() }.check()
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Read for StreamReader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => reader.read(buf),
+            Self::Hashing(reader) => reader.read(buf),
+        }
+    }
+}
+
+impl Identity {
+    /// Returns the identity of what stands under a path.
+    pub(super) fn of_path(path: &Path) -> Self {
+        let mut facts = vec![("source", absolute(path))];
+        // A device's file says nothing of its contents.
+        if let Some(found) = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file) {
+            facts.push(("length of the source", found.len().to_string()));
+            if let Ok(modified) = found.modified() {
+                facts.push(("modification time of the source", since_epoch(modified)));
+            }
+        }
+        Self(facts)
+    }
+
+    fn of_resource(found: &strongroom_fetch::Identity) -> Self {
+        let mut facts = vec![("source", found.url.clone())];
+        let more = [
+            ("length of the source", found.len.map(|len| len.to_string())),
+            ("entity tag of the source", found.etag.clone()),
+            ("modification time of the source", found.last_modified.clone()),
+        ];
+        facts.extend(more.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        Self(facts)
+    }
+}
+
+fn file(path: &Path, cache: CacheMode, checksum: Option<&Checksum>) -> Result<DiskBytes> {
+    // Before the file is opened, so that no change after that goes unnoticed.
+    let identity = Identity::of_path(path);
+    let raw = Raw::open(path, Access::ReadOnly)?;
+    let raw = Arc::new(match cache {
+        CacheMode::Writeback => raw,
+        CacheMode::None => raw,
+    });
+    disk(Arc::clone(&raw) as Arc<dyn Resizable>, Some(raw), identity, checksum)
+}
+
+fn disk(
+    disk: Arc<dyn Resizable>,
+    file: Option<Arc<Raw>>,
+    identity: Identity,
+    checksum: Option<&Checksum>,
+) -> Result<DiskBytes> {
+    let Some(checksum) = checksum else {
+        return Ok(DiskBytes { disk, file, checked: None, identity });
+    };
+    let hash = checksum::hash(checksum.algorithm());
+    let checked = Arc::new(Checked::new(disk, hash));
+    let disk = Arc::clone(&checked) as Arc<dyn Resizable>;
+    Ok(DiskBytes { disk, file, checked: Some(checked), identity })
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+fn since_epoch(time: SystemTime) -> String {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => format!("{}.{:09}", since.as_secs(), since.subsec_nanos()),
+        Err(before) => format!("-{:?}", before.duration()),
+    }
+}
+
+/// What errors call standard input.
+const STDIN: &str = "standard input";

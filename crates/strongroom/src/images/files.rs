@@ -1,0 +1,229 @@
+//! The files of a target while it is made: without names, or with names that say that they are
+//! unfinished.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use strongroom_disk::{ErrorKind, FormatPermit, NewFile, Overwrite, Raw};
+use strongroom_model::{CacheMode, CloneRequest, ExistingTarget, Resume};
+
+use super::journal::{Entry, Facts, Journal};
+use super::source::Source;
+use crate::{Error, Result};
+
+/// A target that is not whole yet.
+pub(super) struct Files {
+    pub(super) data: NewFile,
+    /// A detached header.
+    pub(super) header: Option<NewFile>,
+    /// The right to write a header, until it is used.
+    pub(super) permit: Option<FormatPermit>,
+    pub(super) journal: Journal,
+    pub(super) stage: Stage,
+}
+
+/// What is in the files already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing, and they have no names: a process that is killed leaves nothing.
+    Unnamed,
+    /// Nothing.
+    New,
+    /// Everything below this offset of the contents.
+    GoingOn(u64),
+}
+
+/// Where a target goes.
+struct Place<'a> {
+    target: &'a Path,
+    header: Option<&'a Path>,
+    overwrite: Overwrite,
+    sources: &'a [&'a Raw],
+}
+
+/// The files, and what their journal says.
+struct Opened {
+    data: NewFile,
+    header: Option<NewFile>,
+    permit: FormatPermit,
+    entry: Entry,
+    stage: Stage,
+}
+
+impl Files {
+    /// Creates the files of a target, or opens those that an earlier job has left.
+    ///
+    /// # Errors
+    ///
+    /// Of kind already exists when the target is there and must not be replaced; what differs when
+    /// the earlier job was another one.
+    pub(super) fn open(
+        request: &CloneRequest,
+        target: &Path,
+        header: Option<&Path>,
+        source: &Source,
+        job: Facts,
+    ) -> Result<Self> {
+        let overwrite = match request.existing_target {
+            ExistingTarget::Refuse => Overwrite::Refuse,
+            ExistingTarget::Replace => Overwrite::Replace,
+        };
+        let sources = source.files();
+        let place = Place { target, header, overwrite, sources: &sources };
+        let journal = NewFile::journal_path(target);
+        let mut opened = match request.resume {
+            Resume::Never => place.unnamed(job)?,
+            Resume::Allowed => place.named(&journal, job)?,
+        };
+        if let Some(header) = &opened.header
+            && opened.data.is_same_place(header)?
+        {
+            let problem = format!("{} cannot be both the image and its header", target.display());
+            return Err(Error::Request { problem });
+        }
+        let checked = source.bytes().and_then(|bytes| bytes.checked.clone());
+        if let (Some(checked), Some(state)) = (&checked, opened.entry.checksum()) {
+            checked.resume(state.bytes, &state.bytes_of_state(&journal)?)?;
+        }
+        let journal = Journal::new(journal, opened.entry, checked);
+        if opened.stage == Stage::New {
+            journal.write().map_err(|error| journal.failed(&error))?;
+        }
+        Ok(Self {
+            data: opened.data,
+            header: opened.header,
+            permit: Some(opened.permit),
+            journal,
+            stage: opened.stage,
+        })
+    }
+
+    /// Returns the file that gets the header of a LUKS volume.
+    pub(super) fn header_file(&self) -> &NewFile {
+        self.header.as_ref().unwrap_or(&self.data)
+    }
+
+    /// Gives the finished files their names, both or neither.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`NewFile::commit`].
+    pub(super) fn commit(self) -> Result<()> {
+        match self.header {
+            None => self.data.commit()?,
+            Some(header) => NewFile::commit_pair(self.data, header)?,
+        }
+        if self.stage != Stage::Unnamed {
+            self.journal.remove();
+        }
+        Ok(())
+    }
+
+    /// Ends a job that failed. What was made is kept where another job can go on with it, and
+    /// where there is enough of it: see [`WORTH_KEEPING`].
+    pub(super) fn stop(self, error: Error) -> Error {
+        let useless = matches!(
+            error,
+            Error::SourceChanged { .. } | Error::Checksum { .. } | Error::JobChanged { .. }
+        );
+        let durable = self.journal.durable_len();
+        let keep = match self.stage {
+            // Whoever asked for a journal wants every part; whoever did not is told of a large one.
+            Stage::New | Stage::GoingOn(_) => durable > 0,
+            Stage::Unnamed => matches!(error, Error::Interrupted) && durable >= WORTH_KEEPING,
+        };
+        if useless || !keep {
+            if self.stage != Stage::Unnamed {
+                self.journal.remove();
+            }
+            return error;
+        }
+        match self.keep() {
+            Ok(partial) => Error::Stopped { partial, durable, cause: Box::new(error) },
+            Err(_) => error,
+        }
+    }
+
+    fn keep(self) -> Result<PathBuf> {
+        self.journal.write().map_err(|error| self.journal.failed(&error))?;
+        let kept = (|| {
+            self.header.map(NewFile::keep).transpose()?;
+            self.data.keep()
+        })();
+        kept.map_err(|error| {
+            self.journal.remove();
+            error.into()
+        })
+    }
+}
+
+impl Place<'_> {
+    /// Creates files that are gone with the process.
+    fn unnamed(&self, job: Facts) -> Result<Opened> {
+        self.create(job, Stage::Unnamed)
+    }
+
+    /// Opens the files of an earlier job, or creates such as a later one can open.
+    fn named(&self, journal: &Path, job: Facts) -> Result<Opened> {
+        let entry = Entry::read(journal)?;
+        let Some(partial) = NewFile::leftover(self.target)? else {
+            return self.create(job, Stage::New);
+        };
+        if let Some(entry) = entry
+            && entry.durable() > 0
+        {
+            entry.refuse_changes(&job, &partial)?;
+            let (data, permit) = NewFile::reopen(self.target, self.overwrite, self.sources)?;
+            let header = self
+                .header
+                .map(|header| NewFile::reopen(header, self.overwrite, self.sources))
+                .transpose()?;
+            let stage = Stage::GoingOn(entry.durable());
+            let header = header.map(|(header, _)| header);
+            return Ok(Opened { data, header, permit, entry, stage });
+        }
+        // Nothing in it is known to be durable, so there is nothing to go on with.
+        for target in std::iter::once(self.target).chain(self.header) {
+            discard(target, self.overwrite, self.sources)?;
+        }
+        self.create(job, Stage::New)
+    }
+
+    fn create(&self, job: Facts, stage: Stage) -> Result<Opened> {
+        let create = |target: &Path| match stage {
+            Stage::Unnamed => NewFile::create(target, self.overwrite, self.sources),
+            _ => NewFile::create_named(target, self.overwrite, self.sources),
+        };
+        let entry = Entry::new(job);
+        let (data, permit) = create(self.target)?;
+        let Some(header) = self.header else {
+            return Ok(Opened { data, header: None, permit, entry, stage });
+        };
+        // A detached header is formatted, the data file beside it holds nothing but ciphertext.
+        let (header, permit) = create(header)?;
+        Ok(Opened { data, header: Some(header), permit, entry, stage })
+    }
+}
+
+/// Removes the unfinished file of a target, if it is one of ours that nobody is at work on.
+fn discard(target: &Path, overwrite: Overwrite, sources: &[&Raw]) -> Result<()> {
+    let partial = NewFile::partial_path(target);
+    // A process that was killed at once left it without a byte, and without its marker.
+    let is_empty = fs::symlink_metadata(&partial)
+        .is_ok_and(|found| found.file_type().is_file() && found.len() == 0);
+    if is_empty && NewFile::leftover(target)?.is_some() {
+        return fs::remove_file(&partial).map_err(|source| {
+            let operation = strongroom_disk::Operation::Create;
+            strongroom_disk::Error::from_io(operation, partial.display().to_string(), source).into()
+        });
+    }
+    match NewFile::reopen(target, overwrite, sources) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // Dropped, it is gone.
+        opened => Ok(opened.map(drop)?),
+    }
+}
+
+/// The least bytes for which an interrupted job leaves something, though nobody had asked it to:
+/// what a resumed job does again at most.
+const WORTH_KEEPING: u64 = 64 << 20;

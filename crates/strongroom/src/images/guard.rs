@@ -1,0 +1,67 @@
+//! Whether a source was what it was believed to be, once all of it was read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::stub::Checked;
+use strongroom_disk::Resizable;
+use strongroom_model::{CloneRequest, ImageSource};
+
+use super::Work;
+use super::bytes::Identity;
+use super::checksum::Verdict;
+use super::source::{Contents, Source};
+use crate::{Error, Result};
+
+/// Notices when the source is written while it is read, when the copy would be of no moment at
+/// all, and when it does not have the checksum that it must have.
+pub(super) struct Guard<'a> {
+    request: &'a CloneRequest,
+    label: String,
+    checked: Option<Arc<Checked<Arc<dyn Resizable>>>>,
+    files: Vec<(&'a Path, Identity)>,
+    work: &'a Work<'a>,
+}
+
+impl<'a> Guard<'a> {
+    /// Begins to watch a source and its detached header.
+    pub(super) fn new(
+        request: &'a CloneRequest,
+        header: Option<&'a Path>,
+        source: &Source,
+        work: &'a Work<'a>,
+    ) -> Self {
+        let mut files = Vec::new();
+        if let (ImageSource::File(path), Some(bytes)) = (&request.source, source.bytes()) {
+            files.push((path.as_path(), bytes.identity.clone()));
+        }
+        files.extend(header.map(|path| (path, Identity::of_path(path))));
+        Self {
+            request,
+            label: source.label().to_owned(),
+            checked: source.bytes().and_then(|bytes| bytes.checked.clone()),
+            files,
+            work,
+        }
+    }
+
+    /// Reads what the checksum has not seen yet, and looks whether all is as it should be.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checksum`] and [`Error::SourceChanged`].
+    pub(super) fn check(&self, contents: &Contents) -> Result<()> {
+        let expected = self.request.checksum.as_ref();
+        if let (Some(checked), Some(expected)) = (&self.checked, expected) {
+            let found = checked.finish(self.work.cancelled)?;
+            Verdict { label: &self.label, expected, found: &found }.check()?;
+        }
+        if let Contents::Stream(stream) = contents {
+            stream.reader.verify(&stream.label, expected)?;
+        }
+        match self.files.iter().find(|(path, before)| Identity::of_path(path) != *before) {
+            Some((path, _)) => Err(Error::SourceChanged { label: path.display().to_string() }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The journal of a job that can be taken up again: which job it is, and how far it is durable.
+//!
+//! It stands beside the unfinished target as long as there is one. It holds no key: the keyslots of
+//! an encrypted target lie in the target itself, and open with its passphrase alone.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::stub::Checked;
+use serde::{Deserialize, Serialize};
+use strongroom_clone::Checkpoints;
+use strongroom_disk::Resizable;
+
+use crate::{Error, Result};
+
+/// What tells a job from any other: names and values as people read them.
+pub(super) type Facts = BTreeMap<String, String>;
+
+/// The journal of a job that is at work.
+pub(super) struct Journal {
+    path: PathBuf,
+    entry: Mutex<Entry>,
+    checked: Option<Arc<Checked<Arc<dyn Resizable>>>>,
+}
+
+/// What a journal says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    strongroom_journal: u32,
+    job: Facts,
+    /// The extents of the target that survive a loss of power: first byte and end.
+    durable: Vec<(u64, u64)>,
+    checksum: Option<ChecksumState>,
+}
+
+/// A checksum on its way through the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChecksumState {
+    /// How many bytes it has seen.
+    pub(super) bytes: u64,
+    /// Where it stands, in hexadecimal digits.
+    pub(super) state: String,
+}
+
+impl Entry {
+    /// Returns the entry of a job of which nothing is durable yet.
+    pub(super) fn new(job: Facts) -> Self {
+        Self { strongroom_journal: VERSION, job, durable: Vec::new(), checksum: None }
+    }
+
+    /// Reads the journal at `path`; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`] when it is no journal of this version.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+        let failed = |problem: String| Error::Journal { path: path.to_owned(), problem };
+        let text = match fs::read(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        let entry: Self =
+            serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+        match entry.strongroom_journal {
+            VERSION => Ok(Some(entry)),
+            other => Err(failed(format!("its version {other} is unknown"))),
+        }
+    }
+
+    /// Returns up to where the target is durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable.first().map_or(0, |(start, end)| if *start == 0 { *end } else { 0 })
+    }
+
+    /// Returns how far the checksum had come.
+    pub(super) fn checksum(&self) -> Option<&ChecksumState> {
+        self.checksum.as_ref()
+    }
+
+    /// Refuses to go on with another job than the one the journal is of.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::JobChanged`], which names the first difference.
+    pub(super) fn refuse_changes(&self, job: &Facts, partial: &Path) -> Result<()> {
+        let none = "not given".to_owned();
+        let value = |facts: &Facts, name: &str| facts.get(name).unwrap_or(&none).clone();
+        let names = self.job.keys().chain(job.keys());
+        for name in names {
+            let (then, now) = (value(&self.job, name), value(job, name));
+            if then != now {
+                let (partial, what) = (partial.to_owned(), name.clone());
+                return Err(Error::JobChanged { partial, what, then, now });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ChecksumState {
+    /// Returns the bytes of the state that the journal at `path` has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`] when they are none.
+    pub(super) fn bytes_of_state(&self, path: &Path) -> Result<Vec<u8>> {
+        let digits: Option<Vec<u32>> = self.state.chars().map(|digit| digit.to_digit(16)).collect();
+        let digits = digits.filter(|digits| digits.len().is_multiple_of(2)).ok_or_else(|| {
+            let problem = "the state of its checksum is not hexadecimal".to_owned();
+            Error::Journal { path: path.to_owned(), problem }
+        })?;
+        let bytes = digits.chunks(2);
+        Ok(bytes.map(|pair| pair.iter().fold(0, |sum, digit| sum << 4 | *digit as u8)).collect())
+    }
+}
+
+impl Journal {
+    /// Begins or goes on with the journal at `path`.
+    pub(super) fn new(
+        path: PathBuf,
+        entry: Entry,
+        checked: Option<Arc<Checked<Arc<dyn Resizable>>>>,
+    ) -> Self {
+        Self { path, entry: Mutex::new(entry), checked }
+    }
+
+    /// Makes what the journal says now durable.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub(super) fn write(&self) -> io::Result<()> {
+        let text = {
+            let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(checked) = &self.checked {
+                let (bytes, state) = checked.state();
+                let digits: Vec<String> = state.iter().map(|byte| format!("{byte:02x}")).collect();
+                entry.checksum = Some(ChecksumState { bytes, state: digits.concat() });
+            }
+            serde_json::to_vec_pretty(&*entry)?
+        };
+        let new = beside(&self.path);
+        let mut file = create(&new)?;
+        file.write_all(&text)?;
+        file.sync_data()?;
+        fs::rename(&new, &self.path)?;
+        sync_directory(&self.path)
+    }
+
+    /// Returns up to where the target is durable.
+    pub(super) fn durable_len(&self) -> u64 {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner).durable()
+    }
+
+    /// Notes how far the target is durable, without writing it down yet.
+    pub(super) fn note(&self, offset: u64) {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner).durable = vec![(0, offset)];
+    }
+
+    /// Returns the error of a journal that could not be written.
+    pub(super) fn failed(&self, error: &io::Error) -> Error {
+        Error::Journal { path: self.path.clone(), problem: error.to_string() }
+    }
+
+    /// Takes the journal away: the job is done, or will never be.
+    pub(super) fn remove(&self) {
+        // What is left of it says that it belongs to a file that is no more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Writes every checkpoint down.
+impl Checkpoints for Journal {
+    fn durable(
+        &self,
+        offset: u64,
+    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.note(offset);
+        self.write().map_err(|error| self.failed(&error).into())
+    }
+}
+
+/// Remembers a checkpoint, which is written down only if the job is to be taken up again.
+pub(super) struct Unwritten<'a>(pub(super) &'a Journal);
+
+impl Checkpoints for Unwritten<'_> {
+    fn durable(
+        &self,
+        offset: u64,
+    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.0.note(offset);
+        Ok(())
+    }
+}
+
+/// Returns the name under which the next state of a journal is written.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("~");
+    name.into()
+}
+
+/// Creates a file of its own, whatever stood there.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)?.sync_all()
+}
+
+/// The version of the journal that this program writes and reads.
+const VERSION: u32 = 1;

@@ -1,0 +1,346 @@
+//! A source, read as its format says.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::stub::Folders;
+use strongroom_crypto::Passphrase;
+use strongroom_disk::qcow2::{Closed, Gate, ImageEncryption, Qcow2};
+use strongroom_disk::{Access, Disk, Encrypted, LockMode, Raw, Resizable};
+use strongroom_luks::{Header, Payload, Version};
+use strongroom_model::{
+    CloneRequest, ImageFormat, ImageOperation, ImageSource, ImageTarget, LuksFormat, NamedFormat,
+    SourceFormat,
+};
+
+use super::bytes::{Bytes, DiskBytes, StreamBytes};
+use super::{Side, Work};
+use crate::{Error, Result, device};
+
+/// A source whose format was found to be what it should be. Nothing is decrypted yet.
+pub(super) struct Source {
+    pub(super) kind: SourceKind,
+    /// A detached header, and what stands under its name.
+    pub(super) header: Option<Raw>,
+}
+
+/// What a source is.
+pub(super) enum SourceKind {
+    /// A plain disk, or one whose bytes nobody asks about.
+    Plain { bytes: DiskBytes, disk: Arc<dyn Disk> },
+    /// A LUKS volume.
+    Luks { bytes: DiskBytes, header: Box<Header>, payload: Payload },
+    /// An encrypted image of QEMU's.
+    Qcow2Luks { bytes: DiskBytes, image: Box<Qcow2<Arc<dyn Resizable>>> },
+    /// A plain disk of which the length may not be known, and which can be read once.
+    Stream(StreamBytes),
+}
+
+/// The plain contents of a source.
+pub(super) enum Contents {
+    /// They can be read in any order.
+    Disk(Arc<dyn Disk>),
+    /// They come once.
+    Stream(StreamBytes),
+}
+
+impl Source {
+    /// Opens a source and looks whether it is what it should be.
+    ///
+    /// # Errors
+    ///
+    /// Those that say that it is not.
+    pub(super) fn open(
+        request: &CloneRequest,
+        format: SourceFormat,
+        header: Option<&Path>,
+        passphrase: Option<&Passphrase>,
+        work: &Work<'_>,
+    ) -> Result<Self> {
+        let header = header.map(|path| Raw::open(path, Access::ReadOnly)).transpose()?;
+        let bytes = match (Bytes::open(request, work)?, format) {
+            (Bytes::Disk(bytes), _) => bytes,
+            (Bytes::Stream(stream), SourceFormat::Bytes | SourceFormat::Raw) => {
+                return Ok(Self { kind: SourceKind::Stream(stream), header });
+            }
+            (Bytes::Stream(stream), _) => return Err(Error::NotSeekable { label: stream.label }),
+        };
+        let kind = match format {
+            SourceFormat::Bytes => {
+                let disk = Arc::new(Arc::clone(&bytes.disk));
+                SourceKind::Plain { bytes, disk }
+            }
+            SourceFormat::Raw => {
+                refuse_encrypted(&bytes.disk)?;
+                let disk = Arc::new(Arc::clone(&bytes.disk));
+                SourceKind::Plain { bytes, disk }
+            }
+            SourceFormat::Qcow2 => {
+                let gate = gate(request, passphrase, work);
+                let image = open_qcow2(&bytes, gate.as_ref())?;
+                refuse_encrypted_qcow2(&image)?;
+                SourceKind::Plain { bytes, disk: Arc::new(image) }
+            }
+            SourceFormat::Qcow2Luks => {
+                let gate = gate(request, passphrase, work);
+                let image = open_qcow2(&bytes, gate.as_ref())?;
+                refuse_plain_qcow2(&image)?;
+                SourceKind::Qcow2Luks { bytes, image: Box::new(image) }
+            }
+            SourceFormat::Luks(version) => luks(bytes, header.as_ref(), version)?,
+        };
+        Ok(Self { kind, header })
+    }
+
+    /// Returns what every source but a stream has.
+    pub(super) fn bytes(&self) -> Option<&DiskBytes> {
+        match &self.kind {
+            SourceKind::Plain { bytes, .. }
+            | SourceKind::Luks { bytes, .. }
+            | SourceKind::Qcow2Luks { bytes, .. } => Some(bytes),
+            SourceKind::Stream(_) => None,
+        }
+    }
+
+    /// Returns the files that a target must not replace.
+    pub(super) fn files(&self) -> Vec<&Raw> {
+        let data = self.bytes().and_then(DiskBytes::file);
+        data.into_iter().chain(&self.header).collect()
+    }
+
+    /// Returns what errors call the source.
+    pub(super) fn label(&self) -> &str {
+        match &self.kind {
+            SourceKind::Stream(stream) => &stream.label,
+            _ => self.bytes().map_or("", |bytes| bytes.disk.label()),
+        }
+    }
+
+    /// Returns the length of the plain contents, where it is known.
+    pub(super) fn contents_len(&self) -> Option<u64> {
+        match &self.kind {
+            SourceKind::Plain { disk, .. } => Some(disk.len()),
+            SourceKind::Luks { payload, .. } => Some(payload.length),
+            SourceKind::Qcow2Luks { image, .. } => Some(image.len()),
+            SourceKind::Stream(stream) => stream.len,
+        }
+    }
+
+    /// Returns whether the contents are the bytes themselves.
+    pub(super) fn is_raw(&self) -> bool {
+        match &self.kind {
+            SourceKind::Plain { bytes, disk } => bytes.disk.len() == disk.len(),
+            _ => false,
+        }
+    }
+
+    /// Returns the encryption of the source, where it has one.
+    pub(super) fn payload(&self) -> Result<Option<Payload>> {
+        match &self.kind {
+            SourceKind::Luks { payload, .. } => Ok(Some(*payload)),
+            SourceKind::Qcow2Luks { image, .. } => {
+                let header = Header::Luks1(image.luks_header()?);
+                header.payload(u64::MAX / 512 * 512).map(Some).map_err(Error::luks(self.label()))
+            }
+            SourceKind::Plain { .. } | SourceKind::Stream(_) => Ok(None),
+        }
+    }
+
+    /// Opens the source's keyslots if it has some, and returns its plain contents.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPassphrase`] where one is needed; [`strongroom_luks::Error::WrongPassphrase`]
+    /// inside [`Error::Luks`] when it opens nothing.
+    pub(super) fn into_contents(
+        self,
+        passphrase: Option<&Passphrase>,
+        work: &Work<'_>,
+    ) -> Result<Contents> {
+        let passphrase =
+            |label: &str| passphrase.ok_or_else(|| Error::NoPassphrase { label: label.to_owned() });
+        Ok(match self.kind {
+            SourceKind::Stream(stream) => Contents::Stream(stream),
+            SourceKind::Plain { disk, bytes } => {
+                advise_sequential(&bytes);
+                Contents::Disk(disk)
+            }
+            SourceKind::Luks { bytes, header, payload } => {
+                let keys: &dyn Disk = match &self.header {
+                    Some(header) => header,
+                    None => &bytes.disk,
+                };
+                let passphrase = passphrase(keys.label())?;
+                let key = device::unlock(keys, &header, passphrase, None, &work.policy)?.key;
+                advise_sequential(&bytes);
+                let cipher = payload.cipher(&key).map_err(Error::luks(keys.label()))?;
+                let range = payload.offset..payload.offset + payload.length;
+                let plain = Encrypted::new(bytes.disk, range, cipher, payload.iv_tweak)?;
+                Contents::Disk(Arc::new(plain))
+            }
+            SourceKind::Qcow2Luks { mut image, .. } => {
+                let passphrase = passphrase(image.label())?;
+                unlock_qcow2(&mut image, passphrase, work)?;
+                Contents::Disk(Arc::from(image as Box<dyn Disk>))
+            }
+        })
+    }
+}
+
+/// Opens an image for a comparison: what was said of its format counts, else its name; a volume is
+/// known by its header where neither says more.
+pub(super) fn open_any(
+    side: Side<'_>,
+    backing_from: &[PathBuf],
+    work: &Work<'_>,
+) -> Result<Arc<dyn Disk>> {
+    let source = ImageSource::File(side.path.to_owned());
+    let operation = ImageOperation::Copy;
+    let mut request = CloneRequest::new(source, ImageTarget::StandardOutput, operation);
+    request.backing_from = backing_from.to_vec();
+    let open = |format| Source::open(&request, format, side.header, side.passphrase, work);
+    let named = NamedFormat::of(side.path);
+    let opened = match (side.format, named) {
+        (Some(ImageFormat::Raw), _) => open(SourceFormat::Raw),
+        (Some(ImageFormat::Luks1), _) => open(SourceFormat::Luks(Some(LuksFormat::Luks1))),
+        (Some(ImageFormat::Luks2), _) => open(SourceFormat::Luks(Some(LuksFormat::Luks2))),
+        (Some(ImageFormat::Qcow2), _) => open(SourceFormat::Qcow2),
+        (Some(ImageFormat::Qcow2Luks), _) => open(SourceFormat::Qcow2Luks),
+        // The image's own header tells whether it is encrypted.
+        (None, NamedFormat::Qcow2) => match open(SourceFormat::Qcow2) {
+            Err(Error::AlreadyEncrypted { .. }) => open(SourceFormat::Qcow2Luks),
+            opened => opened,
+        },
+        (None, NamedFormat::Luks) => open(SourceFormat::Luks(None)),
+        (None, NamedFormat::Plain) => match open(SourceFormat::Luks(None)) {
+            Err(Error::NotEncrypted { .. }) => open(SourceFormat::Raw),
+            opened => opened,
+        },
+    };
+    match opened?.into_contents(side.passphrase, work)? {
+        Contents::Disk(disk) => Ok(disk),
+        Contents::Stream(stream) => Err(Error::NotSeekable { label: stream.label }),
+    }
+}
+
+/// Opens a keyslot of an encrypted image of QEMU's and gives the image its key.
+pub(super) fn unlock_qcow2<D: Resizable>(
+    image: &mut Qcow2<D>,
+    passphrase: &Passphrase,
+    work: &Work<'_>,
+) -> Result<()> {
+    let header = Header::Luks1(image.luks_header()?);
+    let area = image.luks_area()?.ok_or_else(|| not_encrypted(image.label(), None))?;
+    let key = device::unlock(&area, &header, passphrase, None, &work.policy)?.key;
+    drop(area);
+    Ok(image.unlock_with_key(&key)?)
+}
+
+/// Opens an image of QEMU's after a look at whether it is one.
+fn open_qcow2(bytes: &DiskBytes, gate: &dyn Gate) -> Result<Qcow2<Arc<dyn Resizable>>> {
+    let head = device::read_first(&bytes.disk, 4096)?;
+    if !head.starts_with(QCOW2_MAGIC) {
+        return Err(Error::SourceFormat {
+            label: bytes.disk.label().to_owned(),
+            found: signature(&head).unwrap_or("a raw disk image, or something unknown"),
+            wanted: "a qcow2 image",
+        });
+    }
+    Ok(Qcow2::open(Arc::clone(&bytes.disk), Access::ReadOnly, gate)?)
+}
+
+/// Returns the gate for the files that a source names.
+fn gate<'a>(
+    request: &'a CloneRequest,
+    passphrase: Option<&'a Passphrase>,
+    work: &Work<'_>,
+) -> Box<dyn Gate + 'a> {
+    if request.backing_from.is_empty() {
+        return Box::new(Closed);
+    }
+    Box::new(Folders::new(&request.backing_from).with_passphrases(passphrase, work.policy))
+}
+
+fn luks(
+    bytes: DiskBytes,
+    detached: Option<&Raw>,
+    version: Option<LuksFormat>,
+) -> Result<SourceKind> {
+    let found = {
+        // Other processes change headers under this lock.
+        let file = detached.or(bytes.file());
+        let _lock = file.map(|file| device::lock(file, LockMode::Shared)).transpose()?;
+        match detached {
+            Some(header) => device::read_header(header)?,
+            None => device::read_header(&bytes.disk)?,
+        }
+    };
+    let header = found.header;
+    let wanted = match (version, header.version()) {
+        (Some(LuksFormat::Luks1), Version::Luks2) => Some(("a LUKS2 volume", "a LUKS1 volume")),
+        (Some(LuksFormat::Luks2), Version::Luks1) => Some(("a LUKS1 volume", "a LUKS2 volume")),
+        _ => None,
+    };
+    if let Some((found, wanted)) = wanted {
+        let label = bytes.disk.label().to_owned();
+        return Err(Error::SourceFormat { label, found, wanted });
+    }
+    let payload = device::payload(&header, &bytes.disk, detached.map(Disk::label))?;
+    Ok(SourceKind::Luks { bytes, header: Box::new(header), payload })
+}
+
+/// Refuses a source that bears a LUKS header, damaged or not, or is of another format than raw.
+pub(super) fn refuse_encrypted(source: &dyn Disk) -> Result<()> {
+    match device::read_header(source) {
+        Ok(found) => Err(Error::AlreadyEncrypted {
+            label: source.label().to_owned(),
+            version: found.header.version(),
+            uuid: found.header.uuid().to_owned(),
+        }),
+        Err(Error::NotEncrypted { signature: Some(found @ "a qcow2 image"), label }) => {
+            Err(Error::SourceFormat { label, found, wanted: "a raw disk image" })
+        }
+        Err(Error::NotEncrypted { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn refuse_encrypted_qcow2<D: Resizable>(image: &Qcow2<D>) -> Result<()> {
+    if image.header().encryption == ImageEncryption::None {
+        return Ok(());
+    }
+    let header = image.luks_header()?;
+    Err(Error::AlreadyEncrypted {
+        label: image.label().to_owned(),
+        version: Version::Luks1,
+        uuid: Header::Luks1(header).uuid().to_owned(),
+    })
+}
+
+fn refuse_plain_qcow2<D: Resizable>(image: &Qcow2<D>) -> Result<()> {
+    match image.header().encryption {
+        ImageEncryption::None => {
+            Err(not_encrypted(image.label(), Some("a qcow2 image that is not encrypted")))
+        }
+        _ => image.luks_header().map(|_| ()).map_err(Error::from),
+    }
+}
+
+fn not_encrypted(label: &str, signature: Option<&'static str>) -> Error {
+    Error::NotEncrypted { label: label.to_owned(), signature }
+}
+
+fn signature(head: &[u8]) -> Option<&'static str> {
+    match head.get(..6) {
+        Some(b"LUKS\xba\xbe") => Some("a LUKS volume"),
+        _ => strongroom_luks::other_signature(head),
+    }
+}
+
+fn advise_sequential(bytes: &DiskBytes) {
+    if let Some(file) = bytes.file() {
+        file.advise_sequential();
+    }
+}
+
+const QCOW2_MAGIC: &[u8] = b"QFI\xfb";

@@ -1,0 +1,376 @@
+//! Targets: a file of any format, or standard output.
+
+use std::io;
+use std::num::{NonZeroU64, NonZeroUsize};
+
+use strongroom_clone::{Pass, Plan, Report, Zeroes};
+use strongroom_crypto::Passphrase;
+use strongroom_disk::qcow2::{self, Clusters, Compression, CreateOptions, Filling, Qcow2, Repair};
+use strongroom_disk::{Access, Disk, Encrypted, NewEnds, Outlet, Padded, Resizable, Unfinished};
+use strongroom_luks::{FormatOptions, Header};
+use strongroom_model::{CloneRequest, ClusterCompression, ImageFormat, TargetFormat};
+
+use super::files::{Files, Stage};
+use super::guard::Guard;
+use super::journal::Unwritten;
+use super::source::Contents;
+use super::staged::Staged;
+use super::{Cloned, Work};
+use crate::{Error, Result};
+
+/// What is to be made of a source.
+pub(super) struct Making<'a> {
+    pub(super) request: &'a CloneRequest,
+    pub(super) format: TargetFormat,
+    /// How the target is encrypted, if it is.
+    pub(super) options: Option<FormatOptions>,
+    pub(super) passphrase: Option<&'a Passphrase>,
+    pub(super) guard: Guard<'a>,
+    pub(super) work: &'a Work<'a>,
+}
+
+impl Making<'_> {
+    /// Makes the target in its files.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong. Then the files are as they were found, or hold what a later job can go on
+    /// with.
+    pub(super) fn file(&self, contents: Contents, mut files: Files) -> Result<Cloned> {
+        let made = match self.format {
+            TargetFormat::Bytes | TargetFormat::Image(ImageFormat::Raw) => {
+                self.raw(contents, &files)
+            }
+            TargetFormat::Image(ImageFormat::Luks1 | ImageFormat::Luks2) => {
+                self.luks(contents, &mut files)
+            }
+            TargetFormat::Image(ImageFormat::Qcow2 | ImageFormat::Qcow2Luks) => {
+                self.qcow2(contents, &mut files)
+            }
+        };
+        match made {
+            Ok(cloned) => files.commit().map(|()| cloned),
+            Err(error) => Err(files.stop(error)),
+        }
+    }
+
+    /// Writes the target to standard output, from beginning to end.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong; what was written before cannot be taken back.
+    pub(super) fn standard_output(&self, mut contents: Contents) -> Result<Cloned> {
+        let out = |len| Outlet::new(io::stdout(), STDOUT, len);
+        // In order, for which one thread is as good as many.
+        let plan = Plan::new(NonZeroUsize::MIN, Zeroes::Write);
+        let Some(options) = &self.options else {
+            let out = out(contents.len().unwrap_or(0));
+            let report = self.copy(&mut contents, &out, plan, None)?;
+            self.guard.check(&contents)?;
+            let target_len = out.len();
+            out.finish()?;
+            return Ok(Cloned { report, format: self.format, header: None, target_len });
+        };
+        let formatted = Staged::format(options, STDOUT, self.passphrase()?, &self.work.policy)?;
+        let (header, offset) = placed(formatted.header.clone(), STDOUT)?;
+        let out = out(end(offset, contents.len().unwrap_or(0))?);
+        // A pipe has no way back: whoever reads it gets the header first.
+        Staged::write_through(&out, &formatted)?;
+        let target = encrypted(&out, &header, &formatted.volume_key, offset)?;
+        let report = self.copy(&mut contents, &target, plan, None)?;
+        self.guard.check(&contents)?;
+        drop(target);
+        let target_len = out.len();
+        out.finish()?;
+        Ok(Cloned { report, format: self.format, header: Some(header), target_len })
+    }
+
+    /// Holes and zeros become holes.
+    fn raw(&self, mut contents: Contents, files: &Files) -> Result<Cloned> {
+        let file = self.unfinished(files.data.disk(), files.stage, [0; 8])?;
+        if let Some(len) = contents.len() {
+            file.set_len(len)?;
+        }
+        self.renew_first_bytes(&contents, &file, files.stage)?;
+        let report = self.copy(&mut contents, &file, self.plan(Zeroes::Skip), Some(files))?;
+        self.guard.check(&contents)?;
+        file.finish()?;
+        Ok(Cloned { report, format: self.format, header: None, target_len: file.len() })
+    }
+
+    fn luks(&self, mut contents: Contents, files: &mut Files) -> Result<Cloned> {
+        let mut options = self.options.clone().ok_or_else(not_encrypted)?;
+        options.detached = files.header.is_some();
+        if options.detached && options.data_offset.is_some() {
+            let problem =
+                "with a header of its own the data begins at byte 0: leave the data offset out";
+            return Err(Error::Request { problem: problem.to_owned() });
+        }
+        let permit = files.permit.take();
+        let first = first_bytes(options.version.number());
+        let (data_first, header_first) =
+            if options.detached { ([0; 8], first) } else { (first, first) };
+        let data = self.unfinished(files.data.disk(), files.stage, data_first)?;
+        let apart = match &files.header {
+            None => None,
+            Some(header) => Some(self.unfinished(header.disk(), files.stage, header_first)?),
+        };
+        let keys: &dyn Resizable = apart.as_ref().map_or(&data as &dyn Resizable, |apart| apart);
+        let volume = match (files.stage, permit) {
+            (Stage::GoingOn(_), _) => Staged::open(keys, self.passphrase()?, &self.work.policy)?,
+            (_, Some(permit)) => {
+                let label = files.data.disk().label();
+                let formatted =
+                    Staged::format(&options, label, self.passphrase()?, &self.work.policy)?;
+                keys.set_len(formatted.header.backup_len())?;
+                Staged::write(keys, formatted, permit)?
+            }
+            (_, None) => return Err(not_encrypted()),
+        };
+        let (_, offset) = placed(volume.header.clone(), data.label())?;
+        data.set_len(end(offset, contents.len().unwrap_or(0))?)?;
+        let target = encrypted(&data, &volume.header, &volume.key, offset)?;
+        if options.detached {
+            self.renew_first_bytes(&contents, &target, files.stage)?;
+        }
+        let report = self.copy(&mut contents, &target, self.plan(Zeroes::Write), Some(files))?;
+        drop(target);
+        self.guard.check(&contents)?;
+        volume.complete(keys)?;
+        data.finish()?;
+        if let Some(apart) = &apart {
+            apart.finish()?;
+        }
+        Ok(Cloned {
+            report,
+            format: self.format,
+            header: Some(volume.header),
+            target_len: data.len(),
+        })
+    }
+
+    fn qcow2(&self, mut contents: Contents, files: &mut Files) -> Result<Cloned> {
+        let permit = files.permit.take();
+        let first = *b"QFI\xfb\x00\x00\x00\x03";
+        let file = self.unfinished(files.data.disk(), files.stage, first)?;
+        // Formatted first, since the image has to keep room for the header.
+        let formatted = match (&self.options, files.stage) {
+            (Some(options), Stage::New | Stage::Unnamed) => {
+                let label = files.data.disk().label();
+                Some(Staged::format(options, label, self.passphrase()?, &self.work.policy)?)
+            }
+            _ => None,
+        };
+        if let Stage::GoingOn(_) = files.stage {
+            // What was written after the last checkpoint may be counted, but nobody refers to it.
+            qcow2::check(&file, Repair::Leaks)?;
+        } else {
+            let luks_header = match &formatted {
+                Some(formatted) => Some(placed(formatted.header.clone(), file.label())?.1),
+                None => None,
+            };
+            qcow2::create(&file, &self.create_options(&contents, luks_header))?;
+        }
+        let mut image = Qcow2::open(&file, Access::ReadWrite, &qcow2::Closed)?;
+        let volume = self.open_luks_area(&mut image, formatted, permit)?;
+        let clusters = match self.request.compression {
+            Some(_) => Clusters::Compressed,
+            None => Clusters::Plain,
+        };
+        let cluster = NonZeroUsize::new(image.header().cluster_size() as usize);
+        let target = Filling::new(image, clusters);
+        let plan = self.plan(Zeroes::Skip).with_alignment(cluster.unwrap_or(NonZeroUsize::MIN));
+        contents.pad()?;
+        let report = self.copy(&mut contents, &target, plan, Some(files))?;
+        self.guard.check(&contents)?;
+        target.into_image().close()?;
+        file.finish()?;
+        Ok(Cloned {
+            report,
+            format: self.format,
+            header: volume.map(|volume| volume.header),
+            target_len: file.len(),
+        })
+    }
+
+    /// Gives an encrypted image its key, and its header where that is new.
+    fn open_luks_area<D: Resizable>(
+        &self,
+        image: &mut Qcow2<D>,
+        formatted: Option<strongroom_luks::Formatted>,
+        permit: Option<strongroom_disk::FormatPermit>,
+    ) -> Result<Option<Staged>> {
+        if self.options.is_none() {
+            return Ok(None);
+        }
+        let volume = {
+            let area = image.luks_area()?.ok_or_else(not_encrypted)?;
+            match (formatted, permit) {
+                (Some(formatted), Some(permit)) => Staged::write(&area, formatted, permit)?,
+                _ => Staged::open(&area, self.passphrase()?, &self.work.policy)?,
+            }
+        };
+        image.unlock_with_key(&volume.key)?;
+        Ok(Some(volume))
+    }
+
+    fn create_options(&self, contents: &Contents, luks_header: Option<u64>) -> CreateOptions {
+        let compression = match self.request.compression {
+            Some(ClusterCompression::Zstd) => Compression::Zstd,
+            Some(ClusterCompression::Zlib) | None => Compression::Zlib,
+        };
+        let size = contents.len().unwrap_or(0).next_multiple_of(512);
+        CreateOptions { compression, luks_header, ..CreateOptions::new(size) }
+    }
+
+    /// Returns a file that bears no magic until it is finished. `first` is what it will begin with,
+    /// for one that an earlier job has begun.
+    fn unfinished<D: Resizable>(
+        &self,
+        file: D,
+        stage: Stage,
+        first: [u8; 8],
+    ) -> Result<Unfinished<D>> {
+        Ok(match stage {
+            Stage::New | Stage::Unnamed => Unfinished::new(file)?,
+            Stage::GoingOn(_) => Unfinished::resume(file, first)?,
+        })
+    }
+
+    /// Copies the first bytes anew where a job goes on: the file of the earlier one has its marker
+    /// there, and they are nobody's magic.
+    fn renew_first_bytes(
+        &self,
+        contents: &Contents,
+        target: &dyn Disk,
+        stage: Stage,
+    ) -> Result<()> {
+        if let (Stage::GoingOn(_), Contents::Disk(source)) = (stage, contents) {
+            let mut first = vec![0; source.len().min(FIRST) as usize];
+            source.read_at(&mut first, 0)?;
+            target.write_scratch_at(&mut first, 0)?;
+        }
+        Ok(())
+    }
+
+    fn copy(
+        &self,
+        contents: &mut Contents,
+        target: &dyn Resizable,
+        plan: Plan,
+        files: Option<&Files>,
+    ) -> Result<Report> {
+        let work = self.work;
+        let plan = plan.with_rate_limit(self.request.rate_limit);
+        let mut pass = Pass::new(plan, work.observer.as_progress(), work.cancelled);
+        let unwritten = files.map(|files| Unwritten(&files.journal));
+        work.observer.begin(contents.len());
+        Ok(match contents {
+            Contents::Disk(source) => {
+                if let (Some(files), Some(unwritten)) = (files, &unwritten) {
+                    pass = match files.stage {
+                        Stage::Unnamed => pass.with_last_checkpoint(unwritten),
+                        Stage::New => pass.with_resumption(0, &files.journal),
+                        Stage::GoingOn(start) => pass.with_resumption(start, &files.journal),
+                    };
+                }
+                strongroom_clone::run(source, target, &pass)?
+            }
+            Contents::Stream(stream) => {
+                let sector = self.options.as_ref().map_or(1, |options| options.sector_size.bytes());
+                let unit = NonZeroU64::new(sector as u64).unwrap_or(NonZeroU64::MIN);
+                let report = strongroom_clone::pour(&mut stream.reader, target, unit, &pass)?;
+                if report.bytes == 0 && self.options.is_some() {
+                    return Err(Error::Empty { label: stream.label.clone() });
+                }
+                report
+            }
+        })
+    }
+
+    fn plan(&self, zeroes: Zeroes) -> Plan {
+        match self.request.threads {
+            Some(threads) => Plan::new(threads, zeroes),
+            None => Plan::for_this_machine(zeroes),
+        }
+    }
+
+    fn passphrase(&self) -> Result<&Passphrase> {
+        let label = || match &self.request.target {
+            strongroom_model::ImageTarget::File(path) => path.display().to_string(),
+            strongroom_model::ImageTarget::StandardOutput => STDOUT.to_owned(),
+        };
+        self.passphrase.ok_or_else(|| Error::NoPassphrase { label: label() })
+    }
+}
+
+impl Contents {
+    fn len(&self) -> Option<u64> {
+        match self {
+            Self::Disk(disk) => Some(disk.len()),
+            Self::Stream(stream) => stream.len,
+        }
+    }
+
+    /// Makes the length a multiple of 512, with zeros.
+    fn pad(&mut self) -> Result<()> {
+        if let Self::Disk(disk) = self
+            && !disk.len().is_multiple_of(512)
+        {
+            let len = disk.len().next_multiple_of(512);
+            *disk = std::sync::Arc::new(Padded::new(std::sync::Arc::clone(disk), len)?);
+        }
+        Ok(())
+    }
+}
+
+/// Returns where the data of a new volume begins.
+fn placed(header: Header, label: &str) -> Result<(Header, u64)> {
+    // Only the largest device there is tells where the data begins; then its length is known.
+    let offset = header.payload(LARGEST).map_err(Error::luks(label))?.offset;
+    Ok((header, offset))
+}
+
+/// Returns where data of that length ends.
+fn end(offset: u64, length: u64) -> Result<u64> {
+    let end = offset.checked_add(length).filter(|end| i64::try_from(*end).is_ok());
+    end.ok_or_else(|| Error::Request {
+        problem: format!("data offset {offset} is beyond the largest file there can be"),
+    })
+}
+
+/// Returns the plain view of what follows the header.
+fn encrypted<D: Resizable>(
+    disk: D,
+    header: &Header,
+    key: &strongroom_crypto::VolumeKey,
+    offset: u64,
+) -> Result<Encrypted<D>> {
+    let failed = Error::luks(disk.label());
+    // The header's own view of its length is for those who open it.
+    let payload = header.payload(LARGEST).map_err(&failed)?;
+    let cipher = payload.cipher(key).map_err(&failed)?;
+    drop(failed);
+    let range = offset..disk.len();
+    Ok(Encrypted::new(disk, range, cipher, payload.iv_tweak)?.with_new_ends(NewEnds::Noise))
+}
+
+/// Returns what a LUKS header of that version begins with.
+fn first_bytes(version: u16) -> [u8; 8] {
+    let mut first = *b"LUKS\xba\xbe\x00\x00";
+    first[6..].copy_from_slice(&version.to_be_bytes());
+    first
+}
+
+fn not_encrypted() -> Error {
+    Error::Request { problem: "nobody said how the target is encrypted".to_owned() }
+}
+
+/// The length of the largest device there is, in whole sectors of any size.
+const LARGEST: u64 = u64::MAX - u64::MAX % 4096;
+
+/// How much is copied anew at the beginning: a block that no piece of a copy is shorter than.
+const FIRST: u64 = 4096;
+
+/// What errors call standard output.
+const STDOUT: &str = "standard output";
