@@ -80,8 +80,10 @@ impl<'a> Ledger<'a> {
             if !brake.go_on()? {
                 return Ok(false);
             }
-            // Pieces may be so large that room runs out before a checkpoint falls due.
-            state = match state.due(1) {
+            // Pieces may be so large that room runs out before a checkpoint falls due. Where some
+            // are not finished, whoever finishes them makes it.
+            let mark = if state.underway.is_empty() { state.due(1) } else { None };
+            state = match mark {
                 Some(mark) => {
                     drop(state);
                     self.checkpoint(mark)?;
@@ -217,3 +219,6 @@ const INTERVAL: u64 = 32 << 20;
 /// Work that begins ends within so many bytes of work behind what is durable: what is done again
 /// after a crash.
 const MOST_AHEAD: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests;
