@@ -29,9 +29,9 @@ use crate::{Error, Pass, Plan, Report, workers};
 ///
 /// # Assumptions
 ///
-/// Nobody else writes to the target meanwhile; with `Zeroes::Skip` it grows by zeros. Where the pass
-/// goes on, the stream begins with the byte at the resumption's start, and what the target has
-/// beyond is given up.
+/// Nobody else writes to the target meanwhile. Its length can change while others write; what it
+/// grows by reads as zeros with `Zeroes::Skip`, and as anything otherwise. Where the pass goes on, the
+/// stream begins with the byte at the resumption's start, and what the target has beyond is given up.
 ///
 /// # Errors
 ///
@@ -119,8 +119,12 @@ impl Stream<'_> {
         if range.is_empty() {
             return Ok(None);
         }
-        if range.end > self.room {
-            let room = range.end.next_multiple_of(STEP).next_multiple_of(self.unit.get());
+        // The last chunk ends where the target does: a target may treat that end as a whole one.
+        let room = match self.state {
+            State::Open => range.end.next_multiple_of(STEP).next_multiple_of(self.unit.get()),
+            State::Ended => range.end,
+        };
+        if self.state == State::Ended || range.end > self.room {
             self.target.set_len(room)?;
             self.room = room;
         }
@@ -151,3 +155,6 @@ impl Stream<'_> {
 
 /// The target grows by so many bytes at once.
 const STEP: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests;
