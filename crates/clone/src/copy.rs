@@ -32,7 +32,8 @@ pub struct Report {
 /// - When it returns `Ok`, everything in the target survives a loss of power: a header may follow.
 /// - The first error stops all threads and none is left running; cancelling does so within a
 ///   chunk.
-/// - The target is the same for any number of threads and reads the same for any chunk size.
+/// - The target is the same for any number of threads and reads the same for any chunk size. A
+///   single thread writes from the beginning to the end, as a pipe needs it.
 /// - With a resumption, at most 64 MiB that was read and written, or one chunk if that is more, has
 ///   to be done again whatever happens. After cancelling, or an error that is not about making
 ///   things durable, what is done is made durable and recorded before this returns.
