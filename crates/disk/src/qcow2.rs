@@ -42,7 +42,7 @@ pub use self::snapshot::Snapshot;
 pub use self::snapshot_view::SnapshotView;
 
 use self::compression::Decompressed;
-use self::metadata::{Metadata, invalid};
+use self::metadata::{L1, Metadata, invalid};
 use self::write::Source;
 use crate::disk::{check_extent_offset, check_range, check_within};
 use crate::{Access, Disk, Error, ErrorKind, Extent, Operation, Resizable, Result};
@@ -91,11 +91,14 @@ impl<D: Resizable> Qcow2<D> {
         if access == Access::ReadWrite {
             refuse_damaged(&file, &header)?;
         }
-        let snapshots = read_snapshots(&file, &header)?;
+        let (snapshots, _) = read_snapshots(&file, &header)?;
         let data_file = open_data_file(&file, &header, gate)?;
         let backing = open_backing(&file, &header, gate)?;
         let mut metadata = Metadata::load(&file, &header)?;
         if access == Access::ReadWrite {
+            for Snapshot { l1_offset, l1_entries, .. } in &snapshots {
+                L1::new(&file, "L1 table of a snapshot", *l1_offset, *l1_entries)?;
+            }
             metadata.prepare_for_writes(&file, &header, &areas(&header, &snapshots))?;
         }
         Ok(Self {
@@ -275,10 +278,7 @@ impl<D: Resizable> Disk for Qcow2<D> {
 
     fn write_zeroes(&self, range: Range<u64>) -> Result<()> {
         check_within(self, Operation::WriteZeroes, &range)?;
-        for piece in self.by_region(range) {
-            self.zero_piece(piece)?;
-        }
-        Ok(())
+        self.zero_range(range)
     }
 
     fn flush(&self) -> Result<()> {
@@ -317,14 +317,15 @@ pub fn read_header(file: &dyn Disk) -> Result<Header> {
     Header::parse(&head).map_err(malformed)
 }
 
-fn read_snapshots(file: &dyn Disk, header: &Header) -> Result<Vec<Snapshot>> {
+/// Returns the snapshots and the length of their table in bytes.
+fn read_snapshots(file: &dyn Disk, header: &Header) -> Result<(Vec<Snapshot>, u64)> {
     let mut length = 64 << 10;
     loop {
         let available = file.len().saturating_sub(header.snapshots_offset);
         let mut bytes = vec![0; available.min(length) as usize];
         file.read_at(&mut bytes, header.snapshots_offset.min(file.len()))?;
         match snapshot::parse(&bytes, header).map_err(|found| found.of(file.label()))? {
-            snapshot::Table::Whole(snapshots, _) => return Ok(snapshots),
+            snapshot::Table::Whole(snapshots, length) => return Ok((snapshots, length)),
             snapshot::Table::NeedsMore
                 if available > length && length < snapshot::LARGEST_TABLE =>
             {

@@ -4,12 +4,12 @@ mod counts;
 mod references;
 mod repair;
 
-use self::counts::Counts;
+use self::counts::{Counted, Counts};
 use self::references::References;
 use super::header::Header;
 use super::metadata::read_table;
 use super::{read_header, read_snapshots};
-use crate::{Disk, Resizable, Result};
+use crate::{Disk, Error, ErrorKind, Operation, Resizable, Result};
 
 /// What a check has found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,8 +69,10 @@ pub enum Repair {
 ///
 /// # Errors
 ///
-/// When the file fails, or the header or a table of snapshots cannot be read at all. What is wrong
-/// with the image otherwise stands in the report.
+/// When the file fails, or the header or a table of snapshots cannot be read at all;
+/// [`ErrorKind::Unsupported`] when the image uses so many clusters, or has tables in so many places,
+/// that to count them would take more than 64 MiB of memory. What is wrong with the image otherwise
+/// stands in the report.
 pub fn check(file: &dyn Resizable, repair: Repair) -> Result<Report> {
     let header = read_header(file)?;
     let mut report = Report::default();
@@ -98,13 +100,21 @@ pub fn check(file: &dyn Resizable, repair: Repair) -> Result<Report> {
 }
 
 fn collect(file: &dyn Disk, header: &Header, report: &mut Report) -> Result<References> {
-    let snapshots = read_snapshots(file, header)?;
-    references::collect(file, header, &snapshots, report)
+    let (snapshots, length) = read_snapshots(file, header)?;
+    references::collect(file, header, (&snapshots, length), report)
 }
 
 fn refcount_table(file: &dyn Disk, header: &Header) -> Result<Vec<u64>> {
     let entries = u64::from(header.refcount_table_clusters) * header.cluster_size() / 8;
     read_table(file, "refcount table", header.refcount_table_offset, entries)
+}
+
+/// Returns that the image cannot be checked in the memory that a check may take.
+fn too_scattered(file: &dyn Disk) -> Error {
+    Error::new(ErrorKind::Unsupported, Operation::Interpret, file.label()).because(
+        "it uses more clusters, or has tables in more places, than are counted in 64 MiB of memory; \
+         `qemu-img check` takes as much as it needs",
+    )
 }
 
 fn is_marked(header: &Header) -> bool {

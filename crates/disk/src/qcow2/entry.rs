@@ -157,6 +157,21 @@ impl Geometry {
         Ok(Mapping::Plain(Plain { host, exclusive: exclusive && has_place, allocated, zero }))
     }
 
+    /// Returns what an L2 entry says about the cluster of the disk that begins at `start`. A data
+    /// file has the guest's own offsets.
+    pub(crate) fn decode_at(self, entry: u64, bitmap: u64, start: u64) -> Parsed<Mapping> {
+        let mapping = self.decode(entry, bitmap)?;
+        if self.place == DataPlace::DataFile
+            && let Mapping::Plain(Plain { host: Some(host), .. }) = mapping
+            && host != start
+        {
+            return Err(Malformed::invalid(format!(
+                "the data for {start:#x} lies at {host:#x} of the data file, not at the same offset"
+            )));
+        }
+        Ok(mapping)
+    }
+
     /// Returns an L2 entry and the second half of an extended one.
     pub(crate) fn encode(self, mapping: Mapping) -> (u64, u64) {
         let Plain { host, exclusive, allocated, zero } = match mapping {

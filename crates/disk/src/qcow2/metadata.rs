@@ -5,12 +5,14 @@
 //! references to clusters that are free.
 
 mod allocator;
+mod cluster_set;
 mod commit;
 mod slices;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
+pub(super) use self::cluster_set::{Added, ClusterSet};
 use self::slices::{SliceKind, Slices};
 use super::entry::{EXCLUSIVE, Geometry, Mapping, OFFSET, Plain};
 use super::header::Header;
@@ -23,22 +25,27 @@ use crate::{Disk, Error, ErrorKind, Operation, Resizable, Result};
 pub(super) struct Metadata {
     geometry: Geometry,
     width: RefcountWidth,
-    l1: Vec<u64>,
-    l1_offset: u64,
-    dirty_l1: BTreeSet<usize>,
+    l1: L1,
     /// The refcount table. Empty for an image that is only read.
     table: Vec<u64>,
     table_offset: u64,
     dirty_table: BTreeSet<usize>,
     slices: Slices,
     /// Clusters that hold metadata, by number: never the place of a guest's data.
-    reserved: HashSet<u64>,
+    reserved: ClusterSet,
     /// Clusters that lose a reference once it is gone from the file.
     pending: Vec<Range<u64>>,
     /// No cluster below is free.
     first_free: u64,
     /// Where the next compressed cluster goes, if the last one left room in its cluster.
     compressed_end: Option<u64>,
+}
+
+/// Where an L1 table lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct L1 {
+    offset: u64,
+    entries: u64,
 }
 
 /// A part of the disk and where it comes from.
@@ -64,21 +71,19 @@ pub(super) enum Origin {
 }
 
 impl Metadata {
-    /// Reads the active L1 table.
+    /// Returns the tables of the active disk, of which nothing was read yet.
     pub(super) fn load(file: &dyn Disk, header: &Header) -> Result<Self> {
         let geometry = Geometry::of(header);
-        let l1 = read_table(file, "L1 table", header.l1_offset, header.l1_entries.into())?;
+        let l1 = L1::new(file, "L1 table", header.l1_offset, header.l1_entries)?;
         Ok(Self {
             geometry,
             width: header.refcount_width,
             l1,
-            l1_offset: header.l1_offset,
-            dirty_l1: BTreeSet::new(),
             table: Vec::new(),
             table_offset: header.refcount_table_offset,
             dirty_table: BTreeSet::new(),
             slices: Slices::new(geometry.cluster()),
-            reserved: HashSet::new(),
+            reserved: ClusterSet::default(),
             pending: Vec::new(),
             first_free: 0,
             compressed_end: None,
@@ -98,10 +103,14 @@ impl Metadata {
         for (name, range) in areas {
             self.reserve(file, name, range.clone())?;
         }
-        self.reserve_table(file, "L1 table", self.l1_offset, self.l1.len())?;
-        self.reserve_table(file, "refcount table", self.table_offset, self.table.len())?;
-        for index in 0..self.l1.len() {
-            self.reserve_cluster(file, "L2 table", self.l1[index] & OFFSET)?;
+        self.reserve(file, "L1 table", self.l1.range())?;
+        let table = self.table_offset..self.table_offset + self.table.len() as u64 * 8;
+        self.reserve(file, "refcount table", table)?;
+        let mut index = 0;
+        while let Some(next) = self.next_l2_table(file, None, index..self.l1.entries)? {
+            let table = self.l2_table(file, None, next)?;
+            self.reserve_cluster(file, "L2 table", table)?;
+            index = next + 1;
         }
         for index in 0..self.table.len() {
             self.reserve_cluster(file, "refcount block", self.table[index] & !511)?;
@@ -114,35 +123,37 @@ impl Metadata {
     }
 
     /// Returns where the active L1 table lies and how many entries it has.
-    pub(super) fn l1_place(&self) -> (u64, usize) {
-        (self.l1_offset, self.l1.len())
+    pub(super) fn l1_place(&self) -> (u64, u64) {
+        (self.l1.offset, self.l1.entries)
     }
 
-    /// Copies the active L1 table to where it has room for so many entries. Returns its place.
-    pub(super) fn copy_l1(&mut self, file: &dyn Resizable, entries: usize) -> Result<(u64, usize)> {
+    /// Copies the active L1 table to where it has room for so many entries. Returns the copy.
+    pub(super) fn copy_l1(&mut self, file: &dyn Resizable, entries: u64) -> Result<L1> {
         let bits = self.geometry.cluster_bits;
-        let clusters = (entries as u64 * 8).div_ceil(self.geometry.cluster());
+        let clusters = (entries * 8).div_ceil(self.geometry.cluster());
         let place = self.allocate_together(file, clusters)?;
-        let mut bytes: Vec<u8> = self.l1.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-        bytes.resize((clusters << bits) as usize, 0);
-        file.write_at(&bytes, place.start << bits)?;
-        Ok((place.start << bits, entries))
+        let new = L1 { offset: place.start << bits, entries };
+        self.slices.forget(place.start << bits..place.end << bits);
+        file.write_zeroes(place.start << bits..place.end << bits)?;
+        for within in (0..self.l1.entries * 8).step_by(self.slices.size() as usize) {
+            let length = (self.l1.entries * 8 - within).min(self.slices.size()) as usize;
+            let slice = self.slices.read(file, self.l1.offset + within, SliceKind::L1)?;
+            let slice = slice[..length].to_vec();
+            file.write_at(&slice, new.offset + within)?;
+        }
+        Ok(new)
     }
 
     /// Takes a copy of the active L1 table for the table, and gives up the old place.
-    pub(super) fn move_l1(&mut self, offset: u64, entries: usize) {
+    pub(super) fn move_l1(&mut self, file: &dyn Disk, new: L1) -> Result<()> {
         let (bits, cluster) = (self.geometry.cluster_bits, self.geometry.cluster());
-        let clusters_of = |offset: u64, entries: usize| {
-            offset >> bits..(offset + entries as u64 * 8).div_ceil(cluster)
-        };
-        let old = clusters_of(self.l1_offset, self.l1.len());
-        old.clone().for_each(|cluster| {
-            self.reserved.remove(&cluster);
-        });
+        let old = self.l1.range();
+        let old = old.start >> bits..old.end.div_ceil(cluster);
+        self.slices.forget(old.start << bits..old.end << bits);
+        old.clone().for_each(|cluster| self.reserved.remove(cluster));
         self.release(old);
-        self.reserved.extend(clusters_of(offset, entries));
-        self.l1.resize(entries, 0);
-        self.l1_offset = offset;
+        self.l1 = new;
+        self.reserve(file, "L1 table", new.range())
     }
 
     /// Returns where a part of the disk comes from, in order and without gaps. `l1` is that of a
@@ -150,7 +161,7 @@ impl Metadata {
     pub(super) fn resolve(
         &mut self,
         file: &dyn Disk,
-        l1: Option<&[u64]>,
+        l1: Option<L1>,
         range: Range<u64>,
     ) -> Result<Vec<Run>> {
         let geometry = self.geometry;
@@ -158,7 +169,7 @@ impl Metadata {
         let mut offset = range.start;
         while offset < range.end {
             let (l1_index, l2_index) = geometry.indices(offset >> geometry.cluster_bits);
-            let table = self.l2_table(l1, l1_index) & OFFSET;
+            let table = self.l2_table(file, l1, l1_index)?;
             if table == 0 {
                 let end = (l1_index + 1).saturating_mul(geometry.l2_coverage()).min(range.end);
                 push(&mut runs, Run { guest: offset..end, origin: Origin::Backing });
@@ -169,8 +180,9 @@ impl Metadata {
             let place = table + l2_index * geometry.entry();
             let slice = self.slices.read(file, place, SliceKind::L2)?;
             for entry in slice.chunks_exact(geometry.entry() as usize) {
-                let mapping = decode(geometry, entry).map_err(|found| found.of(file.label()))?;
                 let start = offset & !(geometry.cluster() - 1);
+                let mapping = decode(geometry, entry, start);
+                let mapping = mapping.map_err(|found| found.of(file.label()))?;
                 let end = (start + geometry.cluster()).min(range.end);
                 push_mapping(&mut runs, geometry, mapping, start, offset..end);
                 offset = end;
@@ -182,22 +194,40 @@ impl Metadata {
         Ok(runs)
     }
 
-    /// Returns whether `l1_index` has an L2 table at all.
-    pub(super) fn has_l2_table(&self, l1: Option<&[u64]>, l1_index: u64) -> bool {
-        self.l2_table(l1, l1_index) & OFFSET != 0
+    /// Returns the first of these entries of an L1 table that has an L2 table.
+    pub(super) fn next_l2_table(
+        &mut self,
+        file: &dyn Disk,
+        l1: Option<L1>,
+        indices: Range<u64>,
+    ) -> Result<Option<u64>> {
+        let l1 = l1.unwrap_or(self.l1);
+        let mut index = indices.start;
+        let end = indices.end.min(l1.entries);
+        while index < end {
+            let slice = self.slices.read(file, l1.offset + index * 8, SliceKind::L1)?;
+            for entry in slice.chunks_exact(8).take((end - index) as usize) {
+                if number(entry) & OFFSET != 0 {
+                    return Ok(Some(index));
+                }
+                index += 1;
+            }
+        }
+        Ok(None)
     }
 
     /// Returns what the active tables say about a cluster of the disk.
     pub(super) fn mapping(&mut self, file: &dyn Disk, guest_cluster: u64) -> Result<Mapping> {
         let geometry = self.geometry;
         let (l1_index, l2_index) = geometry.indices(guest_cluster);
-        let table = self.l2_table(None, l1_index) & OFFSET;
+        let table = self.l2_table(file, None, l1_index)?;
         if table == 0 {
             return Ok(Mapping::UNALLOCATED);
         }
         self.check_table(file, table)?;
         let slice = self.slices.read(file, table + l2_index * geometry.entry(), SliceKind::L2)?;
-        decode(geometry, slice).map_err(|found| found.of(file.label()))
+        let start = guest_cluster << geometry.cluster_bits;
+        decode(geometry, slice, start).map_err(|found| found.of(file.label()))
     }
 
     /// Changes what the active tables say about a cluster of the disk.
@@ -209,7 +239,7 @@ impl Metadata {
     ) -> Result<()> {
         let geometry = self.geometry;
         let (l1_index, l2_index) = geometry.indices(guest_cluster);
-        let table = self.l2_table_to_change(file, l1_index as usize)?;
+        let table = self.l2_table_to_change(file, l1_index)?;
         let place = table + l2_index * geometry.entry();
         let slice = self.slices.change(file, place, SliceKind::L2)?;
         let (entry, bitmap) = geometry.encode(mapping);
@@ -224,7 +254,7 @@ impl Metadata {
     pub(super) fn check_data(&self, file: &dyn Disk, host: Range<u64>) -> Result<()> {
         let bits = self.geometry.cluster_bits;
         let mut clusters = host.start >> bits..=(host.end - 1) >> bits;
-        match clusters.find(|cluster| self.reserved.contains(cluster)) {
+        match clusters.find(|&cluster| self.reserved.contains(cluster)) {
             None => Ok(()),
             Some(cluster) => Err(invalid(
                 file,
@@ -237,8 +267,8 @@ impl Metadata {
     }
 
     /// Returns the offset of an L2 table that only the active L1 table refers to.
-    fn l2_table_to_change(&mut self, file: &dyn Resizable, l1_index: usize) -> Result<u64> {
-        let entry = self.l1[l1_index];
+    fn l2_table_to_change(&mut self, file: &dyn Resizable, l1_index: u64) -> Result<u64> {
+        let entry = self.l1_entry(file, None, l1_index)?;
         let old = entry & OFFSET;
         if old != 0 && entry & EXCLUSIVE != 0 {
             self.check_table(file, old)?;
@@ -257,11 +287,10 @@ impl Metadata {
             self.release_unused(file, number..number + 1)?;
             return Err(error);
         }
-        self.reserved.insert(number);
-        self.l1[l1_index] = new | EXCLUSIVE;
-        self.dirty_l1.insert(l1_index);
+        self.reserve_cluster(file, "L2 table", new)?;
+        self.set_l1_entry(file, l1_index, new | EXCLUSIVE)?;
         if old != 0 {
-            self.reserved.remove(&(old >> bits));
+            self.reserved.remove(old >> bits);
             self.release(old >> bits..(old >> bits) + 1);
         }
         Ok(new)
@@ -278,9 +307,29 @@ impl Metadata {
         Ok(())
     }
 
-    fn l2_table(&self, l1: Option<&[u64]>, l1_index: u64) -> u64 {
-        let l1 = l1.unwrap_or(&self.l1);
-        usize::try_from(l1_index).ok().and_then(|index| l1.get(index)).copied().unwrap_or(0)
+    /// Returns where an L2 table lies, 0 when there is none.
+    fn l2_table(&mut self, file: &dyn Disk, l1: Option<L1>, l1_index: u64) -> Result<u64> {
+        Ok(self.l1_entry(file, l1, l1_index)? & OFFSET)
+    }
+
+    fn l1_entry(&mut self, file: &dyn Disk, l1: Option<L1>, index: u64) -> Result<u64> {
+        let l1 = l1.unwrap_or(self.l1);
+        if index >= l1.entries {
+            return Ok(0);
+        }
+        Ok(number(self.slices.read(file, l1.offset + index * 8, SliceKind::L1)?))
+    }
+
+    fn set_l1_entry(&mut self, file: &dyn Resizable, index: u64, entry: u64) -> Result<()> {
+        let offset = self.l1.offset + index * 8;
+        // A file may end with the table, within a slice.
+        let end = (offset / self.slices.size() + 1) * self.slices.size();
+        if file.len() < end {
+            file.set_len(end)?;
+        }
+        let slice = self.slices.change(file, offset, SliceKind::L1)?;
+        slice[..8].copy_from_slice(&entry.to_be_bytes());
+        Ok(())
     }
 
     fn check_table(&self, file: &dyn Disk, table: u64) -> Result<()> {
@@ -288,16 +337,6 @@ impl Metadata {
             true => Ok(()),
             false => Err(invalid(file, format!("the L2 table at {table:#x} is not at a cluster"))),
         }
-    }
-
-    fn reserve_table(
-        &mut self,
-        file: &dyn Disk,
-        name: &str,
-        offset: u64,
-        entries: usize,
-    ) -> Result<()> {
-        self.reserve(file, name, offset..offset + entries as u64 * 8)
     }
 
     fn reserve_cluster(&mut self, file: &dyn Disk, name: &str, offset: u64) -> Result<()> {
@@ -316,14 +355,32 @@ impl Metadata {
         }
         let bits = self.geometry.cluster_bits;
         for cluster in range.start >> bits..=(range.end - 1) >> bits {
-            if !self.reserved.insert(cluster) {
-                return Err(invalid(
-                    file,
-                    format!("the {name} at {:#x} overlaps other metadata", range.start),
-                ));
-            }
+            let reason = match self.reserved.insert(cluster) {
+                Added::New => continue,
+                Added::Again => "overlaps other metadata",
+                Added::TooMany => "is one of too many places that hold metadata",
+            };
+            return Err(invalid(file, format!("the {name} at {:#x} {reason}", range.start)));
         }
         Ok(())
+    }
+}
+
+impl L1 {
+    /// Returns the place of an L1 table, after a look at whether the file has it at all.
+    pub(super) fn new(file: &dyn Disk, name: &str, offset: u64, entries: u32) -> Result<Self> {
+        check_table_place(file, name, offset, u64::from(entries) * 8)?;
+        Ok(Self { offset, entries: entries.into() })
+    }
+
+    /// Returns its bytes in the file.
+    fn range(self) -> Range<u64> {
+        self.offset..self.offset + self.entries * 8
+    }
+
+    /// Returns where it lies, and how many entries it has.
+    pub(super) fn place(self) -> (u64, u64) {
+        (self.offset, self.entries)
     }
 }
 
@@ -339,20 +396,51 @@ pub(super) fn read_table(
     offset: u64,
     entries: u64,
 ) -> Result<Vec<u64>> {
+    let mut table = Vec::new();
+    visit_table(file, name, (offset, entries), |_, entry| {
+        table.push(entry);
+        Ok(())
+    })?;
+    Ok(table)
+}
+
+/// Shows every number of a table with its index, likewise. Takes little memory.
+pub(super) fn visit_table(
+    file: &dyn Disk,
+    name: &str,
+    (offset, entries): (u64, u64),
+    mut visit: impl FnMut(u64, u64) -> Result<()>,
+) -> Result<()> {
     let bytes = entries * 8;
-    if offset.checked_add(bytes).is_none_or(|end| end > file.len()) {
-        return Err(invalid(
+    check_table_place(file, name, offset, bytes)?;
+    let mut piece = vec![0; bytes.min(PIECE) as usize];
+    for start in (0..bytes).step_by(PIECE as usize) {
+        let piece = &mut piece[..PIECE.min(bytes - start) as usize];
+        file.read_at(piece, offset + start)?;
+        for (index, entry) in (start / 8..).zip(piece.chunks_exact(8)) {
+            visit(index, number(entry))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_table_place(file: &dyn Disk, name: &str, offset: u64, bytes: u64) -> Result<()> {
+    match offset.checked_add(bytes) {
+        Some(end) if end <= file.len() => Ok(()),
+        _ => Err(invalid(
             file,
             format!("its {name} of {bytes} bytes at {offset:#x} reaches past the end of the file"),
-        ));
+        )),
     }
-    let mut raw = vec![0; usize::try_from(bytes).expect("callers bound tables to 32 MiB")];
-    file.read_at(&mut raw, offset)?;
-    let numbers = raw.chunks_exact(8);
-    Ok(numbers
-        .map(|bytes| u64::from_be_bytes(bytes.try_into().expect("the chunk has 8 bytes")))
-        .collect())
 }
+
+/// Returns the first number of a slice, which has whole ones only.
+fn number(slice: &[u8]) -> u64 {
+    u64::from_be_bytes(*slice.first_chunk().expect("a slice has whole entries"))
+}
+
+/// The bytes of a table that are read at once.
+const PIECE: u64 = 64 << 10;
 
 /// Returns that no cluster of the file is left.
 fn no_space(file: &dyn Disk) -> Error {
@@ -360,10 +448,11 @@ fn no_space(file: &dyn Disk) -> Error {
         .because("no image can be longer than 64 PiB")
 }
 
-fn decode(geometry: Geometry, entry: &[u8]) -> super::malformed::Parsed<Mapping> {
+/// Returns what an entry says about the cluster of the disk that begins at `start`.
+fn decode(geometry: Geometry, entry: &[u8], start: u64) -> super::malformed::Parsed<Mapping> {
     let number = |at: usize| super::malformed::u64_at(entry, at);
     let bitmap = if geometry.entry() == 16 { number(8)? } else { 0 };
-    geometry.decode(number(0)?, bitmap)
+    geometry.decode_at(number(0)?, bitmap, start)
 }
 
 /// Adds the part `guest` of the cluster that begins at `start`.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::metadata::{Origin, Run, invalid};
+use super::metadata::{L1, Origin, Run, invalid};
 use super::{Qcow2, compression};
 use crate::disk::check_range;
 use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Resizable, Result};
@@ -10,7 +10,7 @@ use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Resizable, Re
 impl<D: Resizable> Qcow2<D> {
     /// Fills `buf` with what the tables under `l1` say; `None` is the active table. The range is
     /// within what they describe.
-    pub(super) fn read_from(&self, l1: Option<&[u64]>, buf: &mut [u8], offset: u64) -> Result<()> {
+    pub(super) fn read_from(&self, l1: Option<L1>, buf: &mut [u8], offset: u64) -> Result<()> {
         let range = offset..offset + buf.len() as u64;
         let runs = self.lock().resolve(&self.file, l1, range)?;
         for Run { guest, origin } in runs {
@@ -29,16 +29,20 @@ impl<D: Resizable> Qcow2<D> {
     }
 
     /// Returns the extent at `offset` of a disk of `len` bytes, as the tables under `l1` have it.
-    pub(super) fn extent_from(&self, l1: Option<&[u64]>, offset: u64, len: u64) -> Result<Extent> {
+    pub(super) fn extent_from(&self, l1: Option<L1>, offset: u64, len: u64) -> Result<Extent> {
         let mut found: Option<Extent> = None;
         // One L2 table at a time, and on past those that are not there.
         loop {
             let start = found.as_ref().map_or(offset, |extent| extent.range.end);
             let mut metadata = self.lock();
             let geometry = metadata.geometry();
-            let index = start / geometry.l2_coverage();
-            let end = (index + 1).saturating_mul(geometry.l2_coverage()).min(len);
-            if metadata.has_l2_table(l1, index) {
+            let coverage = geometry.l2_coverage();
+            let first = start / coverage;
+            let last = len.div_ceil(coverage).min(first + TABLES_STEP);
+            let table = metadata.next_l2_table(&self.file, l1, first..last)?;
+            let end = table.unwrap_or(last).saturating_mul(coverage).min(len);
+            if table == Some(first) {
+                let end = (first + 1).saturating_mul(coverage).min(len);
                 let end = end.min(start.saturating_add(EXTENT_STEP << geometry.cluster_bits));
                 let runs = metadata.resolve(&self.file, l1, start..end)?;
                 drop(metadata);
@@ -82,7 +86,7 @@ impl<D: Resizable> Qcow2<D> {
     }
 
     /// Returns what the backing file has at the start of a range that the image does not hold.
-    fn backing_extent(&self, range: Range<u64>) -> Result<Extent> {
+    pub(super) fn backing_extent(&self, range: Range<u64>) -> Result<Extent> {
         match &self.backing {
             Some(backing) if range.start < backing.len() => {
                 let mut extent = backing.extent_at(range.start)?;
@@ -175,6 +179,9 @@ impl<D: Resizable> Qcow2<D> {
 
 /// The clusters that are looked at for one extent.
 const EXTENT_STEP: u64 = 4096;
+
+/// The L1 entries that are looked at before the backing file is asked about what they stand for.
+pub(super) const TABLES_STEP: u64 = 4096;
 
 /// The bytes of an encryption sector.
 pub(super) const SECTOR: u64 = 512;

@@ -72,13 +72,15 @@ impl<D: Resizable> Qcow2<D> {
         let coverage = metadata.geometry().l2_coverage();
         let needed = size.div_ceil(coverage);
         let (mut offset, mut entries) = metadata.l1_place();
-        let moved = needed > entries as u64;
-        if moved {
+        let mut moved = None;
+        if needed > entries {
             if needed * 8 > LARGEST_L1 {
                 return Err(Error::new(ErrorKind::Unsupported, Operation::Resize, self.label())
                     .because("the L1 table would have more than 32 MiB; use larger clusters"));
             }
-            (offset, entries) = metadata.copy_l1(&self.file, needed as usize)?;
+            let copy = metadata.copy_l1(&self.file, needed)?;
+            (offset, entries) = copy.place();
+            moved = Some(copy);
             // The copy is counted and durable before the header names it.
             self.commit(&mut metadata)?;
         }
@@ -90,8 +92,8 @@ impl<D: Resizable> Qcow2<D> {
         fields[16..].copy_from_slice(&offset.to_be_bytes());
         self.file.write_at(&fields, SIZE_FIELD)?;
         self.file.flush()?;
-        if moved {
-            metadata.move_l1(offset, entries);
+        if let Some(copy) = moved {
+            metadata.move_l1(&self.file, copy)?;
             self.commit(&mut metadata)?;
         }
         Ok(())

@@ -94,5 +94,5 @@ const FIXED: usize = 40;
 /// The most bytes of extra data of a snapshot: QEMU's limit.
 const LARGEST_EXTRA: usize = 1024;
 
-/// The most bytes of the whole table.
-pub(crate) const LARGEST_TABLE: u64 = 16 << 20;
+/// The most bytes of the whole table: more than 65536 snapshots with names of usual length.
+pub(crate) const LARGEST_TABLE: u64 = 8 << 20;

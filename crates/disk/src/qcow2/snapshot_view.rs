@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::metadata::read_table;
+use super::metadata::L1;
 use super::{Qcow2, Snapshot};
 use crate::disk::{check_extent_offset, check_range};
 use crate::{Disk, Error, ErrorKind, Extent, Operation, Resizable, Result};
@@ -11,7 +11,7 @@ use crate::{Disk, Error, ErrorKind, Extent, Operation, Resizable, Result};
 pub struct SnapshotView<'a, D> {
     image: &'a Qcow2<D>,
     snapshot: &'a Snapshot,
-    l1: Vec<u64>,
+    l1: L1,
 }
 
 impl<D: Resizable> Qcow2<D> {
@@ -26,12 +26,8 @@ impl<D: Resizable> Qcow2<D> {
                 Error::new(ErrorKind::NotFound, Operation::Open, self.label())
                     .because(format!("it has no snapshot {id:?}"))
             })?;
-        let l1 = read_table(
-            &self.file,
-            "L1 table of a snapshot",
-            snapshot.l1_offset,
-            snapshot.l1_entries.into(),
-        )?;
+        let name = "L1 table of a snapshot";
+        let l1 = L1::new(&self.file, name, snapshot.l1_offset, snapshot.l1_entries)?;
         Ok(SnapshotView { image: self, snapshot, l1 })
     }
 }
@@ -57,7 +53,7 @@ impl<D: Resizable> Disk for SnapshotView<'_, D> {
         // What a snapshot refers to is neither changed nor moved, so no region is held.
         for range in self.image.by_region(offset..offset + buf.len() as u64) {
             let (piece, rest) = buf.split_at_mut((range.end - range.start) as usize);
-            self.image.read_from(Some(&self.l1), piece, range.start)?;
+            self.image.read_from(Some(self.l1), piece, range.start)?;
             buf = rest;
         }
         Ok(())
@@ -69,7 +65,7 @@ impl<D: Resizable> Disk for SnapshotView<'_, D> {
 
     fn extent_at(&self, offset: u64) -> Result<Extent> {
         check_extent_offset(self, offset)?;
-        self.image.extent_from(Some(&self.l1), offset, self.len())
+        self.image.extent_from(Some(self.l1), offset, self.len())
     }
 
     fn discard(&self, _range: Range<u64>) -> Result<()> {

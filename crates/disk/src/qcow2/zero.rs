@@ -6,20 +6,33 @@ use super::Qcow2;
 use super::entry::{Mapping, Plain};
 use super::header::Version;
 use super::metadata::{Metadata, Origin};
+use super::read::TABLES_STEP;
 use super::write::Source;
 use crate::{Disk, Error, ErrorKind, Operation, Resizable, Result};
 
 impl<D: Resizable> Qcow2<D> {
-    /// Makes what lies within one region read as zeros.
-    pub(super) fn zero_piece(&self, range: Range<u64>) -> Result<()> {
+    /// Makes a range read as zeros.
+    pub(super) fn zero_range(&self, range: Range<u64>) -> Result<()> {
         self.check_writable(Operation::WriteZeroes)?;
-        if range.is_empty() || self.is_absent(&range) {
-            return Ok(());
+        let mut start = range.start;
+        while start < range.end {
+            let there = self.skip_zeros(start..range.end)?;
+            if let Some(piece) = self.by_region(there.clone()).next() {
+                self.zero_piece(&piece)?;
+                start = piece.end;
+            } else {
+                start = there.end;
+            }
         }
+        Ok(())
+    }
+
+    /// Makes what lies within one region read as zeros.
+    fn zero_piece(&self, range: &Range<u64>) -> Result<()> {
         self.announce_changes()?;
         let _alone = self.own(range.start);
-        self.zero_data_file(&range)?;
-        for part in self.free_clusters(&range)? {
+        self.zero_data_file(range)?;
+        for part in self.free_clusters(range)? {
             self.write_zero_bytes(part)?;
         }
         Ok(())
@@ -40,23 +53,32 @@ impl<D: Resizable> Qcow2<D> {
             false => range.end / unit * unit,
         };
         let start = range.start.next_multiple_of(unit);
-        if start < end {
-            for piece in self.by_region(start..end) {
-                self.zero_piece(piece)?;
-            }
-        }
-        Ok(())
+        if start < end { self.zero_range(start..end) } else { Ok(()) }
     }
 
-    /// Returns whether a range has no L2 table and no backing file, so that it is all zeros.
-    fn is_absent(&self, range: &Range<u64>) -> bool {
-        if self.backing.is_some() || self.header.data_file_is_raw() {
-            return false;
+    /// Returns what is left of a range behind what has no L2 table, and reads as zeros therefore.
+    /// A disk of exabytes with nothing in it is skipped in one step.
+    fn skip_zeros(&self, range: Range<u64>) -> Result<Range<u64>> {
+        let mut start = range.start;
+        while start < range.end {
+            let mut metadata = self.lock();
+            let coverage = metadata.geometry().l2_coverage();
+            let first = start / coverage;
+            let last = range.end.div_ceil(coverage).min(first + TABLES_STEP);
+            let table = metadata.next_l2_table(&self.file, None, first..last)?;
+            drop(metadata);
+            let end = table.unwrap_or(last).saturating_mul(coverage).clamp(start, range.end);
+            let is_raw = self.header.data_file_is_raw() && start < self.data().len();
+            if start == end || is_raw {
+                break;
+            }
+            let extent = self.backing_extent(start..end)?;
+            if !extent.kind.reads_as_zeros() {
+                break;
+            }
+            start = extent.range.end;
         }
-        let metadata = self.lock();
-        let coverage = metadata.geometry().l2_coverage();
-        (range.start / coverage..=(range.end - 1) / coverage)
-            .all(|index| !metadata.has_l2_table(None, index))
+        Ok(start..range.end)
     }
 
     /// Zeroes a range of a data file that can be read without the image.

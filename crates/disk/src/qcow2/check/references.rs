@@ -1,46 +1,52 @@
 //! Every reference that an image has to clusters of its file.
 
-use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use super::{Counts, Report};
+use super::{Counted, Counts, Report, too_scattered};
 use crate::qcow2::entry::{DataPlace, EXCLUSIVE, Geometry, Mapping, OFFSET, Plain};
 use crate::qcow2::header::{AUTOCLEAR_BITMAPS, EXTENSION_BITMAPS, Header};
 use crate::qcow2::malformed::{slice, u16_at, u32_at, u64_at};
-use crate::qcow2::metadata::{invalid, read_table};
+use crate::qcow2::metadata::{Added, ClusterSet, invalid, visit_table};
 use crate::qcow2::snapshot::Snapshot;
-use crate::qcow2::snapshot::{self, Table};
 use crate::{Disk, Result};
 
 /// The references of an image.
 #[derive(Debug)]
 pub(super) struct References {
     pub(super) counts: Counts,
-    /// L2 tables by place: how many L1 tables refer to each.
-    pub(super) tables: BTreeMap<u64, u16>,
-    /// The active L1 table.
-    pub(super) active: Vec<u64>,
+    /// The L2 tables that can be read, in the order of their places.
+    tables: Vec<TableReferences>,
+    /// The active L1 table: where it lies and how many entries it has, none if it cannot be read.
+    active: (u64, u64),
     /// Clusters that hold metadata.
-    metadata: HashSet<u64>,
+    metadata: ClusterSet,
     geometry: Geometry,
     /// Whether something was not understood, so that there may be more references.
     incomplete: bool,
+    /// Whether there are too many clusters to count.
+    too_many: bool,
 }
+
+/// An L2 table and the references to it in one number: the cluster, whether the active L1 table
+/// refers to it, and how many L1 tables do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct TableReferences(u64);
 
 /// Counts every reference, and reports those that cannot be.
 pub(super) fn collect(
     file: &dyn Disk,
     header: &Header,
-    snapshots: &[Snapshot],
+    (snapshots, snapshots_length): (&[Snapshot], u64),
     report: &mut Report,
 ) -> Result<References> {
     let mut references = References {
         counts: Counts::default(),
-        tables: BTreeMap::new(),
-        active: Vec::new(),
-        metadata: HashSet::new(),
+        tables: Vec::new(),
+        active: (0, 0),
+        metadata: ClusterSet::default(),
         geometry: Geometry::of(header),
         incomplete: false,
+        too_many: false,
     };
     let cluster = header.cluster_size();
     report.total_clusters = header.size.div_ceil(cluster);
@@ -59,13 +65,12 @@ pub(super) fn collect(
     if let Some((offset, length)) = header.luks_area {
         references.area(file, "LUKS header", offset..offset.saturating_add(length), report);
     }
-    references.snapshot_table(file, header, report)?;
+    let start = header.snapshots_offset;
+    references.area(file, "table of snapshots", start..start + snapshots_length, report);
     references.bitmaps(file, header, report)?;
-    let l1 = (header.l1_offset, header.l1_entries);
-    references.active = references.l1(file, "L1 table", l1, report)?;
+    references.l1(file, (header.l1_offset, header.l1_entries), L1Kind::Active, report)?;
     for found in snapshots {
-        let l1 = (found.l1_offset, found.l1_entries);
-        references.l1(file, "L1 table of a snapshot", l1, report)?;
+        references.l1(file, (found.l1_offset, found.l1_entries), L1Kind::Snapshot, report)?;
     }
     references.l2(file, report)?;
     report.image_end = references.counts.end() * cluster;
@@ -82,10 +87,21 @@ impl References {
         self.geometry
     }
 
-    /// Returns the L2 tables that the active L1 table refers to.
-    pub(super) fn active_tables(&self) -> impl Iterator<Item = (usize, u64)> {
-        let entries = self.active.iter().enumerate();
-        entries.map(|(index, entry)| (index, entry & OFFSET)).filter(|(_, table)| *table != 0)
+    /// Shows every entry of the active L1 table that refers to an L2 table which can be read: its
+    /// index, and what it says.
+    pub(super) fn visit_active(
+        &self,
+        file: &dyn Disk,
+        mut visit: impl FnMut(u64, u64) -> Result<()>,
+    ) -> Result<()> {
+        visit_table(file, "L1 table", self.active, |index, entry| {
+            let table = entry & OFFSET;
+            let cluster = table >> self.geometry.cluster_bits;
+            let is_aligned = table.is_multiple_of(self.geometry.cluster());
+            let place = self.tables.partition_point(|found| found.cluster() < cluster);
+            let is_known = self.tables.get(place).is_some_and(|found| found.cluster() == cluster);
+            if table != 0 && is_aligned && is_known { visit(index, entry) } else { Ok(()) }
+        })
     }
 
     /// Counts metadata, which shares its clusters with nothing. Returns whether it can be read.
@@ -104,108 +120,123 @@ impl References {
             return false;
         }
         let bits = self.geometry.cluster_bits;
-        let mut alone = true;
         for cluster in range.start >> bits..range.end.div_ceil(1 << bits) {
-            self.counts.add(cluster, 1);
-            alone &= self.metadata.insert(cluster);
+            self.count(cluster, 1);
+            match self.metadata.insert(cluster) {
+                Added::New => {}
+                Added::TooMany => self.too_many = true,
+                Added::Again => {
+                    let start = range.start;
+                    report
+                        .corruption(|| format!("the {name} at {start:#x} overlaps other metadata"));
+                    self.incomplete = true;
+                    return false;
+                }
+            }
+            if self.too_many {
+                return false;
+            }
         }
-        if !alone {
-            report
-                .corruption(|| format!("the {name} at {:#x} overlaps other metadata", range.start));
-            self.incomplete = true;
-        }
-        alone
+        true
     }
 
-    fn snapshot_table(
-        &mut self,
-        file: &dyn Disk,
-        header: &Header,
-        report: &mut Report,
-    ) -> Result<()> {
-        if header.snapshots == 0 {
-            return Ok(());
-        }
-        let start = header.snapshots_offset;
-        let available = file.len().saturating_sub(start).min(snapshot::LARGEST_TABLE);
-        let mut bytes = vec![0; available as usize];
-        file.read_at(&mut bytes, start)?;
-        match snapshot::parse(&bytes, header).map_err(|found| found.of(file.label()))? {
-            Table::Whole(_, length) => {
-                self.area(file, "table of snapshots", start..start + length, report);
-                Ok(())
-            }
-            Table::NeedsMore => Err(invalid(file, "its table of snapshots is cut short")),
-        }
+    fn count(&mut self, cluster: u64, references: u16) {
+        self.too_many |= self.counts.add(cluster, references) == Counted::TooMany;
     }
 
     /// Counts an L1 table and the L2 tables that it refers to.
     fn l1(
         &mut self,
         file: &dyn Disk,
-        name: &str,
         (offset, entries): (u64, u32),
+        kind: L1Kind,
         report: &mut Report,
-    ) -> Result<Vec<u64>> {
-        let end = offset.saturating_add(u64::from(entries) * 8);
+    ) -> Result<()> {
+        let (name, entries) = (kind.name(), u64::from(entries));
+        let end = offset.saturating_add(entries * 8);
         if entries == 0 || !self.area(file, name, offset..end, report) {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let l1 = read_table(file, name, offset, entries.into())?;
-        let mut seen = HashSet::new();
-        for table in l1.iter().map(|entry| entry & OFFSET).filter(|&table| table != 0) {
-            if !table.is_multiple_of(self.geometry.cluster()) {
+        if kind == L1Kind::Active {
+            self.active = (offset, entries);
+        }
+        let geometry = self.geometry;
+        let mut found = Vec::new();
+        visit_table(file, name, (offset, entries), |_, entry| {
+            let table = entry & OFFSET;
+            if !table.is_multiple_of(geometry.cluster()) {
                 report.corruption(|| format!("the L2 table at {table:#x} is not at a cluster"));
                 self.incomplete = true;
-            } else if !seen.insert(table) {
-                report.corruption(|| format!("two L1 entries refer to the L2 table at {table:#x}"));
-                self.incomplete = true;
-            } else {
-                let references = self.tables.entry(table).or_default();
-                *references = references.saturating_add(1);
+            } else if table != 0 {
+                found.push(TableReferences::new(table >> geometry.cluster_bits, kind));
             }
+            if found.len() > MOST_TABLES { Err(too_scattered(file)) } else { Ok(()) }
+        })?;
+        found.sort_unstable();
+        for pair in found.windows(2).filter(|pair| pair[0] == pair[1]) {
+            let table = pair[0].cluster() << geometry.cluster_bits;
+            report.corruption(|| format!("two L1 entries refer to the L2 table at {table:#x}"));
+            self.incomplete = true;
         }
-        Ok(l1)
+        found.dedup();
+        self.tables.extend(found);
+        self.merge_tables();
+        if self.tables.len() > MOST_TABLES { Err(too_scattered(file)) } else { Ok(()) }
+    }
+
+    /// Joins what different L1 tables say about one L2 table.
+    fn merge_tables(&mut self) {
+        self.tables.sort_unstable();
+        self.tables.dedup_by(|next, first| {
+            let same = next.cluster() == first.cluster();
+            if same {
+                *first = first.with(*next);
+            }
+            same
+        });
     }
 
     /// Counts the L2 tables and what they refer to, each as often as it is referred to itself.
     fn l2(&mut self, file: &dyn Disk, report: &mut Report) -> Result<()> {
         let (cluster, bits) = (self.geometry.cluster(), self.geometry.cluster_bits);
         let mut tables = std::mem::take(&mut self.tables);
-        let is_active: HashSet<u64> = self.active_tables().map(|(_, table)| table).collect();
-        tables.retain(|&table, references| {
-            let whole = table + cluster <= file.len();
-            if whole && self.area(file, "L2 table", table..table + cluster, report) {
-                self.counts.add(table >> bits, *references - 1);
+        tables.retain(|table| {
+            let start = table.cluster() << bits;
+            let whole = start + cluster <= file.len();
+            if whole && self.area(file, "L2 table", start..start + cluster, report) {
+                self.count(table.cluster(), table.references() - 1);
                 return true;
             }
             if !whole {
-                report.corruption(|| format!("the L2 table at {table:#x} lies past the end"));
+                report.corruption(|| format!("the L2 table at {start:#x} lies past the end"));
                 self.incomplete = true;
             }
             false
         });
-        for (&table, &references) in &tables {
-            for (entry, mapping) in read_l2(file, self.geometry, table)? {
+        for table in &tables {
+            let start = table.cluster() << bits;
+            for (index, mapping) in read_l2(file, self.geometry, start)? {
                 match mapping {
                     Ok(mapping) => {
-                        if is_active.contains(&table) {
+                        if table.is_active() {
                             tally(report, mapping);
                         }
-                        self.data(file, mapping, references, report);
+                        self.data(file, mapping, table.references(), report);
                     }
                     Err(reason) => {
-                        let index = entry;
                         report.corruption(|| {
-                            format!("entry {index} of the L2 table at {table:#x}: {reason}")
+                            format!("entry {index} of the L2 table at {start:#x}: {reason}")
                         });
                         self.incomplete = true;
                     }
                 }
             }
+            if self.too_many {
+                return Err(too_scattered(file));
+            }
         }
         self.tables = tables;
-        Ok(())
+        if self.too_many { Err(too_scattered(file)) } else { Ok(()) }
     }
 
     fn data(&mut self, file: &dyn Disk, mapping: Mapping, references: u16, report: &mut Report) {
@@ -223,10 +254,10 @@ impl References {
                 }
                 continue;
             }
-            if self.metadata.contains(&cluster) {
+            if self.metadata.contains(cluster) {
                 report.corruption(|| format!("the data at {place:#x} overlaps metadata"));
             }
-            self.counts.add(cluster, references);
+            self.count(cluster, references);
         }
     }
 
@@ -259,16 +290,59 @@ impl References {
                 return Err(invalid(file, "a bitmap of it is out of all limits"));
             }
             if self.area(file, "bitmap table", table..end, report) {
-                for entry in read_table(file, "bitmap table", table, entries.into())? {
+                visit_table(file, "bitmap table", (table, entries.into()), |_, entry| {
                     let place = entry & OFFSET;
                     if place != 0 {
                         let end = place.saturating_add(self.geometry.cluster());
                         self.area(file, "bitmap", place..end, report);
                     }
-                }
+                    Ok(())
+                })?;
             }
         }
         Ok(())
+    }
+}
+
+/// What an L1 table is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum L1Kind {
+    Active,
+    Snapshot,
+}
+
+impl L1Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Active => "L1 table",
+            Self::Snapshot => "L1 table of a snapshot",
+        }
+    }
+}
+
+impl TableReferences {
+    fn new(cluster: u64, kind: L1Kind) -> Self {
+        Self(cluster << 17 | u64::from(kind == L1Kind::Active) << 16 | 1)
+    }
+
+    /// Returns the number of the cluster that the table lies in.
+    fn cluster(self) -> u64 {
+        self.0 >> 17
+    }
+
+    fn is_active(self) -> bool {
+        self.0 >> 16 & 1 == 1
+    }
+
+    fn references(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Adds the references of another L1 table to the same L2 table.
+    fn with(self, other: Self) -> Self {
+        let references = self.references().saturating_add(other.references());
+        let active = (self.0 | other.0) & 1 << 16;
+        Self(self.cluster() << 17 | active | u64::from(references))
     }
 }
 
@@ -278,9 +352,12 @@ pub(super) fn read_l2(
     geometry: Geometry,
     table: u64,
 ) -> Result<Vec<(u64, std::result::Result<Mapping, String>)>> {
+    let mut found = Vec::new();
+    if is_hole(file, table..table + geometry.cluster())? {
+        return Ok(found);
+    }
     let mut bytes = vec![0; geometry.cluster() as usize];
     file.read_at(&mut bytes, table)?;
-    let mut found = Vec::new();
     for (index, entry) in (0..).zip(bytes.chunks_exact(geometry.entry() as usize)) {
         let number = |at: usize| u64_at(entry, at).unwrap_or(0);
         let bitmap = if geometry.entry() == 16 { number(8) } else { 0 };
@@ -290,6 +367,13 @@ pub(super) fn read_l2(
         }
     }
     Ok(found)
+}
+
+/// Returns whether a range is zeros that need not be read: tables in the holes of a long file would
+/// cost much time and say nothing.
+pub(super) fn is_hole(file: &dyn Disk, range: Range<u64>) -> Result<bool> {
+    let extent = file.extent_at(range.start)?;
+    Ok(extent.kind.reads_as_zeros() && extent.range.end >= range.end)
 }
 
 fn tally(report: &mut Report, mapping: Mapping) {
@@ -308,8 +392,11 @@ pub(super) fn claims_to_be_exclusive(entry: u64) -> bool {
     entry & EXCLUSIVE != 0
 }
 
-/// The most bytes of the directory of bitmaps: QEMU's limit.
-const LARGEST_DIRECTORY: u64 = 64 << 20;
+/// The most L2 tables of an image that is checked: 16 MiB, and the same for those of one L1 table.
+const MOST_TABLES: usize = 2 << 20;
+
+/// The most bytes of the directory of bitmaps: thousands of them.
+const LARGEST_DIRECTORY: u64 = 4 << 20;
 
 /// The most clusters of a bitmap.
 const MOST_BITMAP_CLUSTERS: u64 = 4 << 20;

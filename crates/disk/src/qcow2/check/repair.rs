@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::references::{References, claims_to_be_exclusive, read_l2};
-use super::{Counts, Repair, Report};
-use crate::qcow2::entry::{DataPlace, EXCLUSIVE, Geometry, Mapping};
-use crate::qcow2::header::{Header, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY};
+use super::references::{References, claims_to_be_exclusive, is_hole, read_l2};
+use super::{Counted, Counts, Repair, Report, too_scattered};
+use crate::qcow2::entry::{DataPlace, EXCLUSIVE, Geometry, Mapping, OFFSET};
+use crate::qcow2::header::{
+    Header, INCOMPATIBLE_CORRUPT, INCOMPATIBLE_DIRTY, LARGEST_REFCOUNT_TABLE,
+};
+use crate::qcow2::metadata::{Added, ClusterSet};
 use crate::{Disk, Resizable, Result};
 
 /// Compares every count of the file with the references.
@@ -17,7 +20,13 @@ pub(super) fn compare(
     report: &mut Report,
 ) -> Result<()> {
     let (counts, in_block) = (&references.counts, per_block(header));
+    // Which parts of the file have counts other than zero.
+    let mut known = vec![false; table.len()];
     for (region, place) in blocks(file, header, table) {
+        if is_hole(file, place..place + header.cluster_size())? {
+            continue;
+        }
+        known[region as usize] = true;
         let block = read_block(file, header, place)?;
         for index in 0..in_block {
             let cluster = region * in_block + index;
@@ -26,9 +35,9 @@ pub(super) fn compare(
             compare_one(report, header, cluster, stored, found);
         }
     }
-    let known: BTreeSet<u64> = blocks(file, header, table).map(|(region, _)| region).collect();
     for (cluster, found) in counts.iter() {
-        if !known.contains(&(cluster / in_block)) {
+        let region = usize::try_from(cluster / in_block).unwrap_or(usize::MAX);
+        if !known.get(region).copied().unwrap_or(false) {
             compare_one(report, header, cluster, 0, found);
         }
     }
@@ -47,7 +56,8 @@ pub(super) fn run(
     if repair == Repair::Leaks || report.corruptions == 0 {
         free_leaks(file, header, &references.counts, table)?;
     } else {
-        rebuild(file, header, &references, table)?;
+        let mut references = references;
+        rebuild(file, header, &mut references.counts, table)?;
         mark_exclusive(file, header, &references)?;
     }
     file.flush()?;
@@ -56,7 +66,6 @@ pub(super) fn run(
         file.write_at(&kept.to_be_bytes(), INCOMPATIBLE_FIELD)?;
         file.flush()?;
     }
-    drop(references);
     Ok(())
 }
 
@@ -72,43 +81,38 @@ fn compare_one(report: &mut Report, header: &Header, cluster: u64, stored: u64, 
 
 /// Checks that references which say that they are the only one are right, and the others too.
 fn check_exclusive(file: &dyn Disk, references: &References, report: &mut Report) -> Result<()> {
-    for (index, expected) in wrong_l1(references) {
-        report.corruption(|| format!("L1 entry {index} is {} the only reference", is(expected)));
-    }
-    for (_, table) in references.active_tables() {
+    references.visit_active(file, |index, entry| {
+        if let Some(expected) = wrong_l1(references, entry) {
+            report
+                .corruption(|| format!("L1 entry {index} is {} the only reference", is(expected)));
+        }
+        let table = entry & OFFSET;
         for (index, expected) in wrong_l2(file, references, table)? {
             report.corruption(|| {
                 let is = is(expected);
                 format!("entry {index} of the L2 table at {table:#x} is {is} the only reference")
             });
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn is(exclusive: bool) -> &'static str {
     if exclusive { "but does not say that it is" } else { "not, though it says so," }
 }
 
-/// Returns the active L1 entries that say the wrong thing, and whether they should claim to be the
-/// only reference.
-fn wrong_l1(references: &References) -> Vec<(usize, bool)> {
-    let geometry = references.geometry();
-    let tables = references.active_tables();
-    tables
-        .filter(|(_, table)| references.tables.contains_key(table))
-        .filter_map(|(index, table)| {
-            let expected = references.counts.of(table >> geometry.cluster_bits) == 1;
-            let entry = references.active.get(index)?;
-            (claims_to_be_exclusive(*entry) != expected).then_some((index, expected))
-        })
-        .collect()
+/// Returns whether an active L1 entry should claim to be the only reference, if it says the wrong
+/// thing.
+fn wrong_l1(references: &References, entry: u64) -> Option<bool> {
+    let cluster = (entry & OFFSET) >> references.geometry().cluster_bits;
+    let expected = references.counts.of(cluster) == 1;
+    (claims_to_be_exclusive(entry) != expected).then_some(expected)
 }
 
 /// Returns the entries of an active L2 table that say the wrong thing, likewise.
 fn wrong_l2(file: &dyn Disk, references: &References, table: u64) -> Result<Vec<(u64, bool)>> {
     let geometry = references.geometry();
-    if !references.tables.contains_key(&table) || geometry.place == DataPlace::DataFile {
+    if geometry.place == DataPlace::DataFile {
         return Ok(Vec::new());
     }
     let entries = read_l2(file, geometry, table)?.into_iter();
@@ -131,15 +135,16 @@ fn mark_exclusive(file: &dyn Disk, header: &Header, references: &References) -> 
         let entry = if expected { entry | EXCLUSIVE } else { entry & !EXCLUSIVE };
         file.write_at(&entry.to_be_bytes(), place)
     };
-    for (index, expected) in wrong_l1(references) {
-        set(header.l1_offset + index as u64 * 8, expected)?;
-    }
-    for (_, table) in references.active_tables() {
+    references.visit_active(file, |index, entry| {
+        if let Some(expected) = wrong_l1(references, entry) {
+            set(header.l1_offset + index * 8, expected)?;
+        }
+        let table = entry & OFFSET;
         for (index, expected) in wrong_l2(file, references, table)? {
             set(table + index * geometry.entry(), expected)?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Lowers the counts of clusters that have fewer references.
@@ -167,13 +172,12 @@ fn free_leaks(file: &dyn Disk, header: &Header, counts: &Counts, table: &[u64]) 
 fn rebuild(
     file: &dyn Resizable,
     header: &Header,
-    references: &References,
+    counts: &mut Counts,
     old_table: &[u64],
 ) -> Result<()> {
     let (cluster, bits) = (header.cluster_size(), header.cluster_bits);
     let (width, in_block) = (header.refcount_width, per_block(header));
-    let mut counts = Counts::default();
-    references.counts.iter().for_each(|(cluster, count)| counts.add(cluster, count));
+    let start = counts.end().max(file.len().div_ceil(cluster));
     let old_start = header.refcount_table_offset >> bits;
     for number in old_start..old_start + u64::from(header.refcount_table_clusters) {
         counts.subtract(number, 1);
@@ -181,11 +185,13 @@ fn rebuild(
     for (_, place) in blocks(file, header, old_table) {
         counts.subtract(place >> bits, 1);
     }
-    let start = references.counts.end().max(file.len().div_ceil(cluster));
     let mut regions: BTreeSet<u64> = counts.iter().map(|(number, _)| number / in_block).collect();
     let table_clusters = loop {
         let last = regions.last().copied().unwrap_or(0);
         let table_clusters = ((last + 1) * 8).div_ceil(cluster);
+        if table_clusters * cluster > LARGEST_REFCOUNT_TABLE.max(cluster) {
+            return Err(too_scattered(file));
+        }
         let end = start + regions.len() as u64 + table_clusters;
         let needed = start / in_block..=(end - 1) / in_block;
         if needed.clone().all(|region| regions.contains(&region)) {
@@ -194,7 +200,11 @@ fn rebuild(
         regions.extend(needed);
     };
     let blocks_end = start + regions.len() as u64;
-    (start..blocks_end + table_clusters).for_each(|number| counts.add(number, 1));
+    for number in start..blocks_end + table_clusters {
+        if counts.add(number, 1) == Counted::TooMany {
+            return Err(too_scattered(file));
+        }
+    }
     file.set_len((blocks_end + table_clusters) << bits)?;
     let mut table = vec![0; (table_clusters * cluster) as usize];
     for (place, &region) in (start..).zip(&regions) {
@@ -224,13 +234,13 @@ fn blocks<'a>(
     table: &'a [u64],
 ) -> impl Iterator<Item = (u64, u64)> + use<'a> {
     let cluster = header.cluster_size();
-    let mut seen = BTreeSet::new();
+    let mut seen = ClusterSet::default();
     let places = (0..).zip(table.iter().map(|entry| entry & !511));
     places.filter(move |&(_, place)| {
         place != 0
             && place.is_multiple_of(cluster)
             && place.checked_add(cluster).is_some_and(|end| end <= file.len())
-            && seen.insert(place)
+            && seen.insert(place / cluster) == Added::New
     })
 }
 

@@ -157,7 +157,7 @@ impl Metadata {
     /// Counts the first reference to free clusters, and makes the file long enough for them.
     fn take(&mut self, file: &dyn Resizable, clusters: Range<u64>) -> Result<()> {
         let bits = self.geometry.cluster_bits;
-        if let Some(cluster) = clusters.clone().find(|cluster| self.reserved.contains(cluster)) {
+        if let Some(cluster) = clusters.clone().find(|&cluster| self.reserved.contains(cluster)) {
             return Err(invalid(
                 file,
                 format!("the cluster of metadata at {:#x} is counted as free", cluster << bits),
@@ -197,10 +197,10 @@ impl Metadata {
         }
         let first = index * self.refcounts_per_block();
         self.write_refcount_block(file, first, 1)?;
-        self.table[index as usize] = first << self.geometry.cluster_bits;
+        let place = first << self.geometry.cluster_bits;
+        self.table[index as usize] = place;
         self.dirty_table.insert(index as usize);
-        self.reserved.insert(first);
-        Ok(())
+        self.reserve(file, "refcount block", place..place + 1)
     }
 
     /// Writes to `cluster` a new block that counts the first `used` clusters of its own.
@@ -211,7 +211,7 @@ impl Metadata {
         used: u64,
     ) -> Result<()> {
         let (bits, size) = (self.geometry.cluster_bits, self.geometry.cluster());
-        if self.reserved.contains(&cluster) {
+        if self.reserved.contains(cluster) {
             return Err(invalid(
                 file,
                 format!("the cluster of metadata at {:#x} is counted as free", cluster << bits),
@@ -247,7 +247,8 @@ impl Metadata {
                 let index = region + number as usize;
                 self.table[index] = (first + number) << bits;
                 self.dirty_table.insert(index);
-                self.reserved.insert(first + number);
+                let place = (first + number) << bits;
+                self.reserve(file, "refcount block", place..place + 1)?;
             }
             ensure_len(file, (first + used) << bits)?;
             return Ok(first + blocks..first + used);
@@ -293,15 +294,12 @@ impl Metadata {
         file.write_at(&field, REFCOUNT_TABLE_FIELD)?;
         file.flush()?;
         let old_clusters = self.table_offset >> bits..(self.table_offset + old * 8).div_ceil(size);
-        old_clusters.clone().for_each(|cluster| {
-            self.reserved.remove(&cluster);
-        });
-        self.reserved.extend(first..first + used);
+        old_clusters.clone().for_each(|cluster| self.reserved.remove(cluster));
         self.table = table;
         self.table_offset = place;
         self.dirty_table.clear();
         self.release(old_clusters);
-        Ok(())
+        self.reserve(file, "refcount table", first << bits..(first + used) << bits)
     }
 }
 

@@ -14,7 +14,7 @@ impl Metadata {
     pub(in crate::qcow2) fn is_dirty(&self) -> bool {
         self.slices.is_dirty(SliceKind::L2)
             || self.slices.is_dirty(SliceKind::Refcounts)
-            || !self.dirty_l1.is_empty()
+            || self.slices.is_dirty(SliceKind::L1)
             || !self.dirty_table.is_empty()
             || !self.pending.is_empty()
     }
@@ -45,14 +45,11 @@ impl Metadata {
                 self.dirty_table.remove(&index);
             }
         }
-        if self.slices.is_dirty(SliceKind::L2) || !self.dirty_l1.is_empty() {
+        if self.slices.is_dirty(SliceKind::L2) || self.slices.is_dirty(SliceKind::L1) {
             flush()?;
             // A new L2 table was written when it was made, so either may come first.
             self.slices.write_back(file, SliceKind::L2)?;
-            while let Some(&index) = self.dirty_l1.first() {
-                file.write_at(&self.l1[index].to_be_bytes(), self.l1_offset + index as u64 * 8)?;
-                self.dirty_l1.remove(&index);
-            }
+            self.slices.write_back(file, SliceKind::L1)?;
         }
         flush()?;
         if !self.pending.is_empty() {
@@ -70,7 +67,7 @@ impl Metadata {
             self.change_refcounts(file, clusters.clone(), |count| count.saturating_sub(1))?;
             let mut freed = clusters.start..clusters.start;
             for cluster in clusters {
-                if self.refcount(file, cluster)? == 0 && !self.reserved.contains(&cluster) {
+                if self.refcount(file, cluster)? == 0 && !self.reserved.contains(cluster) {
                     self.first_free = self.first_free.min(cluster);
                     freed.end = cluster + 1;
                     continue;

@@ -14,7 +14,7 @@ pub(super) struct Slices {
     slices: HashMap<u64, Slice>,
     /// Every slice once, the next one to be looked at for removal first.
     order: VecDeque<u64>,
-    dirty: [BTreeSet<u64>; 2],
+    dirty: [BTreeSet<u64>; 3],
 }
 
 /// What a slice is a part of.
@@ -22,6 +22,7 @@ pub(super) struct Slices {
 pub(super) enum SliceKind {
     L2 = 0,
     Refcounts = 1,
+    L1 = 2,
 }
 
 #[derive(Debug)]
@@ -103,14 +104,19 @@ impl Slices {
     fn load(&mut self, file: &dyn Disk, start: u64, kind: SliceKind) -> Result<&mut Slice> {
         if !self.slices.contains_key(&start) {
             self.make_room();
-            if start.checked_add(self.size).is_none_or(|end| end > file.len()) {
+            // A file may end with its L1 table, of which whoever asks knows the length.
+            let there = match kind {
+                SliceKind::L1 => file.len().saturating_sub(start).min(self.size),
+                SliceKind::L2 | SliceKind::Refcounts => self.size,
+            };
+            if start.checked_add(there.max(1)).is_none_or(|end| end > file.len()) {
                 return Err(invalid(
                     file,
                     format!("the {} at {start:#x} lies past the end of the file", kind.name()),
                 ));
             }
             let mut bytes = vec![0; self.size as usize].into_boxed_slice();
-            file.read_at(&mut bytes, start)?;
+            file.read_at(&mut bytes[..there as usize], start)?;
             self.slices.insert(start, Slice { bytes, kind, used: true });
             self.order.push_back(start);
         }
@@ -145,6 +151,7 @@ impl SliceKind {
         match self {
             Self::L2 => "L2 table",
             Self::Refcounts => "refcount block",
+            Self::L1 => "L1 table",
         }
     }
 }
