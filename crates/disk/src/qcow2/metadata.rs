@@ -14,7 +14,7 @@ use std::ops::Range;
 
 pub(super) use self::cluster_set::{Added, ClusterSet};
 use self::slices::{SliceKind, Slices};
-use super::entry::{EXCLUSIVE, Geometry, Mapping, OFFSET, Plain};
+use super::entry::{EXCLUSIVE, Geometry, HOST_LIMIT, Mapping, OFFSET, Plain};
 use super::header::Header;
 use super::malformed::Malformed;
 use super::refcount::RefcountWidth;
@@ -345,6 +345,9 @@ impl Metadata {
         }
         if !offset.is_multiple_of(self.geometry.cluster()) {
             return Err(invalid(file, format!("the {name} at {offset:#x} is not at a cluster")));
+        }
+        if offset >= HOST_LIMIT {
+            return Err(invalid(file, format!("the {name} at {offset:#x} lies beyond all limits")));
         }
         self.reserve(file, name, offset..offset + self.geometry.cluster())
     }
