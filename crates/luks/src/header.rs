@@ -129,9 +129,7 @@ impl Header {
     pub fn second_magic(&self) -> Option<(u64, &'static [u8])> {
         match self {
             Self::Luks1(_) => None,
-            Self::Luks2(header) => {
-                Some((header.binary().hdr_size, luks2::Copy::Secondary.magic()))
-            }
+            Self::Luks2(header) => Some((header.binary().hdr_size, luks2::Copy::Secondary.magic())),
         }
     }
 
