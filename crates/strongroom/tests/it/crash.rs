@@ -5,17 +5,11 @@ use std::sync::atomic::AtomicBool;
 
 use strongroom::device::write_new_header;
 use strongroom::system_rng;
-use strongroom_clone::{Plan, Progress, Zeroes};
+use strongroom_clone::{Pass, Plan, Zeroes};
 use strongroom_crypto::{CostPolicy, Hash, Kdf, Passphrase, SectorSize};
 use strongroom_disk::{Disk, Encrypted, FormatPermit, Memory, NewFile, Overwrite};
 use strongroom_luks::{FormatOptions, Header, Version, head_len};
 use strongroom_testkit::{Change, Pattern, RecordingDisk, Tearing};
-
-struct Silence;
-
-impl Progress for Silence {
-    fn advance(&self, _bytes: u64) {}
-}
 
 /// Returns the permit that a file created a moment ago comes with.
 fn permit() -> FormatPermit {
@@ -39,7 +33,8 @@ fn encrypted(options: &FormatOptions) -> RecordingDisk {
     pattern().write_to(&source).unwrap();
     let plan = Plan::new(NonZeroUsize::MIN, Zeroes::Write)
         .with_chunk_size(NonZeroUsize::new(16 << 10).unwrap());
-    strongroom_clone::run(&source, &target, &plan, &Silence, &AtomicBool::new(false)).unwrap();
+    let cancelled = AtomicBool::new(false);
+    strongroom_clone::run(&source, &target, &Pass::new(plan, &(), &cancelled)).unwrap();
     write_new_header(&disk, &formatted, permit()).unwrap();
     disk
 }
