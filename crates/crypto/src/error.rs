@@ -59,6 +59,12 @@ pub enum Error {
         /// The ceiling for all keyslots together.
         limit_seconds: u64,
     },
+    /// The saved state of a hasher is none that this version has saved.
+    #[error("the saved state of a {hash} digest cannot be read")]
+    HasherState {
+        /// The hash's name.
+        hash: &'static str,
+    },
     /// The specification names a cipher, mode or IV generator that does not fit the others.
     #[error("cipher specification {spec:?} is not possible: {reason}")]
     ImpossibleCipher {

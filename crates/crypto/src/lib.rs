@@ -7,6 +7,7 @@
 mod cipher_spec;
 mod error;
 mod hash;
+mod hasher;
 mod kdf;
 mod secret;
 mod sector;
@@ -14,6 +15,7 @@ mod sector;
 pub use cipher_spec::{Cipher, CipherSpec, Encryption, Iv, KeySize, Mode};
 pub use error::Error;
 pub use hash::Hash;
+pub use hasher::Hasher;
 pub use kdf::{Argon2Variant, CostBudget, CostPolicy, Kdf};
 pub use secret::{DataKey, Passphrase, Token, VolumeKey};
 pub use sector::{IvUnit, Kernel, SectorCipher, SectorSize};
