@@ -11,11 +11,13 @@ use crate::{Error, Hash};
 
 /// A digest in the making, for checksums of public bytes: nothing of it is ever wiped, and its
 /// state can be saved. Secrets go through [`Hash::digest`].
+#[derive(Clone)]
 pub struct Hasher {
     hash: Hash,
     state: State,
 }
 
+#[derive(Clone)]
 enum State {
     Sha256(Sha256),
     Sha512(Sha512),
@@ -103,9 +105,17 @@ trait Stream: Send + Sync {
     fn add(&mut self, bytes: &[u8]);
 
     fn finish(self: Box<Self>) -> Vec<u8>;
+
+    fn boxed(&self) -> Box<dyn Stream>;
 }
 
-impl<D: Digest + Send + Sync> Stream for D {
+impl Clone for Box<dyn Stream> {
+    fn clone(&self) -> Self {
+        (**self).boxed()
+    }
+}
+
+impl<D: Digest + Clone + Send + Sync + 'static> Stream for D {
     fn add(&mut self, bytes: &[u8]) {
         Digest::update(self, bytes);
     }
@@ -113,9 +123,13 @@ impl<D: Digest + Send + Sync> Stream for D {
     fn finish(self: Box<Self>) -> Vec<u8> {
         self.finalize().to_vec()
     }
+
+    fn boxed(&self) -> Box<dyn Stream> {
+        Box::new(self.clone())
+    }
 }
 
-fn other<D: Digest + Send + Sync + 'static>() -> State {
+fn other<D: Digest + Clone + Send + Sync + 'static>() -> State {
     State::Other(Box::new(D::new()))
 }
 
@@ -202,6 +216,9 @@ mod tests {
                 let mut hasher = Hasher::new(hash);
                 for piece in &pieces {
                     hasher.update(piece);
+                    let copy = hasher.clone();
+                    hasher.update(b"only here");
+                    hasher = copy;
                     if let Some(saved) = hasher.save() {
                         hasher = Hasher::restore(hash, &saved).unwrap();
                     }

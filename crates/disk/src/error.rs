@@ -40,6 +40,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// Someone else holds a lock.
     Busy,
+    /// The contents are others than they were a moment ago.
+    Changed,
     /// An image names another file, and the caller's gate does not open it.
     Denied,
     /// An image breaks the rules of its format.

@@ -5,13 +5,14 @@
 //! [`Slice`] a view of a range, [`Padded`] one with zeros behind its end, [`Memory`] a sparse disk
 //! without a file, [`qcow2::Qcow2`] an image inside another disk. [`NewFile`] is a raw file that gets
 //! its name only when it is whole. [`Outlet`] is a pipe, which only takes what comes in order.
-//! [`Unfinished`] is a file that has no magic until it is whole.
+//! [`Checked`] is a source whose checksum is taken while it is read. [`Unfinished`] is a file that has no magic until it is whole.
 //!
 //! All I/O is synchronous and positional; a disk may be used by any number of threads at once.
 
 pub mod conformance;
 pub mod qcow2;
 
+mod checked;
 mod disk;
 mod encrypted;
 mod error;
@@ -26,6 +27,7 @@ mod resizable;
 mod slice;
 mod unfinished;
 
+pub use checked::Checked;
 pub use disk::{Disk, Extent, ExtentKind, Extents};
 pub use encrypted::{Discards, Encrypted, NewEnds};
 pub use error::{Error, ErrorKind, Operation, Result};
