@@ -26,6 +26,7 @@ mod raw;
 mod resizable;
 mod slice;
 mod unfinished;
+mod unlock;
 
 pub use checked::Checked;
 pub use disk::{Disk, Extent, ExtentKind, Extents};

@@ -1,5 +1,7 @@
 //! Files that an image names: opened only by the caller's decision.
 
+use std::fmt;
+
 use crate::{Disk, Error, ErrorKind, Operation, Resizable, Result};
 
 /// Decides about the files that an image names: its backing file, and its external data file.
@@ -56,16 +58,21 @@ pub enum Role {
 
 impl Gate for Closed {}
 
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Backing => "backing file",
+            Self::DataFile => "external data file",
+        })
+    }
+}
+
 impl NamedFile<'_> {
     /// Returns the error of a gate that does not open the file.
     pub fn denied(&self) -> Error {
-        let role = match self.role {
-            Role::Backing => "backing file",
-            Role::DataFile => "external data file",
-        };
         Error::new(ErrorKind::Denied, Operation::Open, self.image).because(format!(
-            "it names the {role} {:?}, and files that an image names are not opened unasked",
-            self.name
+            "it names the {} {:?}, and files that an image names are not opened unasked",
+            self.role, self.name
         ))
     }
 }

@@ -5,12 +5,15 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use strongroom_crypto::{CostPolicy, IvUnit, Passphrase, SectorCipher, SectorSize, VolumeKey};
+use strongroom_crypto::{
+    CostBudget, CostPolicy, IvUnit, Passphrase, SectorCipher, SectorSize, VolumeKey,
+};
 use strongroom_luks::{Header, luks1};
 
 use super::compression::Decompressed;
 use super::metadata::invalid;
 use super::{ImageEncryption, Qcow2};
+use crate::unlock::volume_key;
 use crate::{Disk, Error, ErrorKind, Operation, Resizable, Result, Slice};
 
 impl<D: Resizable> Qcow2<D> {
@@ -40,28 +43,34 @@ impl<D: Resizable> Qcow2<D> {
         luks1::Header::parse(&head, area.len()).map_err(|source| self.luks_failed(source))
     }
 
-    /// Opens a keyslot and gives the image its key.
+    /// Opens a keyslot and gives the image its key. `policy` bounds the cost of each keyslot, its
+    /// [`unlock_budget`](CostPolicy::unlock_budget) that of all together.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Locked`] when the passphrase opens no keyslot; [`ErrorKind::Invalid`] when the
     /// header cannot be used.
     pub fn unlock(&mut self, passphrase: &Passphrase, policy: &CostPolicy) -> Result<()> {
+        self.unlock_with_any(&[passphrase], policy, &mut policy.unlock_budget())
+    }
+
+    /// Opens a keyslot with whichever passphrase fits, and gives the image its key. All tries
+    /// together cost at most what is left of `budget`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Locked`] when none opens a keyslot; [`ErrorKind::Invalid`] when the header
+    /// cannot be used.
+    pub fn unlock_with_any(
+        &mut self,
+        passphrases: &[&Passphrase],
+        policy: &CostPolicy,
+        budget: &mut CostBudget,
+    ) -> Result<()> {
         let header = Header::Luks1(self.luks_header()?);
         let area = self.luks_area()?.ok_or_else(|| self.not_encrypted())?;
-        let ids = header.keyslots_to_try().map_err(|source| self.luks_failed(source))?;
-        for id in ids {
-            let range = header.keyslot_area(id).map_err(|source| self.luks_failed(source))?;
-            let mut material = vec![0; (range.end - range.start) as usize];
-            area.read_at(&mut material, range.start)?;
-            match header.open_keyslot(id, &material, passphrase, policy) {
-                Ok(key) => return self.unlock_with_key(&key),
-                Err(strongroom_luks::Error::WrongPassphrase { .. }) => {}
-                Err(source) => return Err(self.luks_failed(source)),
-            }
-        }
-        Err(Error::new(ErrorKind::Locked, Operation::Open, self.label())
-            .because("the passphrase opens none of its keyslots"))
+        let key = volume_key(&area, &header, passphrases, policy, budget)?;
+        self.unlock_with_key(&key)
     }
 
     /// Gives the image the volume key that its LUKS header is for.

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod folders;
+#[cfg(test)]
 mod interop;
 #[cfg(test)]
 mod random;
