@@ -2,34 +2,64 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
 use super::header::Compression;
+use crate::Result;
 
 /// The clusters that were decompressed last, by their place in the file.
 #[derive(Debug, Default)]
 pub(super) struct Decompressed {
-    clusters: VecDeque<(u64, Arc<[u8]>)>,
+    clusters: VecDeque<(Range<u64>, Arc<Decompression>)>,
+}
+
+/// A cluster that is decompressed once, however many threads want a part of it.
+#[derive(Debug, Default)]
+pub(super) struct Decompression {
+    cluster: Mutex<Option<Vec<u8>>>,
 }
 
 impl Decompressed {
-    pub(super) fn find(&self, offset: u64) -> Option<Arc<[u8]>> {
-        self.clusters.iter().find(|(place, _)| *place == offset).map(|(_, found)| found.clone())
-    }
-
-    pub(super) fn keep(&mut self, offset: u64, cluster: Vec<u8>) {
+    /// Returns the cluster whose compressed bytes lie there, for whoever is first to decompress.
+    pub(super) fn entry(&mut self, stored: Range<u64>) -> Arc<Decompression> {
+        if let Some((_, found)) = self.clusters.iter().find(|(place, _)| *place == stored) {
+            return found.clone();
+        }
         if self.clusters.len() == KEPT {
             self.clusters.pop_front();
         }
-        self.clusters.push_back((offset, cluster.into()));
+        let new = Arc::<Decompression>::default();
+        self.clusters.push_back((stored, new.clone()));
+        new
     }
 
     pub(super) fn clear(&mut self) {
         self.clusters.clear();
+    }
+}
+
+impl Decompression {
+    /// Fills `buf` with the cluster from `skip` on, which `decompress` returns if nobody has yet.
+    /// Others who want the same cluster wait meanwhile, and nobody else.
+    pub(super) fn read(
+        &self,
+        buf: &mut [u8],
+        skip: usize,
+        decompress: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<()> {
+        // What a thread left that panicked is nothing, or whole.
+        let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster = match &mut *cluster {
+            Some(cluster) => cluster,
+            nothing => nothing.insert(decompress()?),
+        };
+        buf.copy_from_slice(&cluster[skip..skip + buf.len()]);
+        Ok(())
     }
 }
 
@@ -86,6 +116,8 @@ const KEPT: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     fn text(size: usize) -> Vec<u8> {
@@ -103,6 +135,36 @@ mod tests {
                 assert_eq!(decompress(kind, &bytes, size).unwrap(), cluster, "{kind:?} {size}");
             }
         }
+    }
+
+    #[test]
+    fn threads_that_want_one_cluster_decompress_it_once() {
+        let (cache, times) = (Mutex::new(Decompressed::default()), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (cache, times) = (&cache, &times);
+                scope.spawn(move || {
+                    let entry = cache.lock().unwrap().entry(512..700);
+                    let mut part = [0; 2];
+                    let read = entry.read(&mut part, thread, || {
+                        times.fetch_add(1, Ordering::SeqCst);
+                        Ok((0..16).collect())
+                    });
+                    read.unwrap();
+                    assert_eq!(part, [thread as u8, thread as u8 + 1]);
+                });
+            }
+        });
+        assert_eq!(times.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_cluster_that_could_not_be_decompressed_is_tried_again() {
+        let mut cache = Decompressed::default();
+        let failed =
+            || Err(crate::Error::new(crate::ErrorKind::Invalid, crate::Operation::Read, "x"));
+        assert!(cache.entry(0..9).read(&mut [0], 0, failed).is_err());
+        cache.entry(0..9).read(&mut [0], 0, || Ok(vec![1])).unwrap();
     }
 
     #[test]

@@ -155,25 +155,22 @@ impl<D: Resizable> Qcow2<D> {
         if self.is_encrypted() {
             return Err(invalid(&self.file, "it has a compressed cluster though it is encrypted"));
         }
-        if let Some(cluster) = self.decompressed_cache().find(stored.start) {
-            buf.copy_from_slice(&cluster[skip..skip + buf.len()]);
-            return Ok(());
-        }
+        let entry = self.decompressed_cache().entry(stored.clone());
+        entry.read(buf, skip, || self.decompress(stored))
+    }
+
+    fn decompress(&self, stored: Range<u64>) -> Result<Vec<u8>> {
         check_range(Operation::Read, self.label(), self.file.len(), stored.start, 1)?;
         // The length is in sectors, of which the last may not be there.
         let end = stored.end.min(self.file.len());
         let mut compressed = vec![0; (end - stored.start) as usize];
         self.file.read_at(&mut compressed, stored.start)?;
         let size = self.header.cluster_size() as usize;
-        let kind = self.header.compression;
-        let cluster = compression::decompress(kind, &compressed, size).ok_or_else(|| {
+        compression::decompress(self.header.compression, &compressed, size).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, Operation::Read, self.label())
                 .at(stored.start, end - stored.start)
                 .because("the compressed cluster there is damaged")
-        })?;
-        buf.copy_from_slice(&cluster[skip..skip + buf.len()]);
-        self.decompressed_cache().keep(stored.start, cluster);
-        Ok(())
+        })
     }
 }
 
