@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::stub::fetch::{self as strongroom_fetch, Options, Resource};
-use crate::stub::{Checked, HashingReader};
-use strongroom_disk::{Access, Disk, Raw, Resizable};
+use strongroom_crypto::Hasher;
+use strongroom_disk::{Access, Checked, Raw, Resizable};
 use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource};
 
 use super::Work;
 use super::checksum::{self, Verdict};
-use crate::{Error, Result};
+use super::journal::ChecksumState;
+use crate::Result;
 
 /// The bytes of a source.
 pub(super) enum Bytes {
@@ -44,9 +45,9 @@ pub(super) struct StreamBytes {
 }
 
 /// A stream, and its checksum where one is wanted.
-pub(super) enum StreamReader {
-    Plain(Box<dyn Read + Send>),
-    Hashing(Box<HashingReader<Box<dyn Read + Send>>>),
+pub(super) struct StreamReader {
+    reader: Box<dyn Read + Send>,
+    hasher: Option<Hasher>,
 }
 
 /// What tells a source from another, or from itself at another time. Names and values are what
@@ -60,12 +61,16 @@ impl Bytes {
     /// # Errors
     ///
     /// When it is not there, or cannot be opened.
-    pub(super) fn open(request: &CloneRequest, work: &Work<'_>) -> Result<Self> {
-        let checksum = request.checksum.as_ref();
+    pub(super) fn open(
+        request: &CloneRequest,
+        earlier: Option<&ChecksumState>,
+        work: &Work<'_>,
+    ) -> Result<Self> {
+        let checksum = request.checksum.as_ref().map(|checksum| (checksum, earlier));
         match &request.source {
             ImageSource::File(path) => file(path, request.cache, checksum).map(Self::Disk),
             ImageSource::StandardInput => {
-                let reader = StreamReader::new(Box::new(io::stdin()), checksum);
+                let reader = StreamReader::new(Box::new(io::stdin()), request.checksum.as_ref());
                 Ok(Self::Stream(StreamBytes { reader, label: STDIN.to_owned(), len: None }))
             }
             ImageSource::Url(url) => {
@@ -73,7 +78,7 @@ impl Bytes {
                 match strongroom_fetch::open(url, &options, Arc::clone(work.cancelled))? {
                     Resource::Stream(stream) => {
                         let (label, len) = (String::new(), None);
-                        let reader = StreamReader::new(Box::new(stream), checksum);
+                        let reader = StreamReader::new(Box::new(stream), request.checksum.as_ref());
                         Ok(Self::Stream(StreamBytes { reader, label, len }))
                     }
                 }
@@ -91,20 +96,15 @@ impl DiskBytes {
 
 impl StreamReader {
     fn new(reader: Box<dyn Read + Send>, checksum: Option<&Checksum>) -> Self {
-        match checksum {
-            None => Self::Plain(reader),
-            Some(checksum) => {
-                let hash = checksum::hash(checksum.algorithm());
-                Self::Hashing(Box::new(HashingReader::new(reader, hash)))
-            }
-        }
+        let hasher = checksum.map(|checksum| Hasher::new(checksum::hash(checksum.algorithm())));
+        Self { reader, hasher }
     }
 
     /// Checks what has come against the checksum that it must have.
     pub(super) fn verify(&self, label: &str, expected: Option<&Checksum>) -> Result<()> {
-        match (self, expected) {
-            (Self::Hashing(reader), Some(expected)) => {
-                Verdict { label, expected, found: &reader.digest() }.check()
+        match (&self.hasher, expected) {
+            (Some(hasher), Some(expected)) => {
+                Verdict { label, expected, found: &hasher.clone().finish() }.check()
             }
             _ => Ok(()),
         }
@@ -113,10 +113,11 @@ impl StreamReader {
 
 impl Read for StreamReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(reader) => reader.read(buf),
-            Self::Hashing(reader) => reader.read(buf),
+        let length = self.reader.read(buf)?;
+        if let (Some(hasher), Some(read)) = (&mut self.hasher, buf.get(..length)) {
+            hasher.update(read);
         }
+        Ok(length)
     }
 }
 
@@ -146,7 +147,11 @@ impl Identity {
     }
 }
 
-fn file(path: &Path, cache: CacheMode, checksum: Option<&Checksum>) -> Result<DiskBytes> {
+fn file(
+    path: &Path,
+    cache: CacheMode,
+    checksum: Option<(&Checksum, Option<&ChecksumState>)>,
+) -> Result<DiskBytes> {
     // Before the file is opened, so that no change after that goes unnoticed.
     let identity = Identity::of_path(path);
     let raw = Raw::open(path, Access::ReadOnly)?;
@@ -161,13 +166,20 @@ fn disk(
     disk: Arc<dyn Resizable>,
     file: Option<Arc<Raw>>,
     identity: Identity,
-    checksum: Option<&Checksum>,
+    checksum: Option<(&Checksum, Option<&ChecksumState>)>,
 ) -> Result<DiskBytes> {
-    let Some(checksum) = checksum else {
+    let Some((checksum, earlier)) = checksum else {
         return Ok(DiskBytes { disk, file, checked: None, identity });
     };
     let hash = checksum::hash(checksum.algorithm());
-    let checked = Arc::new(Checked::new(disk, hash));
+    // Where it cannot go on, the source has changed, which is said when the jobs are compared.
+    let resumed = earlier.and_then(|earlier| {
+        Checked::resume(Arc::clone(&disk), hash, earlier.bytes, &earlier.state()?).ok()
+    });
+    let checked = Arc::new(match resumed {
+        Some(checked) => checked,
+        None => Checked::new(disk, hash)?,
+    });
     let disk = Arc::clone(&checked) as Arc<dyn Resizable>;
     Ok(DiskBytes { disk, file, checked: Some(checked), identity })
 }

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use strongroom_disk::{ErrorKind, FormatPermit, NewFile, Overwrite, Raw};
-use strongroom_model::{CacheMode, CloneRequest, ExistingTarget, Resume};
+use strongroom_model::{CloneRequest, ExistingTarget, ImageTarget, Resume};
 
-use super::journal::{Entry, Facts, Journal};
+use super::journal::{ChecksumState, Entry, Facts, Journal};
 use super::source::Source;
 use crate::{Error, Result};
 
@@ -71,7 +71,7 @@ impl Files {
         let sources = source.files();
         let place = Place { target, header, overwrite, sources: &sources };
         let journal = NewFile::journal_path(target);
-        let mut opened = match request.resume {
+        let opened = match request.resume {
             Resume::Never => place.unnamed(job)?,
             Resume::Allowed => place.named(&journal, job)?,
         };
@@ -82,9 +82,6 @@ impl Files {
             return Err(Error::Request { problem });
         }
         let checked = source.bytes().and_then(|bytes| bytes.checked.clone());
-        if let (Some(checked), Some(state)) = (&checked, opened.entry.checksum()) {
-            checked.resume(state.bytes, &state.bytes_of_state(&journal)?)?;
-        }
         let journal = Journal::new(journal, opened.entry, checked);
         if opened.stage == Stage::New {
             journal.write().map_err(|error| journal.failed(&error))?;
@@ -96,11 +93,6 @@ impl Files {
             journal,
             stage: opened.stage,
         })
-    }
-
-    /// Returns the file that gets the header of a LUKS volume.
-    pub(super) fn header_file(&self) -> &NewFile {
-        self.header.as_ref().unwrap_or(&self.data)
     }
 
     /// Gives the finished files their names, both or neither.
@@ -155,6 +147,23 @@ impl Files {
             error.into()
         })
     }
+}
+
+/// Returns how far the checksum of the source had come when an earlier job was interrupted with
+/// which a request is to go on.
+///
+/// # Errors
+///
+/// When its journal is no journal.
+pub(super) fn earlier_checksum(request: &CloneRequest) -> Result<Option<ChecksumState>> {
+    let (ImageTarget::File(target), Resume::Allowed) = (&request.target, request.resume) else {
+        return Ok(None);
+    };
+    if NewFile::leftover(target)?.is_none() {
+        return Ok(None);
+    }
+    let entry = Entry::read(&NewFile::journal_path(target))?;
+    Ok(entry.filter(|entry| entry.durable() > 0).and_then(|entry| entry.checksum().cloned()))
 }
 
 impl Place<'_> {

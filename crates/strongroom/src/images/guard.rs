@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::stub::Checked;
-use strongroom_disk::Resizable;
+use strongroom_disk::{Checked, Resizable};
 use strongroom_model::{CloneRequest, ImageSource};
 
 use super::Work;
@@ -53,7 +52,7 @@ impl<'a> Guard<'a> {
     pub(super) fn check(&self, contents: &Contents) -> Result<()> {
         let expected = self.request.checksum.as_ref();
         if let (Some(checked), Some(expected)) = (&self.checked, expected) {
-            let found = checked.finish(self.work.cancelled)?;
+            let found = checked.finish(self.work.cancelled)?.ok_or(Error::Interrupted)?;
             Verdict { label: &self.label, expected, found: &found }.check()?;
         }
         if let Contents::Stream(stream) = contents {

@@ -10,10 +10,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::stub::Checked;
 use serde::{Deserialize, Serialize};
 use strongroom_clone::Checkpoints;
-use strongroom_disk::Resizable;
+use strongroom_disk::{Checked, Resizable};
 
 use crate::{Error, Result};
 
@@ -45,7 +44,7 @@ pub(super) struct ChecksumState {
     /// How many bytes it has seen.
     pub(super) bytes: u64,
     /// Where it stands, in hexadecimal digits.
-    pub(super) state: String,
+    state: String,
 }
 
 impl Entry {
@@ -105,19 +104,12 @@ impl Entry {
 }
 
 impl ChecksumState {
-    /// Returns the bytes of the state that the journal at `path` has.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Journal`] when they are none.
-    pub(super) fn bytes_of_state(&self, path: &Path) -> Result<Vec<u8>> {
+    /// Returns the state of the hasher; `None` when it is not hexadecimal.
+    pub(super) fn state(&self) -> Option<Vec<u8>> {
         let digits: Option<Vec<u32>> = self.state.chars().map(|digit| digit.to_digit(16)).collect();
-        let digits = digits.filter(|digits| digits.len().is_multiple_of(2)).ok_or_else(|| {
-            let problem = "the state of its checksum is not hexadecimal".to_owned();
-            Error::Journal { path: path.to_owned(), problem }
-        })?;
+        let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
         let bytes = digits.chunks(2);
-        Ok(bytes.map(|pair| pair.iter().fold(0, |sum, digit| sum << 4 | *digit as u8)).collect())
+        Some(bytes.map(|pair| pair.iter().fold(0, |sum, digit| sum << 4 | *digit as u8)).collect())
     }
 }
 
@@ -139,8 +131,8 @@ impl Journal {
     pub(super) fn write(&self) -> io::Result<()> {
         let text = {
             let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(checked) = &self.checked {
-                let (bytes, state) = checked.state();
+            if let Some((bytes, state)) = self.checked.as_ref().and_then(|checked| checked.state())
+            {
                 let digits: Vec<String> = state.iter().map(|byte| format!("{byte:02x}")).collect();
                 entry.checksum = Some(ChecksumState { bytes, state: digits.concat() });
             }

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::stub::Folders;
 use strongroom_crypto::Passphrase;
-use strongroom_disk::qcow2::{Closed, Gate, ImageEncryption, Qcow2};
+use strongroom_disk::qcow2::{Closed, Folders, Gate, ImageEncryption, Qcow2};
 use strongroom_disk::{Access, Disk, Encrypted, LockMode, Raw, Resizable};
 use strongroom_luks::{Header, Payload, Version};
 use strongroom_model::{
@@ -14,6 +13,7 @@ use strongroom_model::{
 };
 
 use super::bytes::{Bytes, DiskBytes, StreamBytes};
+use super::files;
 use super::{Side, Work};
 use crate::{Error, Result, device};
 
@@ -57,8 +57,9 @@ impl Source {
         passphrase: Option<&Passphrase>,
         work: &Work<'_>,
     ) -> Result<Self> {
+        let earlier = files::earlier_checksum(request)?;
         let header = header.map(|path| Raw::open(path, Access::ReadOnly)).transpose()?;
-        let bytes = match (Bytes::open(request, work)?, format) {
+        let bytes = match (Bytes::open(request, earlier.as_ref(), work)?, format) {
             (Bytes::Disk(bytes), _) => bytes,
             (Bytes::Stream(stream), SourceFormat::Bytes | SourceFormat::Raw) => {
                 return Ok(Self { kind: SourceKind::Stream(stream), header });
@@ -76,13 +77,13 @@ impl Source {
                 SourceKind::Plain { bytes, disk }
             }
             SourceFormat::Qcow2 => {
-                let gate = gate(request, passphrase, work);
+                let gate = gate(request, passphrase, work)?;
                 let image = open_qcow2(&bytes, gate.as_ref())?;
                 refuse_encrypted_qcow2(&image)?;
                 SourceKind::Plain { bytes, disk: Arc::new(image) }
             }
             SourceFormat::Qcow2Luks => {
-                let gate = gate(request, passphrase, work);
+                let gate = gate(request, passphrase, work)?;
                 let image = open_qcow2(&bytes, gate.as_ref())?;
                 refuse_plain_qcow2(&image)?;
                 SourceKind::Qcow2Luks { bytes, image: Box::new(image) }
@@ -251,14 +252,16 @@ fn open_qcow2(bytes: &DiskBytes, gate: &dyn Gate) -> Result<Qcow2<Arc<dyn Resiza
 
 /// Returns the gate for the files that a source names.
 fn gate<'a>(
-    request: &'a CloneRequest,
+    request: &CloneRequest,
     passphrase: Option<&'a Passphrase>,
     work: &Work<'_>,
-) -> Box<dyn Gate + 'a> {
+) -> Result<Box<dyn Gate + 'a>> {
     if request.backing_from.is_empty() {
-        return Box::new(Closed);
+        return Ok(Box::new(Closed));
     }
-    Box::new(Folders::new(&request.backing_from).with_passphrases(passphrase, work.policy))
+    let passphrases: Vec<&Passphrase> = passphrase.into_iter().collect();
+    let folders = Folders::new(&request.backing_from)?;
+    Ok(Box::new(folders.with_passphrases(&passphrases, work.policy)))
 }
 
 fn luks(
