@@ -118,6 +118,16 @@ impl NewFile {
         &self.disk
     }
 
+    /// Reads and writes the file past the page cache from now on, as
+    /// [`Raw::bypass_cache`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Raw::bypass_cache`].
+    pub fn bypass_cache(&mut self) -> Result<()> {
+        self.disk.bypass_cache()
+    }
+
     /// Makes the file durable and gives it its final name, durably.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! Plain files and block devices.
 
+mod direct;
+
 use std::fs::{self, File, FileType, OpenOptions};
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -10,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::Errno;
 
+use self::direct::Direct;
 use crate::disk::{check_extent_offset, check_range, check_within};
 use crate::lock::{LockGuard, LockMode, Wait};
 use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, FormatPermit, Operation, Result};
@@ -22,6 +25,7 @@ pub struct Raw {
     access: Access,
     backing: Backing,
     len: AtomicU64,
+    direct: Option<Direct>,
 }
 
 /// What a disk is opened for.
@@ -107,6 +111,23 @@ impl Raw {
         Ok(())
     }
 
+    /// Reads and writes past the page cache from now on where it can: whole pages of the file, in
+    /// buffers that begin at a page. What is left of a request goes through the cache, and is
+    /// dropped from there by the next flush.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] when the file system or device has no direct I/O.
+    pub fn bypass_cache(&mut self) -> Result<()> {
+        self.direct = Direct::open(&self.file, self.access)
+            .map_err(|source| Error::from_io(Operation::Open, &self.label, source))?;
+        if self.direct.is_some() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unsupported, Operation::Open, &self.label)
+            .because("its file system cannot bypass the page cache (O_DIRECT)"))
+    }
+
     /// Waits for the lock that `cryptsetup` takes on the metadata of this disk.
     ///
     /// # Assumptions
@@ -158,12 +179,16 @@ impl Raw {
         } else {
             (Backing::File, metadata.len())
         };
-        Ok(Self { file, label, access, backing, len: AtomicU64::new(len) })
+        Ok(Self { file, label, access, backing, len: AtomicU64::new(len), direct: None })
     }
 
     /// Makes data and everything about the file durable.
     pub(crate) fn flush_with_metadata(&self) -> Result<()> {
-        self.file.sync_all().map_err(|source| Error::from_io(Operation::Flush, &self.label, source))
+        self.file
+            .sync_all()
+            .map_err(|source| Error::from_io(Operation::Flush, &self.label, source))?;
+        self.drop_cached();
+        Ok(())
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -236,6 +261,34 @@ impl Raw {
         }
     }
 
+    fn read_buffered_or_not(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let direct = match &self.direct {
+            Some(direct) => direct.read(buf, offset)?,
+            None => 0..0,
+        };
+        let behind = offset + direct.end as u64;
+        self.file.read_exact_at(&mut buf[..direct.start], offset)?;
+        self.file.read_exact_at(&mut buf[direct.end..], behind)
+    }
+
+    fn write_buffered_or_not(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let direct = match &self.direct {
+            Some(direct) => direct.write(buf, offset)?,
+            None => 0..0,
+        };
+        let behind = offset + direct.end as u64;
+        self.file.write_all_at(&buf[..direct.start], offset)?;
+        self.file.write_all_at(&buf[direct.end..], behind)
+    }
+
+    /// Drops what went through the page cache in spite of all, which is durable by now.
+    fn drop_cached(&self) {
+        if self.direct.is_some() {
+            // Advice only: a kernel that does not take it is no error.
+            let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        }
+    }
+
     fn fallocate(&self, flags: FallocateFlags, range: &Range<u64>) -> rustix::io::Result<()> {
         let flags = flags | FallocateFlags::KEEP_SIZE;
         loop {
@@ -269,7 +322,7 @@ impl Disk for Raw {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let length = buf.len() as u64;
         self.check(Operation::Read, offset, length)?;
-        self.file.read_exact_at(buf, offset).map_err(|source| {
+        self.read_buffered_or_not(buf, offset).map_err(|source| {
             let error = Error::from_io(Operation::Read, &self.label, source).at(offset, length);
             match error.kind() {
                 ErrorKind::ShortRead => {
@@ -286,7 +339,7 @@ impl Disk for Raw {
         let length = buf.len() as u64;
         self.check_writable(Operation::Write)?;
         self.check(Operation::Write, offset, length)?;
-        self.file.write_all_at(buf, offset).map_err(|source| {
+        self.write_buffered_or_not(buf, offset).map_err(|source| {
             Error::from_io(Operation::Write, &self.label, source).at(offset, length)
         })
     }
@@ -348,13 +401,13 @@ impl Disk for Raw {
     }
 
     fn flush(&self) -> Result<()> {
-        match self.access {
-            Access::ReadOnly => Ok(()),
-            Access::ReadWrite => self
-                .file
+        if self.access == Access::ReadWrite {
+            self.file
                 .sync_data()
-                .map_err(|source| Error::from_io(Operation::Flush, &self.label, source)),
+                .map_err(|source| Error::from_io(Operation::Flush, &self.label, source))?;
         }
+        self.drop_cached();
+        Ok(())
     }
 }
 

@@ -175,3 +175,184 @@ fn errors_use_the_label() {
         "cannot read 2 bytes at offset 511 of the source: the disk ends at 512"
     );
 }
+
+/// A disk that is read and written from pages, so that as much as possible bypasses the cache.
+struct Aligned(Raw);
+
+/// Returns where in a buffer that is a page longer than needed the bytes of `offset` may lie.
+fn place(buf: &[u8], offset: u64, length: usize) -> Range<usize> {
+    let page = rustix::param::page_size();
+    let start = buf.as_ptr().align_offset(page) % page + (offset % page as u64) as usize;
+    let start = start % page;
+    start..start + length
+}
+
+impl Disk for Aligned {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    fn label(&self) -> &str {
+        self.0.label()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut pages = vec![0; buf.len() + 2 * rustix::param::page_size()];
+        let place = place(&pages, offset, buf.len());
+        self.0.read_at(&mut pages[place.clone()], offset)?;
+        buf.copy_from_slice(&pages[place]);
+        Ok(())
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        let mut pages = vec![0; buf.len() + 2 * rustix::param::page_size()];
+        let place = place(&pages, offset, buf.len());
+        pages[place.clone()].copy_from_slice(buf);
+        self.0.write_at(&pages[place], offset)
+    }
+
+    fn extent_at(&self, offset: u64) -> Result<Extent> {
+        self.0.extent_at(offset)
+    }
+
+    fn discard(&self, range: Range<u64>) -> Result<()> {
+        self.0.discard(range)
+    }
+
+    fn write_zeroes(&self, range: Range<u64>) -> Result<()> {
+        self.0.write_zeroes(range)
+    }
+
+    fn flush(&self) -> Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Returns a directory on a file system that has direct I/O.
+fn direct_directory(name: &str) -> Option<TempDir> {
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = file(&directory, &[0; 4096]);
+    match Raw::open(path, Access::ReadWrite).unwrap().bypass_cache() {
+        Ok(()) => Some(directory),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            strongroom_testkit::skip(name, "/var/tmp has no direct I/O");
+            None
+        }
+    }
+}
+
+#[test]
+fn passes_the_conformance_suite_past_the_cache() {
+    let Some(directory) = direct_directory("passes_the_conformance_suite_past_the_cache") else {
+        return;
+    };
+    // Lengths of all kinds: the last page is rarely whole.
+    for granularity in [1, 512, 4096] {
+        conformance::run(granularity, &|len| {
+            let path = file(&directory, &vec![0x55; len as usize]);
+            let mut raw = Raw::open(path, Access::ReadWrite).unwrap();
+            raw.bypass_cache().unwrap();
+            Box::new(Aligned(raw))
+        });
+    }
+    conformance::run(1, &|len| {
+        let path = file(&directory, &vec![0x55; len as usize]);
+        let mut raw = Raw::open(path, Access::ReadWrite).unwrap();
+        raw.bypass_cache().unwrap();
+        Box::new(raw)
+    });
+}
+
+#[test]
+fn both_ways_into_a_file_see_the_same_bytes() {
+    let Some(directory) = direct_directory("both_ways_into_a_file_see_the_same_bytes") else {
+        return;
+    };
+    let path = file(&directory, &vec![1; (1 << 20) + 77]);
+    let mut raw = Raw::open(&path, Access::ReadWrite).unwrap();
+    raw.bypass_cache().unwrap();
+    let (direct, buffered) = (Aligned(raw), Raw::open(&path, Access::ReadWrite).unwrap());
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let (direct, buffered) = (&direct, &buffered);
+            scope.spawn(move || {
+                for step in 0..60 {
+                    let start = (step * 4 + thread) * 4321;
+                    let bytes = vec![(step * 4 + thread) as u8; 4321];
+                    let (one, other): (&dyn Disk, &dyn Disk) =
+                        if step % 2 == 0 { (direct, buffered) } else { (buffered, direct) };
+                    one.write_at(&bytes, start).unwrap();
+                    let mut found = vec![0; 4321];
+                    other.read_at(&mut found, start).unwrap();
+                    assert!(found == bytes);
+                }
+            });
+        }
+    });
+    direct.flush().unwrap();
+    let content = fs::read(&path).unwrap();
+    for (index, piece) in content[..240 * 4321].chunks(4321).enumerate() {
+        assert!(piece.iter().all(|&byte| byte == index as u8));
+    }
+    assert!(content[240 * 4321..].iter().all(|&byte| byte == 1));
+}
+
+#[test]
+fn whole_pages_go_directly_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = rustix::param::page_size();
+    let len = 10 * page + 100;
+    let path = file(&directory, &vec![1; len]);
+    let other = directory.path().join("direct");
+    fs::write(&other, vec![2; len]).unwrap();
+    let mut raw = Raw::open(&path, Access::ReadWrite).unwrap();
+    // Another file in place of the second opening shows which way every byte has taken.
+    let second = OpenOptions::new().read(true).write(true).open(&other).unwrap();
+    raw.direct = Some(Direct { file: second, alignment: page });
+    let raw = Aligned(raw);
+    let mut bytes = vec![0; len - 50];
+    raw.read_at(&mut bytes, 50).unwrap();
+    let expected = [vec![1; page - 50], vec![2; 9 * page], vec![1; 100]].concat();
+    assert!(bytes == expected);
+
+    raw.write_at(&vec![3; 2 * page], 10).unwrap();
+    raw.write_at(&vec![4; page - 1], 5 * page as u64).unwrap();
+    let (buffered, direct) = (fs::read(&path).unwrap(), fs::read(&other).unwrap());
+    let head = [vec![1; 10], vec![3; page - 10], vec![1; page], vec![3; 10]].concat();
+    assert!(buffered[..head.len()] == head && direct[page..2 * page] == vec![3; page]);
+    assert!(direct[..page] == vec![2; page] && direct[2 * page..] == vec![2; len - 2 * page]);
+    assert!(buffered[5 * page..6 * page - 1] == vec![4; page - 1]);
+
+    // A buffer that does not begin like its offset goes another way altogether.
+    let mut bytes = vec![0; 4 * page];
+    let place = place(&bytes, 1, 2 * page);
+    raw.0.read_at(&mut bytes[place.clone()], page as u64).unwrap();
+    assert!(bytes[place][..page] == vec![1; page]);
+}
+
+#[test]
+fn a_file_without_a_name_can_bypass_the_cache() {
+    let Some(directory) = direct_directory("a_file_without_a_name_can_bypass_the_cache") else {
+        return;
+    };
+    let target = directory.path().join("new");
+    let (mut new, _permit) =
+        crate::NewFile::create(&target, crate::Overwrite::Refuse, &[]).unwrap();
+    new.bypass_cache().unwrap();
+    new.disk().set_len(10_000).unwrap();
+    let mut pages = vec![0; 20_000];
+    let place = place(&pages, 0, 10_000);
+    pages[place.clone()].fill(9);
+    new.disk().write_at(&pages[place], 0).unwrap();
+    new.commit().unwrap();
+    assert!(fs::read(&target).unwrap() == vec![9; 10_000]);
+}
+
+#[test]
+fn a_file_system_without_direct_io_is_named_as_the_reason() {
+    let mut raw = Raw::open("/proc/version", Access::ReadOnly).unwrap();
+    let error = raw.bypass_cache().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("/proc/version: its file system cannot"), "{error}");
+}
