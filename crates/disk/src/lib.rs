@@ -5,7 +5,8 @@
 //! [`Slice`] a view of a range, [`Padded`] one with zeros behind its end, [`Memory`] a sparse disk
 //! without a file, [`qcow2::Qcow2`] an image inside another disk. [`NewFile`] is a raw file that gets
 //! its name only when it is whole. [`Outlet`] is a pipe, which only takes what comes in order.
-//! [`Checked`] is a source whose checksum is taken while it is read. [`Unfinished`] is a file that has no magic until it is whole.
+//! [`Checked`] is a source whose checksum is taken while it is read, and [`Unfinished`] a file that
+//! has no magic until it is whole.
 //!
 //! All I/O is synchronous and positional; a disk may be used by any number of threads at once.
 
@@ -16,6 +17,7 @@ mod checked;
 mod disk;
 mod encrypted;
 mod error;
+mod hashing_reader;
 mod lock;
 mod memory;
 mod new_file;
@@ -32,6 +34,7 @@ pub use checked::Checked;
 pub use disk::{Disk, Extent, ExtentKind, Extents};
 pub use encrypted::{Discards, Encrypted, NewEnds};
 pub use error::{Error, ErrorKind, Operation, Result};
+pub use hashing_reader::HashingReader;
 pub use lock::{LockGuard, LockMode};
 pub use memory::Memory;
 pub use new_file::{NewFile, Overwrite};
