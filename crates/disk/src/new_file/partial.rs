@@ -10,10 +10,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use strongroom_crypto::Hash;
 
-use super::{
-    LONGEST_NAME, NewFile, Overwrite, Place, Stage, create_unnamed, find, identity, link,
-    open_directory,
-};
+use super::place::{Place, find, identity, open_directory};
+use super::{LONGEST_NAME, NewFile, Overwrite, Stage, create_unnamed, link};
 use crate::lock::{LockGuard, LockMode, Wait};
 use crate::unfinished::is_marked;
 use crate::{Error, ErrorKind, FormatPermit, Operation, Raw, Result};

@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use tempfile::TempDir;
 
 use super::*;
+use crate::Access;
 
 fn names(directory: &TempDir) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(directory.path())
