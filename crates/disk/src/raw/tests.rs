@@ -356,3 +356,33 @@ fn a_file_system_without_direct_io_is_named_as_the_reason() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("/proc/version: its file system cannot"), "{error}");
 }
+
+#[test]
+fn nothing_of_a_flushed_file_stays_in_the_cache() {
+    let name = "nothing_of_a_flushed_file_stays_in_the_cache";
+    let Some(directory) = direct_directory(name) else { return };
+    let path = file(&directory, &[]);
+    let cached = || {
+        let mut command = std::process::Command::new("fincore");
+        command.args(["--bytes", "--noheadings", "--output", "RES"]).arg(&path);
+        let output = command.output().ok()?;
+        Some(String::from_utf8(output.stdout).unwrap().trim().parse::<u64>().unwrap())
+    };
+    if cached().is_none() {
+        return strongroom_testkit::skip(name, "there is no fincore");
+    }
+    let mut raw = Raw::open(&path, Access::ReadWrite).unwrap();
+    raw.set_len((1 << 20) + 77).unwrap();
+    raw.write_at(&vec![1; 1 << 20], 77).unwrap();
+    raw.flush().unwrap();
+    assert!(cached().unwrap() >= 1 << 20);
+    raw.bypass_cache().unwrap();
+    raw.write_at(&vec![2; 5000], 77).unwrap();
+    raw.flush().unwrap();
+    assert_eq!(cached().unwrap(), 0);
+    // What goes directly does not get there in the first place.
+    let raw = Aligned(raw);
+    raw.write_at(&vec![3; 1 << 20], 0).unwrap();
+    raw.read_at(&mut vec![0; 1 << 20], 0).unwrap();
+    assert_eq!(cached().unwrap(), 0);
+}
