@@ -6,7 +6,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::ops::Range;
 
-use strongroom_crypto::Hash;
+use strongroom_crypto::{CipherSpec, IvUnit, SectorCipher, SectorSize, VolumeKey};
 
 /// The fingerprints of all blocks that were loaded, and the holes that were told or hashed.
 ///
@@ -20,8 +20,13 @@ pub(super) struct Seen {
 }
 
 /// Makes fingerprints that nobody can foresee, so that few bytes are enough.
-#[derive(Clone, Copy)]
-pub(super) struct Key([u8; 32]);
+///
+/// A fingerprint is the sum (XOR) of a block's ciphertext under AES-XTS with a key that nobody
+/// knows: every 16 bytes are encrypted in a way of their own, as in the first half of PMAC
+/// (P. Rogaway, "Efficient instantiations of tweakable blockciphers", 2004, section 6). Blocks that
+/// differ have the same 64 bits with a probability of 2^-64, and take a fraction of the time that
+/// any hash needs.
+pub(super) struct Key(SectorCipher);
 
 type Page = [Option<NonZeroU64>; PAGE as usize];
 
@@ -78,17 +83,40 @@ impl Seen {
 
 impl Key {
     pub(super) fn random() -> io::Result<Self> {
-        let mut key = [0; 32];
+        let spec: CipherSpec = "aes-xts-plain64".parse().map_err(io::Error::other)?;
+        let encryption = spec.with_largest_key();
+        let mut key = vec![0; encryption.key_size().bytes()];
         getrandom::fill(&mut key)?;
-        Ok(Self(key))
+        let key = VolumeKey::new(key);
+        SectorCipher::new(encryption, &key, SectorSize::B4096, IvUnit::Sector)
+            .map(Self)
+            .map_err(io::Error::other)
     }
 
-    /// Returns what tells a block from all others: 64 bits of SHA-256 over the key, the number and
-    /// the bytes.
+    /// Returns what tells the bytes of a block from all others that it could have.
     pub(super) fn fingerprint(&self, number: u64, bytes: &[u8]) -> NonZeroU64 {
-        let digest = Hash::Sha256.digest(&[&self.0, &number.to_le_bytes(), bytes]);
-        let first = digest.first_chunk().expect("SHA-256 has 32 bytes");
-        NonZeroU64::new(u64::from_le_bytes(*first)).unwrap_or(NonZeroU64::MIN)
+        let mut sum = [0; LANES];
+        let mut buffer = [0; PIECE];
+        for (index, piece) in (0..).zip(bytes.chunks(PIECE)) {
+            buffer[..piece.len()].copy_from_slice(piece);
+            // The last block of a disk may be shorter, but it is so every time.
+            let whole = piece.len().next_multiple_of(SECTOR);
+            buffer[piece.len()..whole].fill(0);
+            let first_sector = number * SECTORS_OF_BLOCK + index * (PIECE / SECTOR) as u64;
+            self.0.encrypt(&mut buffer[..whole], first_sector);
+            add(&mut sum, &buffer[..whole]);
+        }
+        let sum = sum.iter().step_by(2).fold(0, |sum, lane| sum ^ lane);
+        NonZeroU64::new(sum).unwrap_or(NonZeroU64::MIN)
+    }
+}
+
+/// Adds words of 64 bits to as many sums as there are lanes.
+fn add(sum: &mut [u64; LANES], bytes: &[u8]) {
+    for words in bytes.chunks_exact(LANES * 8) {
+        for (lane, word) in sum.iter_mut().zip(words.chunks_exact(8)) {
+            *lane ^= u64::from_ne_bytes(word.try_into().expect("the piece has 8 bytes"));
+        }
     }
 }
 
@@ -103,6 +131,17 @@ impl fmt::Debug for Key {
         f.write_str("Key")
     }
 }
+
+/// How many words are added side by side: 64 bytes. Every other one is the first half of 16 bytes
+/// of ciphertext, and these make the fingerprint.
+const LANES: usize = 8;
+
+/// What is encrypted at once: little enough to stay close to the processor.
+const PIECE: usize = 16 << 10;
+
+const SECTOR: usize = 4096;
+
+const SECTORS_OF_BLOCK: u64 = super::BLOCK / SECTOR as u64;
 
 /// How many fingerprints lie together.
 const PAGE: u64 = 512;
@@ -123,6 +162,31 @@ mod tests {
         assert_ne!(key.fingerprint(1, b"one"), key.fingerprint(2, b"one"));
         let other_key = Key::random().unwrap();
         assert_ne!(key.fingerprint(1, b"one"), other_key.fingerprint(1, b"one"));
+    }
+
+    #[test]
+    fn every_bit_of_a_block_and_its_place_count() {
+        let key = Key::random().unwrap();
+        for len in [1, 15, 4096, 4097, PIECE, 2 * PIECE + 1, super::super::BLOCK as usize] {
+            let mut bytes = vec![0; len];
+            let mut found = std::collections::BTreeSet::from([key.fingerprint(3, &bytes)]);
+            let places: Vec<_> = (0..len).step_by(1 + len / 40).chain([len - 1]).collect();
+            let distinct: std::collections::BTreeSet<_> = places.iter().collect();
+            for &place in &distinct {
+                bytes[*place] ^= 1 << (place % 8);
+                found.insert(key.fingerprint(3, &bytes));
+                bytes[*place] ^= 1 << (place % 8);
+            }
+            assert_eq!(found.len(), distinct.len() + 1);
+            assert_eq!(key.fingerprint(3, &bytes), key.fingerprint(3, &bytes));
+        }
+        let mut bytes = vec![0; 2 * PIECE];
+        bytes[0] = 1;
+        let one = key.fingerprint(0, &bytes);
+        bytes.swap(0, PIECE);
+        assert_ne!(one, key.fingerprint(0, &bytes));
+        bytes.swap(PIECE, 16);
+        assert_ne!(one, key.fingerprint(0, &bytes));
     }
 
     #[test]
