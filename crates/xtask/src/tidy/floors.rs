@@ -68,6 +68,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("kms", Floor::Product(2)),
     ("pool", Floor::Product(3)),
     ("clone", Floor::Product(3)),
+    ("fetch", Floor::Product(3)),
     ("attach", Floor::Product(3)),
     ("backup", Floor::Product(3)),
     ("strongroom", Floor::Product(4)),
