@@ -88,7 +88,7 @@ fn an_empty_resource_is_an_empty_disk() {
 fn fetches_each_block_once_for_several_threads_in_order() {
     let len = 96 * MIB + 5;
     for (threads, chunk, connections) in
-        [(1, 256 << 10, 4), (4, MIB, 4), (3, 3 << 19, 6), (2, 4 * MIB, 1)]
+        [(1, 256 << 10, 4), (4, MIB, 4), (3, 384 << 10, 6), (2, 2 * MIB, 1)]
     {
         let server = serve(len);
         let remote = open_ranged(&server.url("/x"), &with_connections(connections));
