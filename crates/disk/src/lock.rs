@@ -3,8 +3,9 @@
 //! On a plain file that is `flock(2)` on the file itself, on a block device on the file
 //! `/run/cryptsetup/L_MAJOR:MINOR`.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -92,6 +93,43 @@ impl Drop for LockGuard {
     }
 }
 
+/// Returns whether a program of QEMU's has a file open in a way that does not go with `mode`, as
+/// far as the kernel's list of locks tells: it names files by device and inode, and not on every
+/// file system by the device that is theirs.
+///
+/// Those programs hold a lock on one byte for each thing that they do (from byte 100 on: reading,
+/// writing, changing the length, …) and for each that they want nobody else to do (from 200 on).
+pub(crate) fn is_open_in_qemu(file: &File, mode: LockMode) -> io::Result<bool> {
+    let found = file.metadata()?;
+    let device = found.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let name = format!("{major:02x}:{minor:02x}:{}", found.ino());
+    let bytes = match mode {
+        // Somebody writes it.
+        LockMode::Shared => QEMU_DOES + QEMU_WRITE..QEMU_DOES + QEMU_WRITE + 1,
+        LockMode::Exclusive => QEMU_DOES..QEMU_REFUSES + (QEMU_REFUSES - QEMU_DOES),
+    };
+    let Ok(locks) = fs::read_to_string("/proc/locks") else { return Ok(false) };
+    Ok(locks.lines().any(|line| is_lock_within(line, &name, &bytes)))
+}
+
+/// Reads a line such as `1: OFDLCK ADVISORY READ -1 fe:01:4242 100 101`.
+fn is_lock_within(line: &str, file: &str, bytes: &Range<u64>) -> bool {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let [_, kind, .., named, first, last] = words.as_slice() else { return false };
+    let (Ok(first), Ok(last)) = (first.parse::<u64>(), last.parse::<u64>()) else { return false };
+    *kind == "OFDLCK" && *named == file && first < bytes.end && last >= bytes.start
+}
+
+/// The byte from which on QEMU locks what it does.
+const QEMU_DOES: u64 = 100;
+
+/// The byte from which on QEMU locks what others must not do.
+const QEMU_REFUSES: u64 = 200;
+
+/// Which of these bytes stands for writing.
+const QEMU_WRITE: u64 = 1;
+
 fn flock(file: &File, mode: LockMode, wait: Wait) -> io::Result<()> {
     let operation = match (mode, wait) {
         (LockMode::Shared, Wait::Never) => FlockOperation::NonBlockingLockShared,
@@ -109,7 +147,6 @@ fn flock(file: &File, mode: LockMode, wait: Wait) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -128,6 +165,26 @@ mod tests {
         assert!(flock(&other, LockMode::Shared, Wait::Never).is_err());
         drop(guard);
         flock(&other, LockMode::Shared, Wait::Never).unwrap();
+    }
+
+    #[test]
+    fn lines_of_the_list_of_locks_are_told_apart() {
+        let name = "fe:00:4242";
+        let exclusive = QEMU_DOES..300;
+        let writing = 101..102;
+        for (line, is_exclusive, is_writing) in [
+            ("1: OFDLCK ADVISORY  READ -1 fe:00:4242 100 101", true, true),
+            ("2: OFDLCK ADVISORY  READ -1 fe:00:4242 100 100", true, false),
+            ("3: OFDLCK ADVISORY  READ -1 fe:00:4242 201 201", true, false),
+            ("4: OFDLCK ADVISORY  READ -1 fe:00:4243 100 101", false, false),
+            ("5: OFDLCK ADVISORY  READ -1 fe:01:4242 100 101", false, false),
+            ("6: POSIX  ADVISORY  WRITE 77 fe:00:4242 100 101", false, false),
+            ("7: FLOCK  ADVISORY  WRITE 77 fe:00:4242 0 EOF", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!(is_lock_within(line, name, &exclusive), is_exclusive, "{line}");
+            assert_eq!(is_lock_within(line, name, &writing), is_writing, "{line}");
+        }
     }
 
     #[test]

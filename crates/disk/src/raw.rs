@@ -99,11 +99,7 @@ impl Raw {
     ///
     /// [`ErrorKind::Unsupported`] for a block device.
     pub fn set_len(&self, len: u64) -> Result<()> {
-        self.check_writable(Operation::Resize)?;
-        if self.backing != Backing::File {
-            return Err(Error::new(ErrorKind::Unsupported, Operation::Resize, &self.label)
-                .because("a block device has the length that it has"));
-        }
+        self.check_resizable()?;
         self.file
             .set_len(len)
             .map_err(|source| Error::from_io(Operation::Resize, &self.label, source))?;
@@ -126,6 +122,43 @@ impl Raw {
         }
         Err(Error::new(ErrorKind::Unsupported, Operation::Open, &self.label)
             .because("its file system cannot bypass the page cache (O_DIRECT)"))
+    }
+
+    /// Makes the file longer by `buf`. At no moment has it bytes at its end that nobody wrote, not
+    /// even when the process is killed meanwhile: then it may have got a part of `buf`.
+    ///
+    /// # Assumptions
+    ///
+    /// Nobody else changes the length.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] for a block device.
+    pub fn append(&self, buf: &[u8]) -> Result<()> {
+        self.check_resizable()?;
+        let (offset, length) = (self.len(), buf.len() as u64);
+        self.file.write_all_at(buf, offset).map_err(|source| {
+            Error::from_io(Operation::Write, &self.label, source).at(offset, length)
+        })?;
+        self.len.store(offset + length, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes the lock of [`try_lock`](Self::try_lock) on an image, and makes sure that no program
+    /// of QEMU's has it open: those lock some bytes of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Busy`] when somebody else is using it.
+    pub fn try_lock_image(&self, mode: LockMode) -> Result<LockGuard> {
+        let guard = self.try_lock(mode)?;
+        let found = crate::lock::is_open_in_qemu(&self.file, mode)
+            .map_err(|source| Error::from_io(Operation::Lock, &self.label, source))?;
+        if found {
+            return Err(Error::new(ErrorKind::Busy, Operation::Lock, &self.label)
+                .because("a program of QEMU's has it open"));
+        }
+        Ok(guard)
     }
 
     /// Waits for the lock that `cryptsetup` takes on the metadata of this disk.
@@ -231,6 +264,15 @@ impl Raw {
             Access::ReadOnly => Err(Error::new(ErrorKind::ReadOnly, operation, &self.label)
                 .because("it was opened for reading only")),
         }
+    }
+
+    fn check_resizable(&self) -> Result<()> {
+        self.check_writable(Operation::Resize)?;
+        if self.is_block_device() {
+            return Err(Error::new(ErrorKind::Unsupported, Operation::Resize, &self.label)
+                .because("a block device has the length that it has"));
+        }
+        Ok(())
     }
 
     fn failed_at(&self, operation: Operation, offset: u64, length: u64, source: Errno) -> Error {

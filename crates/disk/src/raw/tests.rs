@@ -386,3 +386,21 @@ fn nothing_of_a_flushed_file_stays_in_the_cache() {
     raw.read_at(&mut vec![0; 1 << 20], 0).unwrap();
     assert_eq!(cached().unwrap(), 0);
 }
+
+#[test]
+fn what_is_appended_makes_the_file_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk");
+    let (raw, _permit) = Raw::create_new(&path).unwrap();
+    raw.append(b"abc").unwrap();
+    raw.append(b"def").unwrap();
+    assert_eq!(raw.len(), 6);
+    assert_eq!(fs::read(&path).unwrap(), b"abcdef");
+    let error = Raw::open(&path, Access::ReadOnly).unwrap().append(b"x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ReadOnly);
+    let taken = raw.try_lock_image(LockMode::Exclusive).unwrap();
+    let other = Raw::open(&path, Access::ReadOnly).unwrap();
+    assert_eq!(other.try_lock_image(LockMode::Shared).unwrap_err().kind(), ErrorKind::Busy);
+    drop(taken);
+    let _shared = other.try_lock_image(LockMode::Shared).unwrap();
+}
