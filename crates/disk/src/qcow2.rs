@@ -320,6 +320,15 @@ pub fn read_header(file: &dyn Disk) -> Result<Header> {
 }
 
 /// Returns the snapshots and the length of their table in bytes.
+/// Reads the internal snapshots of the image in `file` and nothing else.
+///
+/// # Errors
+///
+/// Those of [`Qcow2::open`] about the table of snapshots.
+pub fn list_snapshots(file: &dyn Disk, header: &Header) -> Result<Vec<Snapshot>> {
+    read_snapshots(file, header).map(|(snapshots, _)| snapshots)
+}
+
 fn read_snapshots(file: &dyn Disk, header: &Header) -> Result<(Vec<Snapshot>, u64)> {
     let mut length = 64 << 10;
     loop {

@@ -332,6 +332,20 @@ impl Header {
     }
 }
 
+impl Extension {
+    /// Returns what the specification calls it, `None` when it is not known here.
+    pub fn name(&self) -> Option<&'static str> {
+        Some(match self.kind {
+            EXTENSION_BACKING_FORMAT => "backing file format",
+            EXTENSION_FEATURE_NAMES => "feature names",
+            EXTENSION_BITMAPS => "bitmaps",
+            EXTENSION_LUKS => "LUKS header",
+            EXTENSION_DATA_FILE => "external data file",
+            _ => return None,
+        })
+    }
+}
+
 fn cluster_bits(head: &[u8]) -> Parsed<u32> {
     match u32_at(head, 20)? {
         bits @ 9..=21 => Ok(bits),
