@@ -163,6 +163,16 @@ pub enum Error {
         /// The sector size.
         sector: usize,
     },
+    /// The image would lose its end, and nobody said that it may.
+    #[error("{label} would lose its end: it has {from} bytes, and {to} are asked for")]
+    WouldShrink {
+        /// The image.
+        label: String,
+        /// The length that it has.
+        from: u64,
+        /// The length that it would have.
+        to: u64,
+    },
 }
 
 /// What a caller can act on; each face has one table from these to its own codes.
@@ -215,9 +225,11 @@ impl Error {
             Self::Fetch(_) => ErrorKind::Io,
             Self::Stopped { cause, .. } => cause.kind(),
             Self::JobChanged { .. } | Self::NotSeekable { .. } => ErrorKind::Request,
-            Self::Crypto(_) | Self::Model(_) | Self::NoPassphrase { .. } | Self::Request { .. } => {
-                ErrorKind::Request
-            }
+            Self::Crypto(_)
+            | Self::Model(_)
+            | Self::NoPassphrase { .. }
+            | Self::Request { .. }
+            | Self::WouldShrink { .. } => ErrorKind::Request,
             Self::Luks { source, .. } => luks_kind(source),
         }
     }
@@ -239,7 +251,9 @@ fn disk_kind(error: &strongroom_disk::Error) -> ErrorKind {
         Disk::AlreadyExists => ErrorKind::AlreadyExists,
         Disk::Busy => ErrorKind::Busy,
         Disk::NotFound => ErrorKind::NotFound,
-        Disk::SameFile | Disk::NotADisk => ErrorKind::Request,
+        Disk::Denied | Disk::SameFile | Disk::NotADisk => ErrorKind::Request,
+        Disk::Invalid | Disk::Unsupported => ErrorKind::Image,
+        Disk::Locked => ErrorKind::WrongPassphrase,
         _ => ErrorKind::Io,
     }
 }

@@ -26,6 +26,7 @@ use strongroom_model::{
 use self::files::Files;
 use self::guard::Guard;
 use self::source::Source;
+pub(crate) use self::source::{refuse_encrypted, unlock_qcow2};
 use self::target::Making;
 use crate::encryption::format_options;
 use crate::{Error, Result};

@@ -6,8 +6,11 @@
 pub mod device;
 pub mod encryption;
 mod error;
+pub mod image_size;
 pub mod images;
 pub mod keys;
+pub mod new_image;
+pub mod qcow2_image;
 mod stub;
 
 pub use device::{Device, Unlocked};

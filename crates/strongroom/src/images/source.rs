@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strongroom_crypto::Passphrase;
+use strongroom_crypto::{CostPolicy, Passphrase};
 use strongroom_disk::qcow2::{Closed, Folders, Gate, ImageEncryption, Qcow2};
 use strongroom_disk::{Access, Disk, Encrypted, LockMode, Raw, Resizable};
 use strongroom_luks::{Header, Payload, Version};
@@ -181,7 +181,7 @@ impl Source {
             }
             SourceKind::Qcow2Luks { mut image, .. } => {
                 let passphrase = passphrase(image.label())?;
-                unlock_qcow2(&mut image, passphrase, work)?;
+                unlock_qcow2(&mut image, passphrase, &work.policy)?;
                 Contents::Disk(Arc::from(image as Box<dyn Disk>))
             }
         })
@@ -225,15 +225,14 @@ pub(super) fn open_any(
 }
 
 /// Opens a keyslot of an encrypted image of QEMU's and gives the image its key.
-pub(super) fn unlock_qcow2<D: Resizable>(
+pub(crate) fn unlock_qcow2<D: Resizable>(
     image: &mut Qcow2<D>,
     passphrase: &Passphrase,
-    work: &Work<'_>,
+    policy: &CostPolicy,
 ) -> Result<()> {
     let header = Header::Luks1(image.luks_header()?);
     let area = image.luks_area()?.ok_or_else(|| not_encrypted(image.label(), None))?;
-    let key = device::unlock(&area, &header, passphrase, None, &work.policy)?.key;
-    drop(area);
+    let key = device::unlock(&area, &header, passphrase, None, policy)?.key;
     Ok(image.unlock_with_key(&key)?)
 }
 
@@ -293,7 +292,7 @@ fn luks(
 }
 
 /// Refuses a source that bears a LUKS header, damaged or not, or is of another format than raw.
-pub(super) fn refuse_encrypted(source: &dyn Disk) -> Result<()> {
+pub(crate) fn refuse_encrypted(source: &dyn Disk) -> Result<()> {
     match device::read_header(source) {
         Ok(found) => Err(Error::AlreadyEncrypted {
             label: source.label().to_owned(),
