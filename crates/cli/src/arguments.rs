@@ -223,7 +223,17 @@ impl EncryptionArgs {
         Ok((request, self.format))
     }
 
-    fn encryption(
+    /// Returns the format if somebody said it.
+    pub(crate) fn format(&self) -> Option<ImageFormat> {
+        self.format
+    }
+
+    /// Returns what was asked for, for a header of that version, its gaps filled from a Secret.
+    ///
+    /// # Errors
+    ///
+    /// When calibration fails.
+    pub(crate) fn encryption(
         &self,
         format: LuksFormat,
         settings: Option<&EncryptionSettings>,

@@ -37,6 +37,12 @@ impl CommandError {
         self
     }
 
+    /// Takes the hints away, for a command that they would lead back to or that knows better.
+    pub(crate) fn unhinted(mut self) -> Self {
+        self.hints.clear();
+        self
+    }
+
     /// Returns what kind of error this is.
     pub(crate) fn kind(&self) -> ErrorKind {
         self.kind
@@ -187,7 +193,22 @@ fn hint_for(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::Luks { source, label } => return luks_hint(source, label),
+        Error::WouldShrink { .. } => {
+            "make what lies on it smaller first, then say --shrink; what is cut off is lost for ever"
+                .to_owned()
+        }
         Error::Disk(error) => match error.kind() {
+            Disk::Denied => {
+                "if you trust the image, say where such files may be read: --backing-from DIR"
+                    .to_owned()
+            }
+            Disk::Invalid => format!(
+                "look what is wrong with it: strongroom image check {}",
+                quoted(error.label().split(" (").next().unwrap_or_default())
+            ),
+            Disk::Locked => {
+                "give a passphrase that opens it, with --passphrase-file for instance".to_owned()
+            }
             Disk::AlreadyExists => "use --force to replace it".to_owned(),
             Disk::NoSpace => {
                 "nothing was left behind; free some space or choose another place".to_owned()

@@ -18,11 +18,11 @@ use crate::ui::Ui;
 pub(crate) enum Command {
     /// Work on disk images
     #[command(subcommand)]
-    Image(image::ImageCommand),
+    Image(Box<image::ImageCommand>),
 
     /// Work on LUKS headers and their keys
     #[command(subcommand)]
-    Luks(luks::LuksCommand),
+    Luks(Box<luks::LuksCommand>),
 
     /// Show which cipher kernels this machine runs, and how fast
     Doctor(doctor::DoctorArgs),
@@ -68,6 +68,8 @@ Exit codes:
   4    the image or header is not what the command needs, or is damaged
   5    the images compared are different
   6    the target exists
-  7    another process is at work on the same header
+  7    another process is at work on the same header or image
   8    there is no such file
+  9    the image checked has leaks: space is lost, no data
+  10   the image checked has corruptions: data may get lost
   130  interrupted";

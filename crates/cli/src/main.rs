@@ -7,6 +7,7 @@ mod command_error;
 mod commands;
 mod interruption;
 mod passphrases;
+mod sizes;
 mod ui;
 
 use std::process::ExitCode;

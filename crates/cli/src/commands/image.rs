@@ -1,11 +1,14 @@
 //! `strongroom image …`
 
+mod check;
 mod clone;
 mod compare;
+mod create;
 mod decrypt;
 mod encrypt;
 mod info;
 mod reencrypt;
+mod resize;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,11 +27,17 @@ use crate::ui::{self, Output, Ui};
 /// What can be done with disk images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Find out what is wrong with a qcow2 image
+    Check(check::CheckArgs),
+
     /// Copy an image, holes kept, or convert it
     Clone(clone::CloneArgs),
 
     /// Compare the contents of two images, encrypted or not
     Compare(compare::CompareArgs),
+
+    /// Make a new image that reads as zeros
+    Create(create::CreateArgs),
 
     /// Decrypt an image into a new one
     Decrypt(decrypt::DecryptArgs),
@@ -41,6 +50,9 @@ pub(crate) enum ImageCommand {
 
     /// Encrypt an encrypted image anew, under another volume key and passphrase
     Reencrypt(reencrypt::ReencryptArgs),
+
+    /// Make the disk in an image longer or shorter
+    Resize(resize::ResizeArgs),
 }
 
 impl ImageCommand {
@@ -51,12 +63,15 @@ impl ImageCommand {
     /// What went wrong.
     pub(crate) fn run(self, ui: &mut Ui) -> Result<ExitCode, CommandError> {
         match self {
+            Self::Check(args) => check::run(ui, &args),
             Self::Clone(args) => done(clone::run(ui, &args)),
             Self::Compare(args) => compare::run(ui, &args),
+            Self::Create(args) => done(create::run(ui, &args)),
             Self::Decrypt(args) => done(decrypt::run(ui, &args)),
             Self::Encrypt(args) => done(encrypt::run(ui, &args)),
             Self::Info(args) => done(info::run(ui, &args)),
             Self::Reencrypt(args) => done(reencrypt::run(ui, &args)),
+            Self::Resize(args) => done(resize::run(ui, &args)),
         }
     }
 }

@@ -147,7 +147,7 @@ fn every_result_is_one_json_object_when_asked_for() {
 fn help_tells_the_exit_codes_and_that_passphrases_are_exact_bytes() {
     let place = Workplace::new();
     let help = place.strongroom("--help").ok();
-    for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "130"] {
+    for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "9 ", "10 ", "130"] {
         let stands = help.lines().any(|line| line.trim_start().starts_with(code));
         assert!(stands, "{code}: {help}");
     }

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this binary is tests throughout")]
 
 mod arguments;
+mod checking;
 mod concurrency;
+mod creation;
 mod hazards;
 mod interop;
 mod kill;
+mod resizing;
 mod secrecy;
 mod sources;
 mod workplace;

@@ -1,13 +1,16 @@
 //! `strongroom image info`
 
+mod qcow2;
+
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use strongroom::{Device, Error};
+use strongroom::{Device, Error, qcow2_image};
 use strongroom_disk::{Access, Disk};
 use strongroom_luks::Header;
+use strongroom_model::{ImageFormat, NamedFormat};
 
 use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
@@ -22,6 +25,11 @@ pub(crate) struct InfoArgs {
     /// Its detached header
     #[arg(long, value_name = "FILE")]
     header: Option<PathBuf>,
+
+    /// Format of the image: raw, qcow2, luks1, luks2 or qcow2-luks [default: qcow2 for a name that
+    /// ends in .qcow2, else what its first bytes say of LUKS]
+    #[arg(long, value_name = "FORMAT")]
+    source_format: Option<ImageFormat>,
 
     #[command(flatten)]
     output: OutputArgs,
@@ -42,6 +50,15 @@ pub(crate) fn run(ui: &mut Ui, args: &InfoArgs) -> Result<(), CommandError> {
         lines.push(("on disk", ui::bytes(allocated)));
         object["allocated_bytes"] = json!(allocated);
     }
+    if args.is_qcow2() {
+        let image = qcow2_image::describe(&args.file)?;
+        qcow2::describe(&image, &mut lines, &mut object);
+        if let Some(header) = &image.luks {
+            describe_volume(header, &mut lines, &mut object);
+            describe_keyslots(header, &mut lines, &mut object);
+        }
+        return print(ui, lines, &object, args.output.output());
+    }
     match device.read_header() {
         Ok(found) => {
             if let Some(recovery) = &found.recovery {
@@ -57,14 +74,35 @@ pub(crate) fn run(ui: &mut Ui, args: &InfoArgs) -> Result<(), CommandError> {
             lines.push(("format", "raw, not encrypted".to_owned()));
             object["format"] = json!("raw");
             if let Some(signature) = signature {
+                if signature == "a qcow2 image" {
+                    ui.warning("its name does not say qcow2; --source-format qcow2 shows more");
+                }
                 lines.push(("contents", signature.to_owned()));
                 object["contents"] = json!(signature);
             }
         }
         Err(error) => return Err(error.into()),
     }
-    match args.output.output() {
-        Output::Json => ui.json(&object),
+    print(ui, lines, &object, args.output.output())
+}
+
+impl InfoArgs {
+    fn is_qcow2(&self) -> bool {
+        match self.source_format {
+            Some(format) => format.is_qcow2(),
+            None => NamedFormat::of(&self.file) == NamedFormat::Qcow2,
+        }
+    }
+}
+
+fn print(
+    ui: &mut Ui,
+    lines: Vec<(&'static str, String)>,
+    object: &Value,
+    output: Output,
+) -> Result<(), CommandError> {
+    match output {
+        Output::Json => ui.json(object),
         Output::Text => {
             for (name, value) in lines {
                 ui.data(&format!("{name:<16}{value}"))?;
@@ -81,8 +119,8 @@ fn describe(
     object: &mut Value,
 ) {
     lines.push(("format", header.version().to_string()));
-    lines.push(("UUID", header.uuid().to_owned()));
     object["format"] = json!(header.version().to_string().to_lowercase());
+    lines.push(("UUID", header.uuid().to_owned()));
     object["uuid"] = json!(header.uuid());
     if let Header::Luks2(luks2) = header
         && !luks2.binary().label.is_empty()
@@ -109,6 +147,23 @@ fn describe(
             object["problem"] = json!(reason);
         }
     }
+    describe_keyslots(header, lines, object);
+}
+
+/// Adds what the LUKS header inside of a qcow2 image says. Where the data lies, the image says.
+fn describe_volume(header: &Header, lines: &mut Vec<(&'static str, String)>, object: &mut Value) {
+    lines.push(("encryption", header.version().to_string()));
+    lines.push(("UUID", header.uuid().to_owned()));
+    object["uuid"] = json!(header.uuid());
+    if let Ok(payload) = header.payload(LARGEST) {
+        let (spec, key) = (payload.encryption.spec(), payload.encryption.key_size());
+        lines.push(("cipher", format!("{spec}, {}-bit key", key.bits())));
+        object["cipher"] = json!(spec.to_string());
+        object["key_bits"] = json!(key.bits());
+    }
+}
+
+fn describe_keyslots(header: &Header, lines: &mut Vec<(&'static str, String)>, object: &mut Value) {
     let ids: Vec<u32> = header.keyslots().iter().map(|keyslot| keyslot.id).collect();
     let memory = header
         .keyslots()
@@ -123,3 +178,6 @@ fn describe(
     object["keyslots"] = json!(ids);
     object["opening_needs_kib"] = json!(memory);
 }
+
+/// The length of the largest device there is, in whole sectors.
+const LARGEST: u64 = u64::MAX / 512 * 512;
