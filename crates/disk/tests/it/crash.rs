@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use strongroom_crypto::{CipherSpec, IvUnit, SectorCipher, SectorSize, VolumeKey};
 use strongroom_disk::qcow2::{
     BackingName, Closed, CreateOptions, Gate, NamedFile, Qcow2, RefcountWidth, Repair, Version,
     check, create,
@@ -259,3 +260,147 @@ fn a_repair_that_is_interrupted_can_be_repeated() {
         assert!(found.iter().all(|&byte| byte == 7));
     }
 }
+
+/// How a conversion fills its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    Plain,
+    Compressed,
+    /// The LUKS header is written last.
+    Luks,
+}
+
+fn cipher() -> SectorCipher {
+    let key = VolumeKey::new((0..64).collect());
+    let encryption = CipherSpec::AES_XTS_PLAIN64.with_largest_key();
+    SectorCipher::new(encryption, &key, SectorSize::B512, IvUnit::Bytes512).unwrap()
+}
+
+/// Creates an image and fills it in order, with holes, as a conversion does; returns what was
+/// written and the changes that there were when the pieces before each flush were durable.
+fn convert(
+    filling: Filling,
+    options: &CreateOptions,
+) -> (RecordingDisk, Vec<u8>, Vec<(usize, u64)>) {
+    let file = RecordingDisk::new(Memory::new(0));
+    let luks_header = (filling == Filling::Luks).then_some(LUKS_HEADER.len() as u64);
+    create(&file, &CreateOptions { luks_header, ..options.clone() }).unwrap();
+    let mut image = Qcow2::open(file, Access::ReadWrite, &Closed).unwrap();
+    if filling == Filling::Luks {
+        image.set_cipher(cipher()).unwrap();
+    }
+    let mut content = vec![0; options.size as usize];
+    let mut durable = Vec::new();
+    let step = options.cluster_size * 4;
+    for (number, start) in (0..options.size).step_by(step as usize).enumerate() {
+        let end = (start + step).min(options.size);
+        let piece = &mut content[start as usize..end as usize];
+        if number % 4 != 3 {
+            piece.iter_mut().zip(0u64..).for_each(|(byte, at)| {
+                *byte = (number as u64 * 31 + at / 100) as u8 | 1;
+            });
+            let mut copy = piece.to_vec();
+            match filling {
+                Filling::Compressed => copy
+                    .chunks(options.cluster_size as usize)
+                    .zip((start..).step_by(options.cluster_size as usize))
+                    .for_each(|(cluster, at)| image.write_compressed_at(cluster, at).unwrap()),
+                _ => image.write_scratch_at(&mut copy, start).unwrap(),
+            }
+        }
+        if number % 5 == 4 {
+            image.flush().unwrap();
+            durable.push((image.file().changes().len(), end));
+        }
+    }
+    image.flush().unwrap();
+    durable.push((image.file().changes().len(), options.size));
+    if let Some(area) = image.luks_area().unwrap() {
+        area.write_at(LUKS_HEADER, 0).unwrap();
+        image.flush().unwrap();
+    }
+    (image.close().unwrap(), content, durable)
+}
+
+/// Looks at what a crash left of a conversion: nothing that opens, or an image with at most leaks
+/// that holds everything flushed, and elsewhere what was written or zeros.
+fn inspect_conversion(
+    memory: &Memory,
+    filling: Filling,
+    (content, durable): (&[u8], u64),
+    at: &str,
+) {
+    let Ok(mut image) = Qcow2::open(memory, Access::ReadOnly, &Closed) else {
+        assert_eq!(durable, 0, "{filling:?} {at}: flushed data is lost with the header");
+        return;
+    };
+    let report = check(memory, Repair::Nothing).unwrap();
+    assert_eq!(report.corruptions, 0, "{filling:?} {at}: {report:#?}");
+    if filling == Filling::Luks {
+        image.set_cipher(cipher()).unwrap();
+        let mut header = vec![0; LUKS_HEADER.len()];
+        image.luks_area().unwrap().unwrap().read_at(&mut header, 0).unwrap();
+        let is_there = header.starts_with(&LUKS_HEADER[..6]);
+        assert!(!is_there || durable == content.len() as u64, "{at}: the header came too early");
+    }
+    let mut found = vec![1; content.len()];
+    image.read_at(&mut found, 0).unwrap();
+    let kept = durable as usize;
+    assert!(found[..kept] == content[..kept], "{filling:?} {at}: flushed data is lost");
+    for (sector, expected) in found.chunks(512).zip(content.chunks(512)) {
+        let is_new = sector == expected;
+        assert!(is_new || sector.iter().all(|&byte| byte == 0), "{filling:?} {at}: neither");
+    }
+}
+
+/// Looks at every prefix of a conversion's writes, torn at every sector, and at what may be left
+/// when the file does the writes between two flushes in any order, or in part.
+fn survives_conversion(filling: Filling, options: &CreateOptions) {
+    let (file, content, durable) = convert(filling, options);
+    let kept = |changes: usize| {
+        durable.iter().rev().find(|(at, _)| *at <= changes).map_or(0, |(_, end)| *end)
+    };
+    for (changes, memory) in file.crashes(Tearing::Sectors) {
+        let at = format!("after {changes} changes");
+        inspect_conversion(&memory, filling, (&content, kept(changes)), &at);
+    }
+    let mut random = Random(7);
+    let (changes, mut start) = (file.changes(), 0);
+    for (end, _) in changes.iter().enumerate().filter(|(_, change)| **change == Change::Flush) {
+        for _ in 0..3 {
+            let memory = file.replay(start);
+            for change in &changes[start..end] {
+                // Without the length, the others have nowhere to go.
+                let is_length = matches!(change, Change::SetLen(_));
+                if is_length || random.below(2) == 0 {
+                    change.apply(&memory);
+                }
+            }
+            let at = format!("with a part of changes {start} to {end}");
+            inspect_conversion(&memory, filling, (&content, kept(start)), &at);
+        }
+        start = end + 1;
+    }
+}
+
+#[test]
+fn every_torn_prefix_and_any_order_of_a_conversion_leaves_old_or_new() {
+    for cluster_size in [512, 4096] {
+        let options =
+            CreateOptions { cluster_size, ..CreateOptions::new(cluster_size * 130 + 512) };
+        survives_conversion(Filling::Plain, &options);
+        survives_conversion(Filling::Compressed, &options);
+        survives_conversion(Filling::Luks, &options);
+    }
+}
+
+#[test]
+fn every_torn_prefix_of_a_conversion_to_subclusters_leaves_old_or_new() {
+    let options =
+        CreateOptions { subclusters: true, cluster_size: 16 << 10, ..CreateOptions::new(500_000) };
+    survives_conversion(Filling::Plain, &options);
+    survives_conversion(Filling::Luks, &options);
+}
+
+/// Stands for a LUKS header: what begins like one is one here.
+const LUKS_HEADER: &[u8] = &[b'L'; 2000];

@@ -4,6 +4,7 @@
 mod crash;
 #[cfg(test)]
 mod folders;
+mod hostile;
 #[cfg(test)]
 mod interop;
 #[cfg(test)]

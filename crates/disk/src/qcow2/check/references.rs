@@ -87,6 +87,12 @@ impl References {
         self.geometry
     }
 
+    /// Returns the places of the L2 tables that the active L1 table refers to.
+    pub(super) fn active_tables(&self) -> impl Iterator<Item = u64> {
+        let active = self.tables.iter().filter(|table| table.is_active());
+        active.map(|table| table.cluster() << self.geometry.cluster_bits)
+    }
+
     /// Shows every entry of the active L1 table that refers to an L2 table which can be read: its
     /// index, and what it says.
     pub(super) fn visit_active(

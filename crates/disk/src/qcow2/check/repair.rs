@@ -86,15 +86,17 @@ fn check_exclusive(file: &dyn Disk, references: &References, report: &mut Report
             report
                 .corruption(|| format!("L1 entry {index} is {} the only reference", is(expected)));
         }
-        let table = entry & OFFSET;
+        Ok(())
+    })?;
+    for table in references.active_tables() {
         for (index, expected) in wrong_l2(file, references, table)? {
             report.corruption(|| {
                 let is = is(expected);
                 format!("entry {index} of the L2 table at {table:#x} is {is} the only reference")
             });
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 fn is(exclusive: bool) -> &'static str {
@@ -135,16 +137,16 @@ fn mark_exclusive(file: &dyn Disk, header: &Header, references: &References) -> 
         let entry = if expected { entry | EXCLUSIVE } else { entry & !EXCLUSIVE };
         file.write_at(&entry.to_be_bytes(), place)
     };
-    references.visit_active(file, |index, entry| {
-        if let Some(expected) = wrong_l1(references, entry) {
-            set(header.l1_offset + index * 8, expected)?;
-        }
-        let table = entry & OFFSET;
+    references.visit_active(file, |index, entry| match wrong_l1(references, entry) {
+        Some(expected) => set(header.l1_offset + index * 8, expected),
+        None => Ok(()),
+    })?;
+    for table in references.active_tables() {
         for (index, expected) in wrong_l2(file, references, table)? {
             set(table + index * geometry.entry(), expected)?;
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 /// Lowers the counts of clusters that have fewer references.
