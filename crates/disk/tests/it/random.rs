@@ -1,13 +1,17 @@
 //! Random steps against a model, and against QEMU.
 
 use std::fs;
+use std::ops::Range;
+use std::path::Path;
 
 use proptest::prelude::*;
-use strongroom_crypto::{CipherSpec, IvUnit, SectorCipher, SectorSize, VolumeKey};
+use strongroom_crypto::{
+    CipherSpec, CostPolicy, IvUnit, Passphrase, SectorCipher, SectorSize, VolumeKey,
+};
 use strongroom_disk::qcow2::{
     Closed, Compression, CreateOptions, Qcow2, RefcountWidth, Repair, Version, check, create,
 };
-use strongroom_disk::{Access, Disk, Extents, Memory};
+use strongroom_disk::{Access, Disk, Extents, Memory, Raw};
 use tempfile::TempDir;
 
 use crate::tools::{Random, available, open, qemu_img, qemu_io};
@@ -66,7 +70,7 @@ proptest! {
 
     #[test]
     fn two_hundred_steps_agree_with_a_model(
-        cluster_bits in 9u32..=17,
+        cluster_bits in 9u32..=21,
         subclusters: bool,
         version_2: bool,
         luks: bool,
@@ -119,74 +123,193 @@ proptest! {
     }
 }
 
+/// Runs on images that `qemu-img` makes, over every kind of them. `STRONGROOM_QCOW2_SEEDS=N` takes N
+/// seeds for each instead of one.
 #[test]
 fn two_hundred_steps_with_snapshots_agree_with_qemu() {
     if !available("two_hundred_steps_with_snapshots_agree_with_qemu") {
         return;
     }
+    let seeds = std::env::var("STRONGROOM_QCOW2_SEEDS");
+    let seeds = seeds.map_or(1, |seeds| seeds.parse().expect("it is a number of seeds"));
     let directory = TempDir::new_in("/dev/shm").unwrap();
-    let at = directory.path();
-    for (number, options) in ["cluster_size=4k", "extended_l2=on", "compat=0.10"].iter().enumerate()
-    {
-        let len = 2u64 << 20;
-        qemu_img(at, &format!("create -q -f qcow2 -o {options} image {len}"));
-        let mut model = vec![0; len as usize];
-        let mut snapshots: Vec<Vec<u8>> = Vec::new();
-        let mut random = Random(number as u64);
-        for round in 0..10 {
-            let disk = open(at, "image", Access::ReadWrite);
-            for _ in 0..10 {
-                let range = random.range(len, 200_000, 4096);
-                let at = range.start as usize..range.end as usize;
-                match random.below(3) {
-                    0 => {
-                        disk.write_zeroes(range).unwrap();
-                        model[at].fill(0);
-                    }
-                    _ => {
-                        let bytes = random.bytes(range.end - range.start);
-                        disk.write_at(&bytes, range.start).unwrap();
-                        model[at].copy_from_slice(&bytes);
-                    }
-                }
+    for seed in 0..seeds {
+        for (number, options) in KINDS.iter().enumerate() {
+            let mut run = Run::new(directory.path(), options, seed * 100 + number as u64);
+            for round in 0..10 {
+                run.our_steps();
+                run.check_snapshots();
+                run.steps_of_qemu();
+                run.checkpoint(round);
             }
-            for (index, expected) in snapshots.iter().enumerate() {
-                let view = disk.snapshot(&(index + 1).to_string()).unwrap();
-                let mut found = vec![0; expected.len()];
-                view.read_at(&mut found, 0).unwrap();
-                assert!(found == *expected, "snapshot {index} in round {round}");
-            }
-            disk.close().unwrap();
-            let mut commands = Vec::new();
-            for _ in 0..10 {
-                let range = random.range(len, 200_000, 4096);
-                let (start, length) = (range.start, range.end - range.start);
-                let at = range.start as usize..range.end as usize;
-                let byte = random.below(255) + 1;
-                match random.below(3) {
-                    0 => {
-                        commands.push(format!("write -z {start} {length}"));
-                        model[at].fill(0);
-                    }
-                    _ => {
-                        commands.push(format!("write -P {byte} {start} {length}"));
-                        model[at].fill(byte as u8);
-                    }
-                }
-            }
-            qemu_io(at, &["-f", "qcow2", "image"], &commands);
-            if round % 3 == 1 {
-                qemu_img(at, &format!("snapshot -c s{round} image"));
-                snapshots.push(model.clone());
-            }
-            let output = qemu_img(at, "check -f qcow2 image");
-            assert!(output.contains("No errors"), "{output}");
+            run.finish();
         }
-        fs::write(at.join("model"), &model).unwrap();
-        qemu_img(at, "compare -f raw -F qcow2 model image");
-        fs::remove_file(at.join("image")).unwrap();
     }
 }
+
+/// What `qemu-img` makes, with a cluster of so many bytes.
+const KINDS: &[(&str, u64)] = &[
+    ("cluster_size=512,refcount_bits=1", 512),
+    ("cluster_size=512,compat=0.10", 512),
+    ("cluster_size=4k,refcount_bits=64", 4096),
+    ("cluster_size=4k,compression_type=zstd", 4096),
+    ("compat=0.10", 65_536),
+    ("extended_l2=on,cluster_size=16k,refcount_bits=8", 16_384),
+    ("extended_l2=on,lazy_refcounts=on", 65_536),
+    ("cluster_size=2M", 2 << 20),
+    ("encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", 65_536),
+    ("encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,cluster_size=4k", 4096),
+];
+
+/// An image that we and QEMU change by turns.
+struct Run<'a> {
+    directory: &'a Path,
+    options: &'a str,
+    cluster: u64,
+    model: Vec<u8>,
+    /// What the disk was when each snapshot was made.
+    snapshots: Vec<Vec<u8>>,
+    random: Random,
+}
+
+impl<'a> Run<'a> {
+    fn new(directory: &'a Path, &(options, cluster): &'a (&str, u64), seed: u64) -> Self {
+        let len = if cluster == 2 << 20 { 16 << 20 } else { 2 << 20 };
+        qemu_img(directory, &format!("create {SECRET} -q -f qcow2 -o {options} image {len}"));
+        let (model, snapshots) = (vec![0; len], Vec::new());
+        Self { directory, options, cluster, model, snapshots, random: Random(seed) }
+    }
+
+    fn is_luks(&self) -> bool {
+        self.options.contains("luks")
+    }
+
+    fn has_snapshots(&self) -> bool {
+        // Counts of one bit have no room for the reference of a snapshot.
+        !self.options.ends_with("refcount_bits=1")
+    }
+
+    fn open(&self) -> Qcow2<Raw> {
+        let mut disk = open(self.directory, "image", Access::ReadWrite);
+        if self.is_luks() {
+            let passphrase = Passphrase::new(b"secret".to_vec());
+            disk.unlock(&passphrase, &CostPolicy::default()).unwrap();
+        }
+        disk
+    }
+
+    /// Returns a range, sometimes of whole clusters.
+    fn range(&mut self) -> Range<u64> {
+        self.random.range(self.model.len() as u64, 200_000, self.cluster)
+    }
+
+    fn our_steps(&mut self) {
+        let disk = self.open();
+        for _ in 0..10 {
+            let range = self.range();
+            let at = range.start as usize..range.end as usize;
+            match self.random.below(6) {
+                0 => {
+                    disk.write_zeroes(range).unwrap();
+                    self.model[at].fill(0);
+                }
+                1 => {
+                    disk.discard(range.clone()).unwrap();
+                    disk.read_at(&mut self.model[at], range.start).unwrap();
+                }
+                2 if !self.is_luks() => {
+                    let start = range.start / self.cluster * self.cluster;
+                    let bytes = vec![self.random.below(256) as u8; self.cluster as usize];
+                    disk.write_compressed_at(&bytes, start).unwrap();
+                    self.model[start as usize..][..bytes.len()].copy_from_slice(&bytes);
+                }
+                _ => {
+                    let bytes = self.random.bytes(range.end - range.start);
+                    disk.write_at(&bytes, range.start).unwrap();
+                    self.model[at].copy_from_slice(&bytes);
+                }
+            }
+        }
+        disk.close().unwrap();
+    }
+
+    fn check_snapshots(&self) {
+        let disk = self.open();
+        for (index, expected) in self.snapshots.iter().enumerate() {
+            let view = disk.snapshot(&(index + 1).to_string()).unwrap();
+            let mut found = vec![0; expected.len()];
+            view.read_at(&mut found, 0).unwrap();
+            assert!(found == *expected, "{}: snapshot {index}", self.options);
+        }
+    }
+
+    fn steps_of_qemu(&mut self) {
+        let mut commands = Vec::new();
+        for _ in 0..10 {
+            let range = self.range();
+            let (start, length) =
+                (range.start / 512 * 512, (range.end - range.start).div_ceil(512) * 512);
+            let length = length.min(self.model.len() as u64 - start);
+            let at = start as usize..(start + length) as usize;
+            let byte = self.random.below(255) + 1;
+            if self.random.below(3) == 0 {
+                commands.push(format!("write -z {start} {length}"));
+                self.model[at].fill(0);
+            } else {
+                commands.push(format!("write -P {byte} {start} {length}"));
+                self.model[at].fill(byte as u8);
+            }
+        }
+        qemu_io(self.directory, &["--object", OBJECT, "--image-opts", &self.image()], &commands);
+    }
+
+    /// Makes a snapshot now and then, and lets QEMU compare and check all there is.
+    fn checkpoint(&mut self, round: u32) {
+        if round % 3 == 1 && self.has_snapshots() {
+            let image = self.image();
+            qemu_img(
+                self.directory,
+                &format!("snapshot {SECRET} --image-opts -c s{round} {image}"),
+            );
+            self.snapshots.push(self.model.clone());
+        }
+        let output =
+            qemu_img(self.directory, &format!("check {SECRET} --image-opts {}", self.image()));
+        assert!(output.contains("No errors"), "{}: {output}", self.options);
+        self.compare(&self.model, &self.image());
+    }
+
+    /// Compares with what QEMU reads, snapshots too, and removes the image.
+    fn finish(self) {
+        for (index, expected) in self.snapshots.iter().enumerate() {
+            // `qemu-img convert` reads a snapshot by its number; `compare` knows none.
+            let image = self.image();
+            let number = index + 1;
+            qemu_img(
+                self.directory,
+                &format!("convert {SECRET} --image-opts -l {number} -O raw {image} snapshot"),
+            );
+            assert!(fs::read(self.directory.join("snapshot")).unwrap() == *expected);
+        }
+        fs::remove_file(self.directory.join("image")).unwrap();
+    }
+
+    fn compare(&self, expected: &[u8], image: &str) {
+        fs::write(self.directory.join("model"), expected).unwrap();
+        let model = "driver=raw,file.filename=model";
+        qemu_img(self.directory, &format!("compare {SECRET} --image-opts {model} {image}"));
+    }
+
+    /// Returns the image as QEMU's programs take it.
+    fn image(&self) -> String {
+        let key = if self.is_luks() { ",encrypt.key-secret=s" } else { "" };
+        format!("driver=qcow2,file.filename=image{key}")
+    }
+}
+
+/// The passphrase of the images that have one, for QEMU's programs.
+const OBJECT: &str = "secret,id=s,data=secret";
+const SECRET: &str = "--object secret,id=s,data=secret";
 
 /// Images of every kind with a few bytes changed, mostly in their tables.
 #[test]
