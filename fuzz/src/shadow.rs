@@ -33,9 +33,9 @@ impl Shadow {
         self.changes.push((range, content));
     }
 
-    /// Returns what every byte of a range must be, `None` where it may be anything or unreadable.
-    pub(crate) fn expected(&self, range: &Range<u64>) -> Vec<Option<u8>> {
-        let mut expected = Vec::new();
+    /// Returns what every byte of a range must be.
+    pub(crate) fn expected(&self, range: &Range<u64>) -> Expected {
+        let mut expected = Expected::default();
         let mut start = range.start;
         while start < range.end {
             let end = (start / self.granularity + 1).saturating_mul(self.granularity);
@@ -44,14 +44,20 @@ impl Shadow {
             start = end;
         }
         for (changed, content) in &self.changes {
-            let from = changed.start.max(range.start);
-            let to = changed.end.min(range.end).max(from);
-            for offset in from..to {
-                expected[(offset - range.start) as usize] = match content {
-                    Content::Bytes(bytes) => Some(bytes[(offset - changed.start) as usize]),
-                    Content::Zero => Some(0),
-                    Content::Unknown => None,
-                };
+            let (from, to) = (changed.start.max(range.start), changed.end.min(range.end));
+            if from >= to {
+                continue;
+            }
+            let at = (from - range.start) as usize..(to - range.start) as usize;
+            expected.known[at.clone()].fill(!matches!(content, Content::Unknown));
+            match content {
+                Content::Bytes(bytes) => {
+                    let from = (from - changed.start) as usize;
+                    let source = bytes.iter().skip(from).take(at.len());
+                    expected.bytes[at].iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+                }
+                Content::Zero => expected.bytes[at].fill(0),
+                Content::Unknown => {}
             }
         }
         expected
@@ -62,7 +68,7 @@ impl Shadow {
         [range.start, range.end.saturating_sub(1)].into_iter().any(|offset| {
             let start = offset / self.granularity * self.granularity;
             let around = start..start.saturating_add(self.granularity);
-            self.expected(&around).iter().any(Option::is_none)
+            self.expected(&around).is_vague()
         })
     }
 
@@ -74,19 +80,42 @@ impl Shadow {
     /// Checks what was read of a range.
     pub(crate) fn check(&self, range: &Range<u64>, found: &[u8]) {
         let expected = self.expected(range);
-        for ((offset, found), expected) in range.clone().zip(found).zip(expected) {
-            if let Some(expected) = expected {
-                assert_eq!(*found, expected, "byte {offset:#x} of {range:x?}");
-            }
+        if expected.bytes == found {
+            return;
+        }
+        let wrong =
+            (0..found.len()).find(|&at| expected.known[at] && expected.bytes[at] != found[at]);
+        if let Some(at) = wrong {
+            let (found, expected) = (found[at], expected.bytes[at]);
+            panic!("byte {at:#x} of {range:x?} is {found:#x} and should be {expected:#x}");
         }
     }
 
-    fn read_initial(&self, range: Range<u64>, into: &mut Vec<Option<u8>>) {
+    fn read_initial(&self, range: Range<u64>, into: &mut Expected) {
         let there = self.initial.len().clamp(range.start, range.end) - range.start;
-        let mut bytes = vec![0; there as usize];
-        let read = self.initial.read_at(&mut bytes, range.start.min(self.initial.len()));
-        into.extend(bytes.into_iter().map(|byte| read.is_ok().then_some(byte)));
+        let start = into.bytes.len();
+        into.bytes.resize(start + there as usize, 0);
+        let read =
+            self.initial.read_at(&mut into.bytes[start..], range.start.min(self.initial.len()));
+        into.known.resize(into.bytes.len(), read.is_ok());
         // What a disk got behind its end is zero.
-        into.resize(into.len() + (range.end - range.start - there) as usize, Some(0));
+        into.bytes.resize(start + (range.end - range.start) as usize, 0);
+        into.known.resize(into.bytes.len(), true);
+    }
+}
+
+/// What a range must hold.
+#[derive(Default)]
+pub(crate) struct Expected {
+    /// The bytes.
+    pub(crate) bytes: Vec<u8>,
+    /// Which of them are known; the others are unreadable, or may be anything.
+    pub(crate) known: Vec<bool>,
+}
+
+impl Expected {
+    /// Returns whether any byte is not known.
+    pub(crate) fn is_vague(&self) -> bool {
+        self.known.contains(&false)
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn seeds() -> Seeds {
     images
         .chain([("snapshot", snapshot)])
         .zip(0..)
-        .map(|((name, file), number)| (name.to_owned(), Input::bytes(&steps(number), &file.to_vec())))
+        .map(|((name, file), number)| {
+            (name.to_owned(), Input::bytes(&steps(number), &file.to_vec()))
+        })
         .collect()
 }
 
@@ -30,11 +32,8 @@ fn kinds() -> Vec<(&'static str, CreateOptions)> {
     let data_file = |raw| Some(DataFile { name: "data".to_owned(), raw });
     let width = |bits| RefcountWidth::from_bits(bits).expect("it is a power of two");
     let version = Version::V2;
-    let subclusters = CreateOptions {
-        subclusters: true,
-        cluster_size: 16 << 10,
-        ..CreateOptions::new(300_000)
-    };
+    let subclusters =
+        CreateOptions { subclusters: true, cluster_size: 16 << 10, ..CreateOptions::new(300_000) };
     let compression = Compression::Zstd;
     vec![
         ("small", small(40_000)),
