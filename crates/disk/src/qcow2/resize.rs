@@ -38,13 +38,10 @@ impl<D: Resizable> Qcow2<D> {
         {
             data.set_len(size)?;
         }
-        let hidden = self.backing.as_ref().map_or(0, |backing| backing.len());
-        let cluster = self.header.cluster_size();
-        let shown = hidden.max(old.next_multiple_of(cluster)).min(size);
-        if old < shown {
+        if old < size {
             // What a longer backing file has there was never part of this disk, nor was what
-            // others may have left behind the end of the last cluster.
-            self.write_zeroes(old..shown)?;
+            // others may have left in the tables behind the end.
+            self.write_zeroes(old..size)?;
             self.flush()?;
         }
         Ok(())

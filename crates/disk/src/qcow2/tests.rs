@@ -280,6 +280,32 @@ fn a_disk_grows_and_shrinks_and_its_new_end_is_zero() {
 }
 
 #[test]
+fn growing_shows_nothing_that_tables_name_behind_the_end() {
+    let image = new(&options(512 << 10, 4096));
+    image.write_at(&vec![7; 512 << 10], 0).unwrap();
+    let file = is_clean(image);
+    // As if somebody had made the disk shorter and left everything else.
+    file.write_at(&(64u64 << 10).to_be_bytes(), 24).unwrap();
+    let mut image = Qcow2::open(file, Access::ReadWrite, &Closed).unwrap();
+    image.resize(1 << 20, Shrinking::Refuse).unwrap();
+    assert!(read(&image, 0..64 << 10).iter().all(|&byte| byte == 7));
+    assert!(read(&image, 64 << 10..1 << 20).iter().all(|&byte| byte == 0));
+    is_clean(image);
+}
+
+#[test]
+fn a_check_finds_compressed_data_past_the_end() {
+    let image = new(&options(1 << 20, 4096));
+    image.write_compressed_at(&[7; 4096], 0).unwrap();
+    let (l1, _) = image.lock().l1_place();
+    let file = is_clean(image);
+    let l2 = u64::from_be_bytes(read(&file, l1..l1 + 8).try_into().unwrap()) & entry::OFFSET;
+    file.write_at(&(1u64 << 62 | 1 << 40).to_be_bytes(), l2).unwrap();
+    let report = check(&file, Repair::Nothing).unwrap();
+    assert_eq!((report.corruptions, report.leaks), (1, 1), "{report:#?}");
+}
+
+#[test]
 fn growing_shows_nothing_more_of_a_longer_backing_file() {
     fn base() -> Memory {
         Memory::from(&[5; 1 << 20][..])

@@ -225,7 +225,7 @@ fn tables_that_lie_in_each_other_are_refused_for_writing_and_found_by_a_check() 
 #[test]
 fn places_past_the_end_and_beyond_all_limits_are_refused_by_name() {
     for (field, words) in [(L1, "L1 table"), (TABLE, "refcount table")] {
-        for place in [1u64 << 40, 1 << 56, u64::MAX & !511] {
+        for place in [1u64 << 40, 1 << 56, !511u64] {
             let memory = image(&small(1 << 20));
             put64(&memory, field, place);
             let error = Qcow2::open(&memory, Access::ReadWrite, &Closed).unwrap_err();
@@ -233,7 +233,7 @@ fn places_past_the_end_and_beyond_all_limits_are_refused_by_name() {
             costs_at_most(memory, 1000, 1 << 20);
         }
     }
-    for place in [1u64 << 56, u64::MAX & !511] {
+    for place in [1u64 << 56, !511u64] {
         let memory = image(&small(1 << 20));
         put64(&memory, number(&memory, TABLE) + 8, place);
         let error = Qcow2::open(&memory, Access::ReadWrite, &Closed).unwrap_err();
@@ -355,7 +355,7 @@ fn data_scattered_over_a_long_file_is_counted_in_bounded_memory_or_not_at_all() 
         memory.set_len(memory.len().max(place + (1 << 16)));
         let entries: Vec<u8> = (0..8192u64)
             .flat_map(|index| {
-                (1u64 << 63 | (1 << 31) + ((table * 8192 + index) << 30)).to_be_bytes()
+                ((1u64 << 63) | ((1 << 31) + ((table * 8192 + index) << 30))).to_be_bytes()
             })
             .collect();
         memory.write_at(&entries, place).unwrap();
@@ -455,7 +455,7 @@ fn an_l1_table_of_32_mib_is_read_from_a_file() {
         for piece in 0..512u64 {
             let entries: Vec<u8> = (0..8192u64)
                 .flat_map(|index| {
-                    (1u64 << 63 | (1 << 31) + ((piece * 8192 + index) << 13)).to_be_bytes()
+                    ((1u64 << 63) | ((1 << 31) + ((piece * 8192 + index) << 13))).to_be_bytes()
                 })
                 .collect();
             file.write_all_at(&entries, (1 << 30) + piece * 65_536).unwrap();

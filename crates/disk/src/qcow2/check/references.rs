@@ -251,6 +251,12 @@ impl References {
             return;
         }
         let Some(clusters) = mapping.host_clusters(bits) else { return };
+        if let Mapping::Compressed { offset, .. } = mapping
+            && offset >= file.len()
+        {
+            report.corruption(|| format!("the compressed data at {offset:#x} lies past the end"));
+            return;
+        }
         for cluster in clusters {
             let place = cluster << bits;
             // A compressed cluster's length is in sectors, of which the last may not be there.
