@@ -306,6 +306,25 @@ fn a_check_finds_compressed_data_past_the_end() {
 }
 
 #[test]
+fn data_elsewhere_than_at_its_own_offset_of_a_data_file_is_refused() {
+    let memory = Memory::new(0);
+    let data_file = Some(DataFile { name: "data.raw".to_owned(), raw: false });
+    create(&memory, &CreateOptions { data_file, ..options(1 << 20, 4096) }).unwrap();
+    let gate = Beside(|| Memory::new(1 << 20));
+    let image = Qcow2::open(memory, Access::ReadWrite, &gate).unwrap();
+    image.write_at(&[1; 8192], 0).unwrap();
+    let (l1, _) = image.lock().l1_place();
+    let file = image.close().unwrap();
+    let l2 = u64::from_be_bytes(read(&file, l1..l1 + 8).try_into().unwrap()) & entry::OFFSET;
+    // The second cluster would share the place of the first.
+    file.write_at(&(1u64 << 63).to_be_bytes(), l2 + 8).unwrap();
+    let image = Qcow2::open(file, Access::ReadWrite, &gate).unwrap();
+    image.read_at(&mut [0; 4096], 0).unwrap();
+    let error = image.write_at(&[2; 4096], 4096).unwrap_err();
+    assert!(error.to_string().contains("not at the same offset"), "{error}");
+}
+
+#[test]
 fn growing_shows_nothing_more_of_a_longer_backing_file() {
     fn base() -> Memory {
         Memory::from(&[5; 1 << 20][..])
