@@ -194,6 +194,11 @@ impl Metadata {
         Ok(runs)
     }
 
+    /// Returns how many entries an L1 table has.
+    pub(super) fn entries(&self, l1: Option<L1>) -> u64 {
+        l1.unwrap_or(self.l1).entries
+    }
+
     /// Returns the first of these entries of an L1 table that has an L2 table.
     pub(super) fn next_l2_table(
         &mut self,

@@ -38,7 +38,11 @@ impl<D: Resizable> Qcow2<D> {
             let geometry = metadata.geometry();
             let coverage = geometry.l2_coverage();
             let first = start / coverage;
-            let last = len.div_ceil(coverage).min(first + TABLES_STEP);
+            let mut last = len.div_ceil(coverage);
+            // A snapshot may claim any length; behind its table there is nothing to look at.
+            if first < metadata.entries(l1) {
+                last = last.min(first + TABLES_STEP);
+            }
             let table = metadata.next_l2_table(&self.file, l1, first..last)?;
             let end = table.unwrap_or(last).saturating_mul(coverage).min(len);
             if table == Some(first) {

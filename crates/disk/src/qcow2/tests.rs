@@ -294,6 +294,23 @@ fn growing_shows_nothing_that_tables_name_behind_the_end() {
 }
 
 #[test]
+fn a_snapshot_of_any_length_is_mapped_in_one_step() {
+    let file = is_clean(new(&options(1 << 20, 512)));
+    let at = file.len().next_multiple_of(512);
+    file.set_len(at + 1024);
+    let mut entry = [0; 57];
+    entry[..8].copy_from_slice(&at.to_be_bytes());
+    (entry[11], entry[13], entry[39], entry[56]) = (1, 1, 16, b'1');
+    entry[48..56].fill(0xFF);
+    file.write_at(&entry, at + 512).unwrap();
+    file.write_at(&1u32.to_be_bytes(), 60).unwrap();
+    file.write_at(&(at + 512).to_be_bytes(), 64).unwrap();
+    let image = Qcow2::open(file, Access::ReadOnly, &Closed).unwrap();
+    let extent = image.snapshot("1").unwrap().extent_at(0).unwrap();
+    assert_eq!(extent, Extent { range: 0..u64::MAX, kind: ExtentKind::Unallocated });
+}
+
+#[test]
 fn a_check_finds_compressed_data_past_the_end() {
     let image = new(&options(1 << 20, 4096));
     image.write_compressed_at(&[7; 4096], 0).unwrap();
