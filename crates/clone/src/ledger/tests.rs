@@ -321,7 +321,7 @@ fn what_is_done_already_is_not_looked_at_again() {
     }
 }
 
-/// Goes through a copy again and again until it is whole, each time from where it stopped.
+/// Completes a copy from where another pass stopped.
 fn finish(source: &dyn Disk, target: &dyn Disk, start: u64, zeroes: Zeroes) {
     let record = Record::from(start);
     let pass = Pass::new(plan(2, zeroes, 16384), &(), never());
@@ -335,7 +335,7 @@ fn after_an_error_anywhere_another_pass_goes_on() {
     for zeroes in [Zeroes::Write, Zeroes::Skip] {
         for ordinal in 0.. {
             let (target, record) = (Memory::new(len), Record::from(0));
-            // The target counts reads of nobody; the source nothing that changes it.
+            // Whichever comes to its fault first ends the pass.
             let faulty_target = FaultyDisk::new(&target, Fault::NoSpace, ordinal);
             let faulty_source = FaultyDisk::new(source(len), Fault::ShortRead, ordinal + 3);
             let pass = Pass::new(plan(1 + ordinal as usize % 3, zeroes, 16384), &(), never());
