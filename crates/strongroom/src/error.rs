@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// A source on the network failed.
     #[error(transparent)]
-    Fetch(#[from] crate::stub::fetch::Error),
+    Fetch(#[from] strongroom_fetch::Error),
     /// Someone asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -139,7 +139,7 @@ pub enum Error {
         /// How much of the contents is in it.
         durable: u64,
         /// Why it ended.
-        cause: Box<Error>,
+        cause: Box<Self>,
     },
     /// The contents of an encrypted source are no multiple of the target's encryption sector.
     #[error(
@@ -218,11 +218,14 @@ impl Error {
                 ErrorKind::Interrupted
             }
             Self::Clone(strongroom_clone::Error::Disk(error)) | Self::Disk(error) => {
-                disk_kind(error)
+                strongroom_fetch::Error::within(error).map_or_else(|| disk_kind(error), fetch_kind)
             }
             Self::Clone(strongroom_clone::Error::UnalignedEnd { .. }) => ErrorKind::Image,
-            Self::Clone(_) | Self::Journal { .. } => ErrorKind::Io,
-            Self::Fetch(_) => ErrorKind::Io,
+            Self::Clone(error) => {
+                strongroom_fetch::Error::within(error).map_or(ErrorKind::Io, fetch_kind)
+            }
+            Self::Journal { .. } => ErrorKind::Io,
+            Self::Fetch(error) => fetch_kind(error),
             Self::Stopped { cause, .. } => cause.kind(),
             Self::JobChanged { .. } | Self::NotSeekable { .. } => ErrorKind::Request,
             Self::Crypto(_)
@@ -239,21 +242,38 @@ impl From<strongroom_clone::Error> for Error {
     fn from(error: strongroom_clone::Error) -> Self {
         match error {
             strongroom_clone::Error::Cancelled => Self::Interrupted,
+            // A source that was told to stop says so as an error of reading it.
+            error if is_cancelled(&error) => Self::Interrupted,
             strongroom_clone::Error::Disk(error) => Self::Disk(error),
             error => Self::Clone(error),
         }
     }
 }
 
+fn is_cancelled(error: &strongroom_clone::Error) -> bool {
+    strongroom_fetch::Error::within(error).is_some_and(strongroom_fetch::Error::is_cancelled)
+}
+
 fn disk_kind(error: &strongroom_disk::Error) -> ErrorKind {
     use strongroom_disk::ErrorKind as Disk;
     match error.kind() {
         Disk::AlreadyExists => ErrorKind::AlreadyExists,
-        Disk::Busy => ErrorKind::Busy,
+        Disk::Busy | Disk::Changed => ErrorKind::Busy,
         Disk::NotFound => ErrorKind::NotFound,
         Disk::Denied | Disk::SameFile | Disk::NotADisk => ErrorKind::Request,
         Disk::Invalid | Disk::Unsupported => ErrorKind::Image,
         Disk::Locked => ErrorKind::WrongPassphrase,
+        _ => ErrorKind::Io,
+    }
+}
+
+fn fetch_kind(error: &strongroom_fetch::Error) -> ErrorKind {
+    use strongroom_fetch::Error as Fetch;
+    match error {
+        Fetch::Cancelled => ErrorKind::Interrupted,
+        Fetch::CaFile { .. } | Fetch::Url { .. } => ErrorKind::Request,
+        Fetch::Changed { .. } => ErrorKind::Busy,
+        Fetch::Status { status: 404 | 410, .. } => ErrorKind::NotFound,
         _ => ErrorKind::Io,
     }
 }

@@ -11,7 +11,6 @@ pub mod images;
 pub mod keys;
 pub mod new_image;
 pub mod qcow2_image;
-mod stub;
 
 pub use device::{Device, Unlocked};
 pub use error::{Error, ErrorKind, Result};

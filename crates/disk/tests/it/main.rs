@@ -4,6 +4,7 @@
 mod crash;
 #[cfg(test)]
 mod folders;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod interop;

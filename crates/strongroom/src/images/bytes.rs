@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::stub::fetch::{self as strongroom_fetch, Options, Resource};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use strongroom_crypto::Hasher;
 use strongroom_disk::{Access, Checked, Raw, Resizable};
+use strongroom_fetch::{Options, Resource};
 use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource};
 
 use super::Work;
@@ -47,7 +48,7 @@ pub(super) struct StreamBytes {
 /// A stream, and its checksum where one is wanted.
 pub(super) struct StreamReader {
     reader: Box<dyn Read + Send>,
-    hasher: Option<Hasher>,
+    hasher: Option<Box<Hasher>>,
 }
 
 /// What tells a source from another, or from itself at another time. Names and values are what
@@ -70,14 +71,18 @@ impl Bytes {
         match &request.source {
             ImageSource::File(path) => file(path, request.cache, checksum).map(Self::Disk),
             ImageSource::StandardInput => {
-                let reader = StreamReader::new(Box::new(io::stdin()), request.checksum.as_ref());
+                let reader = StreamReader::new(Box::new(PatientInput), request.checksum.as_ref());
                 Ok(Self::Stream(StreamBytes { reader, label: STDIN.to_owned(), len: None }))
             }
             ImageSource::Url(url) => {
                 let options = Options { ca_file: request.ca_file.clone(), ..Options::default() };
                 match strongroom_fetch::open(url, &options, Arc::clone(work.cancelled))? {
+                    Resource::Ranged(remote) => {
+                        let identity = Identity::of_resource(remote.identity());
+                        disk(Arc::new(remote), None, identity, checksum).map(Self::Disk)
+                    }
                     Resource::Stream(stream) => {
-                        let (label, len) = (String::new(), None);
+                        let (label, len) = (stream.identity().url.clone(), stream.len());
                         let reader = StreamReader::new(Box::new(stream), request.checksum.as_ref());
                         Ok(Self::Stream(StreamBytes { reader, label, len }))
                     }
@@ -94,9 +99,25 @@ impl DiskBytes {
     }
 }
 
+/// Standard input, which says now and then that nothing has come, so that its reader can see
+/// whether it is to stop.
+struct PatientInput;
+
+impl Read for PatientInput {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let input = rustix::stdio::stdin();
+        let mut ready = [PollFd::new(&input, PollFlags::IN)];
+        match rustix::event::poll(&mut ready, Some(&PATIENCE))? {
+            0 => Err(io::ErrorKind::Interrupted.into()),
+            _ => Ok(rustix::io::read(input, buf)?),
+        }
+    }
+}
+
 impl StreamReader {
     fn new(reader: Box<dyn Read + Send>, checksum: Option<&Checksum>) -> Self {
-        let hasher = checksum.map(|checksum| Hasher::new(checksum::hash(checksum.algorithm())));
+        let hasher =
+            checksum.map(|checksum| Box::new(Hasher::new(checksum::hash(checksum.algorithm()))));
         Self { reader, hasher }
     }
 
@@ -104,7 +125,7 @@ impl StreamReader {
     pub(super) fn verify(&self, label: &str, expected: Option<&Checksum>) -> Result<()> {
         match (&self.hasher, expected) {
             (Some(hasher), Some(expected)) => {
-                Verdict { label, expected, found: &hasher.clone().finish() }.check()
+                Verdict { label, expected, found: &Hasher::clone(hasher).finish() }.check()
             }
             _ => Ok(()),
         }
@@ -154,10 +175,13 @@ fn file(
 ) -> Result<DiskBytes> {
     // Before the file is opened, so that no change after that goes unnoticed.
     let identity = Identity::of_path(path);
-    let raw = Raw::open(path, Access::ReadOnly)?;
+    let mut raw = Raw::open(path, Access::ReadOnly)?;
     let raw = Arc::new(match cache {
         CacheMode::Writeback => raw,
-        CacheMode::None => raw,
+        CacheMode::None => {
+            raw.bypass_cache()?;
+            raw
+        }
     });
     disk(Arc::clone(&raw) as Arc<dyn Resizable>, Some(raw), identity, checksum)
 }
@@ -194,6 +218,9 @@ fn since_epoch(time: SystemTime) -> String {
         Err(before) => format!("-{:?}", before.duration()),
     }
 }
+
+/// How long standard input is waited for at once: 100 ms.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// What errors call standard input.
 const STDIN: &str = "standard input";

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use strongroom_disk::{ErrorKind, FormatPermit, NewFile, Overwrite, Raw};
-use strongroom_model::{CloneRequest, ExistingTarget, ImageTarget, Resume};
+use strongroom_model::{CacheMode, CloneRequest, ExistingTarget, ImageTarget, Resume};
 
 use super::journal::{ChecksumState, Entry, Facts, Journal};
 use super::source::Source;
@@ -71,7 +71,7 @@ impl Files {
         let sources = source.files();
         let place = Place { target, header, overwrite, sources: &sources };
         let journal = NewFile::journal_path(target);
-        let opened = match request.resume {
+        let mut opened = match request.resume {
             Resume::Never => place.unnamed(job)?,
             Resume::Allowed => place.named(&journal, job)?,
         };
@@ -80,6 +80,9 @@ impl Files {
         {
             let problem = format!("{} cannot be both the image and its header", target.display());
             return Err(Error::Request { problem });
+        }
+        if request.cache == CacheMode::None {
+            opened.data.bypass_cache()?;
         }
         let checked = source.bytes().and_then(|bytes| bytes.checked.clone());
         let journal = Journal::new(journal, opened.entry, checked);

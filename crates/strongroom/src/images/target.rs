@@ -2,6 +2,7 @@
 
 use std::io;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::atomic::Ordering;
 
 use strongroom_clone::{Pass, Plan, Report, Zeroes};
 use strongroom_crypto::Passphrase;
@@ -280,6 +281,10 @@ impl Making<'_> {
                 let sector = self.options.as_ref().map_or(1, |options| options.sector_size.bytes());
                 let unit = NonZeroU64::new(sector as u64).unwrap_or(NonZeroU64::MIN);
                 let report = strongroom_clone::pour(&mut stream.reader, target, unit, &pass)?;
+                // Whatever feeds a pipe may have ended by the same signal.
+                if work.cancelled.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
                 if report.bytes == 0 && self.options.is_some() {
                     return Err(Error::Empty { label: stream.label.clone() });
                 }
