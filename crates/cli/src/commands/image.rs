@@ -137,12 +137,15 @@ fn print(
         (_, Some(header)) => format!("{} volume {}", header.version(), header.uuid()),
         (_, None) => format!("{format} image"),
     };
+    let derivation = match &cloned.header {
+        Some(_) => format!(" after {:.2} s of key derivation", preparation.as_secs_f64()),
+        None => String::new(),
+    };
     let rate = report.bytes as f64 / copying.as_secs_f64().max(1e-9) / 1e6;
     ui.status(&format!(
-        "{target}: {what}, {} in {:.2} s ({rate:.0} MB/s) after {:.2} s of key derivation",
+        "{target}: {what}, {} in {:.2} s ({rate:.0} MB/s){derivation}",
         ui::bytes(report.bytes),
         copying.as_secs_f64(),
-        preparation.as_secs_f64(),
     ));
     Ok(())
 }
