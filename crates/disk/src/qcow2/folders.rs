@@ -41,6 +41,7 @@ pub struct Folders<'a> {
     passphrases: Vec<&'a Passphrase>,
     policy: CostPolicy,
     budget: Mutex<CostBudget>,
+    opened: Mutex<Vec<PathBuf>>,
 }
 
 /// The format of a backing file.
@@ -73,6 +74,7 @@ impl<'a> Folders<'a> {
             passphrases: Vec::new(),
             policy,
             budget: Mutex::new(policy.unlock_budget()),
+            opened: Mutex::default(),
         })
     }
 
@@ -98,6 +100,12 @@ impl<'a> Folders<'a> {
         self.policy = policy;
         self.budget = Mutex::new(policy.unlock_budget());
         self
+    }
+
+    /// Returns the paths of the files that were opened so far: what a new image must not replace,
+    /// and what must stay as it is while the image is read.
+    pub fn opened(&self) -> Vec<PathBuf> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the end of the chain that consists of the image alone.
@@ -207,6 +215,9 @@ impl Link<'_> {
         let Found { file, path } = resolve::open(&self.folders.folders, place, named, access)?;
         let raw = Raw::from_file(file, label(&path, named, self.path()), access)?;
         let identity = Some(raw.identity()?);
+        let mut opened = self.folders.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.push(path.clone());
+        drop(opened);
         let mut files = self.files.clone();
         let is_cycle = files.iter().any(|file| file.identity == identity);
         files.push(File { path, identity });

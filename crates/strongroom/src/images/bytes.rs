@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use strongroom_crypto::Hasher;
-use strongroom_disk::{Access, Checked, Raw, Resizable};
+use strongroom_disk::{Access, Checked, Disk, Raw, Resizable};
 use strongroom_fetch::{Options, Resource};
 use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource};
 
@@ -154,6 +154,12 @@ impl Identity {
             }
         }
         Self(facts)
+    }
+
+    /// Returns in a line what tells a file from another, or from itself at another time.
+    pub(super) fn of_file(file: &Raw) -> String {
+        let Self(facts) = Self::of_path(Path::new(file.label()));
+        facts.into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ")
     }
 
     fn of_resource(found: &strongroom_fetch::Identity) -> Self {

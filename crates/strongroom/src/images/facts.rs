@@ -44,6 +44,8 @@ pub(super) fn of(
         facts.extend(names.into_iter().zip(identity).map(|(name, (_, value))| (name, Some(value))));
     }
     facts.extend(encryption.into_iter().flat_map(of_encryption));
+    let chain: Vec<String> = source.chain.iter().map(Identity::of_file).collect();
+    facts.push(("chain of backing files", (!chain.is_empty()).then(|| chain.join(", "))));
     facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 

@@ -1,9 +1,9 @@
 //! Whether a source was what it was believed to be, once all of it was read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strongroom_disk::{Checked, Resizable};
+use strongroom_disk::{Checked, Disk, Resizable};
 use strongroom_model::{CloneRequest, ImageSource};
 
 use super::Work;
@@ -18,7 +18,7 @@ pub(super) struct Guard<'a> {
     request: &'a CloneRequest,
     label: String,
     checked: Option<Arc<Checked<Arc<dyn Resizable>>>>,
-    files: Vec<(&'a Path, Identity)>,
+    files: Vec<(PathBuf, Identity)>,
     work: &'a Work<'a>,
 }
 
@@ -32,9 +32,11 @@ impl<'a> Guard<'a> {
     ) -> Self {
         let mut files = Vec::new();
         if let (ImageSource::File(path), Some(bytes)) = (&request.source, source.bytes()) {
-            files.push((path.as_path(), bytes.identity.clone()));
+            files.push((path.clone(), bytes.identity.clone()));
         }
-        files.extend(header.map(|path| (path, Identity::of_path(path))));
+        let named = source.chain.iter().map(|file| Path::new(file.label()));
+        let watched = header.into_iter().chain(named);
+        files.extend(watched.map(|path| (path.to_owned(), Identity::of_path(path))));
         Self {
             request,
             label: source.label().to_owned(),

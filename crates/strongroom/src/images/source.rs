@@ -20,8 +20,10 @@ use crate::{Error, Result, device};
 /// A source whose format was found to be what it should be. Nothing is decrypted yet.
 pub(super) struct Source {
     pub(super) kind: SourceKind,
-    /// A detached header, and what stands under its name.
+    /// A detached header.
     pub(super) header: Option<Raw>,
+    /// The files that an image of QEMU's names, as far as they may be read.
+    pub(super) chain: Vec<Raw>,
 }
 
 /// What a source is.
@@ -62,10 +64,12 @@ impl Source {
         let bytes = match (Bytes::open(request, earlier.as_ref(), work)?, format) {
             (Bytes::Disk(bytes), _) => bytes,
             (Bytes::Stream(stream), SourceFormat::Bytes | SourceFormat::Raw) => {
-                return Ok(Self { kind: SourceKind::Stream(stream), header });
+                return Ok(Self { kind: SourceKind::Stream(stream), header, chain: Vec::new() });
             }
             (Bytes::Stream(stream), _) => return Err(Error::NotSeekable { label: stream.label }),
         };
+        let folders = folders(request, passphrase, work)?;
+        let gate: &dyn Gate = folders.as_ref().map_or(&Closed, |folders| folders);
         let kind = match format {
             SourceFormat::Bytes => {
                 let disk = Arc::new(Arc::clone(&bytes.disk));
@@ -77,20 +81,20 @@ impl Source {
                 SourceKind::Plain { bytes, disk }
             }
             SourceFormat::Qcow2 => {
-                let gate = gate(request, passphrase, work)?;
-                let image = open_qcow2(&bytes, gate.as_ref())?;
+                let image = open_qcow2(&bytes, gate)?;
                 refuse_encrypted_qcow2(&image)?;
                 SourceKind::Plain { bytes, disk: Arc::new(image) }
             }
             SourceFormat::Qcow2Luks => {
-                let gate = gate(request, passphrase, work)?;
-                let image = open_qcow2(&bytes, gate.as_ref())?;
+                let image = open_qcow2(&bytes, gate)?;
                 refuse_plain_qcow2(&image)?;
                 SourceKind::Qcow2Luks { bytes, image: Box::new(image) }
             }
             SourceFormat::Luks(version) => luks(bytes, header.as_ref(), version)?,
         };
-        Ok(Self { kind, header })
+        let chain = folders.map(|folders| folders.opened()).unwrap_or_default();
+        let chain = chain.into_iter().map(|path| Raw::open(path, Access::ReadOnly));
+        Ok(Self { kind, header, chain: chain.collect::<strongroom_disk::Result<_>>()? })
     }
 
     /// Returns what every source but a stream has.
@@ -106,7 +110,7 @@ impl Source {
     /// Returns the files that a target must not replace.
     pub(super) fn files(&self) -> Vec<&Raw> {
         let data = self.bytes().and_then(DiskBytes::file);
-        data.into_iter().chain(&self.header).collect()
+        data.into_iter().chain(&self.header).chain(&self.chain).collect()
     }
 
     /// Returns what errors call the source.
@@ -249,18 +253,18 @@ fn open_qcow2(bytes: &DiskBytes, gate: &dyn Gate) -> Result<Qcow2<Arc<dyn Resiza
     Ok(Qcow2::open(Arc::clone(&bytes.disk), Access::ReadOnly, gate)?)
 }
 
-/// Returns the gate for the files that a source names.
-fn gate<'a>(
+/// Returns the gate for the files that a source names, if any may be read.
+fn folders<'a>(
     request: &CloneRequest,
     passphrase: Option<&'a Passphrase>,
     work: &Work<'_>,
-) -> Result<Box<dyn Gate + 'a>> {
+) -> Result<Option<Folders<'a>>> {
     if request.backing_from.is_empty() {
-        return Ok(Box::new(Closed));
+        return Ok(None);
     }
     let passphrases: Vec<&Passphrase> = passphrase.into_iter().collect();
     let folders = Folders::new(&request.backing_from)?;
-    Ok(Box::new(folders.with_passphrases(&passphrases, work.policy)))
+    Ok(Some(folders.with_passphrases(&passphrases, work.policy)))
 }
 
 fn luks(
