@@ -38,9 +38,9 @@ pub(crate) struct TargetArgs {
     #[arg(long, value_name = "CHECKSUM")]
     checksum: Option<Checksum>,
 
-    /// Read backing and data files that a qcow2 source names, if they lie in this folder; may be
+    /// Read backing and data files that a qcow2 source names, if they lie in this directory; may be
     /// repeated
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     backing_from: Vec<PathBuf>,
 
     /// Trust the certificates in this PEM file too, for https:// sources

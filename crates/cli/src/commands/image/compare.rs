@@ -46,9 +46,9 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "FILE")]
     other_header: Option<PathBuf>,
 
-    /// Read backing and data files that qcow2 images name, if they lie in this folder; may be
+    /// Read backing and data files that qcow2 images name, if they lie in this directory; may be
     /// repeated
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     backing_from: Vec<PathBuf>,
 
     /// Read the passphrase of the other image from this file, where it has one of its own
