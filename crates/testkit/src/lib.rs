@@ -1,14 +1,18 @@
-//! Edge. What tests need and no product has: patterns, disks that record, disks that fail, other
-//! people's tools.
+//! Edge. What tests need and no product has: patterns, disks that record, disks that fail,
+//! servers that lie, other people's tools.
 
+mod authority;
 mod faulty;
 mod pattern;
 mod recording;
+mod server;
 mod skip;
 mod tool;
 
+pub use authority::Authority;
 pub use faulty::{Fault, FaultyDisk};
 pub use pattern::Pattern;
 pub use recording::{Change, RecordingDisk, Tearing};
+pub use server::{Body, Reply, Request, Server};
 pub use skip::skip;
 pub use tool::{Outcome, Tool, run, wait};

@@ -9,28 +9,15 @@ use std::time::Duration;
 
 use strongroom_disk::Disk;
 use strongroom_fetch::{Error, Options, Proxy, Remote, Resource, Stream};
+use strongroom_testkit::{Pattern, Server};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
 /// Returns the bytes that every resource has in `range`.
 pub(crate) fn bytes(range: Range<u64>) -> Vec<u8> {
-    let first = range.start / 8;
-    let last = range.end.div_ceil(8);
-    let mut bytes = Vec::with_capacity((last - first) as usize * 8);
-    for word in first..last {
-        bytes.extend_from_slice(&scramble(word).to_le_bytes());
-    }
-    bytes.drain(..(range.start - first * 8) as usize);
-    bytes.truncate((range.end - range.start) as usize);
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    Pattern::dense(Server::PATTERN).fill(&mut bytes, range.start);
     bytes
-}
-
-/// The finaliser of SplitMix64.
-fn scramble(word: u64) -> u64 {
-    let mut mixed = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 /// Quick to try again, and deaf to the environment.

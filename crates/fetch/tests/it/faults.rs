@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use strongroom_disk::{Disk, ErrorKind};
 use strongroom_fetch::{Error, Options, Resource, open};
+use strongroom_testkit::{Body, Reply, Request, Server};
 
 use crate::content::{
     MIB, chain, check, failure, open_ranged, open_stream, options, refusal, try_open,
 };
-use crate::server::{Body, Reply, Request, Server};
 
 const ETAG: &str = "\"one\"";
 const LEN: u64 = 6 * MIB + 321;

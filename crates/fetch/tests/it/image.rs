@@ -1,8 +1,8 @@
 use strongroom_disk::qcow2::{Closed, CreateOptions, Qcow2, create};
 use strongroom_disk::{Access, Disk, ExtentKind, Extents, Memory, Resizable};
+use strongroom_testkit::{Body, Reply, Server};
 
 use crate::content::{MIB, bytes, open_ranged, options};
-use crate::server::{Body, Reply, Server};
 
 /// An image of 64 MiB with data at its beginning, in its middle and at its end.
 fn image() -> Vec<u8> {

@@ -15,8 +15,6 @@ mod ranged;
 #[cfg(test)]
 mod redirects;
 #[cfg(test)]
-mod server;
-#[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod tls;

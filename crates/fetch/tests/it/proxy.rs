@@ -1,9 +1,8 @@
 use strongroom_fetch::{Options, Proxy};
+use strongroom_testkit::{Authority, Reply, Server};
 
 use crate::child::{is_child, run_child};
 use crate::content::{MIB, chain, check, open_ranged, options, try_open};
-use crate::server::{Reply, Server};
-use crate::tls::Authority;
 
 fn from_environment() -> Options {
     Options {

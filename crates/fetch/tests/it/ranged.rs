@@ -3,12 +3,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+use strongroom_testkit::{Body, Reply, Request, Server};
 
 use strongroom_disk::{Disk, ErrorKind, ExtentKind, Resizable};
 
 use crate::child::{is_child, run_child};
 use crate::content::{MIB, check, open_ranged, options, try_open, with_connections};
-use crate::server::{Body, Reply, Request, Server};
 
 const ETAG: &str = "\"one\"";
 

@@ -1,5 +1,5 @@
 use crate::content::{MIB, check, failure, open_ranged, options, refusal};
-use crate::server::{Reply, Server};
+use strongroom_testkit::{Reply, Server};
 
 const ETAG: &str = "\"one\"";
 

@@ -3,9 +3,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use strongroom_fetch::{Error, Options, Stream};
+use strongroom_testkit::{Body, Reply, Request, Server};
 
 use crate::content::{MIB, bytes, chain, open_stream, options};
-use crate::server::{Body, Reply, Request, Server};
 
 const LEN: u64 = 9 * MIB + 123;
 

@@ -1,66 +1,15 @@
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use strongroom_fetch::Options;
-use tempfile::TempDir;
+use strongroom_testkit::{Authority, Reply, Server};
 
 use crate::content::{MIB, check, open_ranged, options, refusal};
-use crate::server::{Reply, Server};
-
-/// An authority of one test.
-pub(crate) struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    directory: TempDir,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, directory }
-    }
-
-    pub(crate) fn ca_file(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
-    }
-
-    /// Returns the configuration of a server that this authority vouches for.
-    pub(crate) fn server(&self, name: &str) -> ServerConfig {
-        self.sign(&CertificateParams::new(vec![name.to_owned()]).unwrap())
-    }
-
-    fn expired(&self, name: &str) -> ServerConfig {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
-        self.sign(&params)
-    }
-
-    fn sign(&self, params: &CertificateParams) -> ServerConfig {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap()
-    }
-}
 
 fn serve(config: ServerConfig) -> Server {
     Server::start_tls(config, |request| Reply::ranged(request, 3 * MIB, "\"one\""))
 }
 
 fn trusting(authority: &Authority) -> Options {
-    Options { ca_file: Some(authority.ca_file()), ..options() }
+    Options { ca_file: Some(authority.ca_file().to_owned()), ..options() }
 }
 
 #[test]

@@ -5,16 +5,16 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::content;
+use crate::Pattern;
 
-/// A server on a port of its own, until it is dropped.
-pub(crate) struct Server {
+/// An HTTP server on a port of its own, until it is dropped.
+pub struct Server {
     port: u16,
     scheme: &'static str,
     shared: Arc<Shared>,
@@ -28,59 +28,86 @@ struct Shared {
     active: AtomicUsize,
     most_active: AtomicUsize,
     requests: Mutex<Vec<Request>>,
-    handler: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
+    content: Box<Content>,
+    handler: Box<Handler>,
 }
 
+type Content = dyn Fn(Range<u64>) -> Vec<u8> + Send + Sync;
+
+type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
+
+/// What a client asks for.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub struct Request {
     /// How many came before it.
-    pub(crate) number: usize,
-    pub(crate) method: String,
-    pub(crate) target: String,
+    pub number: usize,
+    /// The method, in capitals.
+    pub method: String,
+    /// The path with its query, or for a proxy the whole URL.
+    pub target: String,
     headers: HashMap<String, String>,
 }
 
 /// What is sent, whether it makes sense or not.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Body,
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// Names and values of the headers. A length is added unless the body says its own.
+    pub headers: Vec<(&'static str, String)>,
+    /// What follows the headers.
+    pub body: Body,
     /// After how many bytes of the body the connection is cut.
-    pub(crate) cut: Option<u64>,
+    pub cut: Option<u64>,
     /// After how many bytes of the body nothing more comes.
-    pub(crate) stall: Option<u64>,
+    pub stall: Option<u64>,
     /// How long to wait before the answer.
-    pub(crate) delay: Duration,
+    pub delay: Duration,
     /// How many bytes are sent at once, and how long to wait after each time.
-    pub(crate) pace: (usize, Duration),
+    pub pace: (usize, Duration),
 }
 
+/// What follows the headers.
 #[derive(Debug, Clone)]
-pub(crate) enum Body {
+pub enum Body {
+    /// These bytes.
     Bytes(Vec<u8>),
     /// These bytes of the resource.
     Content(Range<u64>),
 }
 
 impl Server {
-    pub(crate) fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::listen(handler, None)
+    /// Starts a server whose resource is [`Server::PATTERN`].
+    pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(Box::new(pattern), Box::new(handler), None)
     }
 
-    pub(crate) fn start_tls(
+    /// Starts a server whose resource holds what `content` returns for a range.
+    pub fn serving(
+        content: impl Fn(Range<u64>) -> Vec<u8> + Send + Sync + 'static,
+        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Box::new(content), Box::new(handler), None)
+    }
+
+    /// Starts a server that talks TLS alone. Its resource is [`Server::PATTERN`].
+    pub fn start_tls(
         config: ServerConfig,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        Self::listen(handler, Some(Arc::new(config)))
+        Self::listen(Box::new(pattern), Box::new(handler), Some(Arc::new(config)))
     }
 
+    /// The seed of the dense pattern that a server without content of its own serves.
+    pub const PATTERN: u64 = 0x5e;
+
     fn listen(
-        handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+        content: Box<Content>,
+        handler: Box<Handler>,
         tls: Option<Arc<ServerConfig>>,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+        let port = listener.local_addr().expect("a listener has an address").port();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let shared = Arc::new(Shared {
             stopped: AtomicBool::new(false),
@@ -88,7 +115,8 @@ impl Server {
             active: AtomicUsize::new(0),
             most_active: AtomicUsize::new(0),
             requests: Mutex::default(),
-            handler: Box::new(handler),
+            content,
+            handler,
         });
         let server = Self { port, scheme, shared: Arc::clone(&shared) };
         thread::spawn(move || {
@@ -104,29 +132,41 @@ impl Server {
         server
     }
 
-    pub(crate) fn url(&self, path: &str) -> String {
+    /// Returns the URL of a path, which begins with a slash.
+    pub fn url(&self, path: &str) -> String {
         format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
     /// Returns the URL with something between scheme and host.
-    pub(crate) fn url_of(&self, userinfo: &str, path: &str) -> String {
+    pub fn url_of(&self, userinfo: &str, path: &str) -> String {
         format!("{}://{userinfo}@127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn served(&self) -> u64 {
+    /// Returns how many bytes of bodies were sent so far.
+    pub fn served(&self) -> u64 {
         self.shared.served.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn most_active(&self) -> usize {
+    /// Returns how many requests were being answered at the same time at most.
+    pub fn most_active(&self) -> usize {
         self.shared.most_active.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
-        self.shared.requests.lock().unwrap().clone()
+    /// Returns the requests that came, in their order.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests().clone()
+    }
+}
+
+impl Shared {
+    // A test that panicked elsewhere does not make the list wrong.
+    fn requests(&self) -> MutexGuard<'_, Vec<Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,12 +179,13 @@ impl Drop for Server {
 }
 
 impl Request {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    /// Returns the value of a header; the name is in small letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
     /// Returns the bytes that are asked for, of a resource of `len`.
-    pub(crate) fn range(&self, len: u64) -> Option<Range<u64>> {
+    pub fn range(&self, len: u64) -> Option<Range<u64>> {
         let (first, last) = self.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
         let last: u64 = last.parse().ok()?;
         Some(first.parse().ok()?..len.min(last + 1))
@@ -152,7 +193,8 @@ impl Request {
 }
 
 impl Reply {
-    pub(crate) fn new(status: u16) -> Self {
+    /// Returns an answer without a body.
+    pub fn new(status: u16) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -165,7 +207,7 @@ impl Reply {
     }
 
     /// Serves a resource of `len` bytes as it should be.
-    pub(crate) fn ranged(request: &Request, len: u64, etag: &str) -> Self {
+    pub fn ranged(request: &Request, len: u64, etag: &str) -> Self {
         let condition = request.header("if-range");
         let range = request.range(len).filter(|_| condition.is_none_or(|wanted| wanted == etag));
         let reply = match range {
@@ -178,16 +220,20 @@ impl Reply {
         if etag.is_empty() { reply } else { reply.with("ETag", etag) }
     }
 
-    pub(crate) fn part(range: Range<u64>, len: u64) -> Self {
+    /// Returns the answer to a request of a range.
+    pub fn part(range: Range<u64>, len: u64) -> Self {
         let value = format!("bytes {}-{}/{len}", range.start, range.end - 1);
         Self { body: Body::Content(range), ..Self::new(206) }.with("Content-Range", value)
     }
 
-    pub(crate) fn whole(len: u64) -> Self {
+    /// Returns the answer of a server that knows no ranges.
+    pub fn whole(len: u64) -> Self {
         Self { body: Body::Content(0..len), ..Self::new(200) }
     }
 
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    /// Adds a header, or replaces it.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.retain(|(other, _)| *other != name);
         self.headers.push((name, value.into()));
         self
@@ -242,7 +288,9 @@ fn receive(shared: &Shared, stream: &mut impl BufRead) -> io::Result<Option<Requ
         return Ok(None);
     }
     let mut words = line.split(' ').map(str::to_owned);
-    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
     let mut headers = HashMap::new();
     loop {
         let mut line = String::new();
@@ -250,7 +298,7 @@ fn receive(shared: &Shared, stream: &mut impl BufRead) -> io::Result<Option<Requ
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
-    let mut requests = shared.requests.lock().unwrap();
+    let mut requests = shared.requests();
     let request = Request { number: requests.len(), method, target, headers };
     requests.push(request.clone());
     Ok(Some(request))
@@ -278,7 +326,7 @@ fn answer(shared: &Shared, request: &Request, stream: &mut impl Write) -> io::Re
         match &reply.body {
             Body::Bytes(bytes) => stream.write_all(&bytes[at as usize..next as usize])?,
             Body::Content(range) => {
-                stream.write_all(&content::bytes(range.start + at..range.start + next))?;
+                stream.write_all(&(shared.content)(range.start + at..range.start + next))?;
             }
         }
         stream.flush()?;
@@ -291,6 +339,12 @@ fn answer(shared: &Shared, request: &Request, stream: &mut impl Write) -> io::Re
     }
     let closes = reply.cut.is_some() || reply.stall.is_some() || reply.has("Connection");
     Ok(if closes { Next::Close } else { Next::Listen })
+}
+
+fn pattern(range: Range<u64>) -> Vec<u8> {
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    Pattern::dense(Server::PATTERN).fill(&mut bytes, range.start);
+    bytes
 }
 
 /// What a connection must do beside carrying bytes.
