@@ -54,7 +54,7 @@ impl<D: Resizable> Unfinished<D> {
             inner.set_len(END)?;
         }
         inner.write_at(&MARKER, 0)?;
-        Ok(Self::with(inner, len, bytes))
+        Ok(Self::with(inner, len, Head { bytes, stage: Stage::Marked }))
     }
 
     /// Goes on with a file that was marked before; `first` are its
@@ -69,7 +69,19 @@ impl<D: Resizable> Unfinished<D> {
                 .because("it does not bear the marker of an unfinished file"));
         }
         let len = inner.len();
-        Ok(Self::with(inner, len, first))
+        Ok(Self::with(inner, len, Head { bytes: first, stage: Stage::Marked }))
+    }
+
+    /// Goes on with a file that may have been [finished](Self::finish) already: one that does not
+    /// bear the marker is taken for it.
+    ///
+    /// # Assumptions
+    ///
+    /// The caller knows from elsewhere that the file was about to be finished.
+    pub fn resume_at_the_end(inner: D, first: [u8; 8]) -> Result<Self> {
+        let stage = if is_marked(&inner)? { Stage::Marked } else { Stage::Finished };
+        let len = inner.len();
+        Ok(Self::with(inner, len, Head { bytes: first, stage }))
     }
 
     /// Returns the first bytes of the disk, which the file does not have yet: for a journal.
@@ -99,9 +111,8 @@ impl<D: Resizable> Unfinished<D> {
         self.inner.flush()
     }
 
-    fn with(inner: D, len: u64, bytes: [u8; MARKER_LEN]) -> Self {
-        let head = Mutex::new(Head { bytes, stage: Stage::Marked });
-        Self { inner, len: AtomicU64::new(len), head }
+    fn with(inner: D, len: u64, head: Head) -> Self {
+        Self { inner, len: AtomicU64::new(len), head: Mutex::new(head) }
     }
 
     // A thread that panicked may have left a write half done, which is what a failed write may do.
@@ -329,6 +340,25 @@ mod tests {
             let error = Unfinished::resume(other, first).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
         }
+    }
+
+    #[test]
+    fn goes_on_at_the_end_whether_the_file_was_finished_or_not() {
+        let file = Memory::new(20);
+        let disk = Unfinished::new(&file).unwrap();
+        disk.write_at(b"magic and more", 0).unwrap();
+        let first = disk.first_bytes();
+        for _ in 0..2 {
+            let again = Unfinished::resume_at_the_end(&file, first).unwrap();
+            let mut bytes = [0; 14];
+            again.read_at(&mut bytes, 0).unwrap();
+            assert_eq!(bytes, *b"magic and more");
+            again.finish().unwrap();
+            assert_eq!(file.to_vec()[..14], *b"magic and more");
+        }
+        let again = Unfinished::resume_at_the_end(&file, [0; 8]).unwrap();
+        again.finish().unwrap();
+        assert_eq!(file.to_vec()[..14], *b"magic and more");
     }
 
     #[test]

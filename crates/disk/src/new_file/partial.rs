@@ -76,6 +76,35 @@ impl NewFile {
         overwrite: Overwrite,
         sources: &[&Raw],
     ) -> Result<(Self, FormatPermit)> {
+        let mut new = Self::reopen_at_the_end(target, overwrite, sources)?;
+        let marked = is_marked(new.disk());
+        if let Ok(true) = marked {
+            return Ok((new, FormatPermit::for_unfinished_file()));
+        }
+        // Kept, and not removed, since it may not be ours.
+        new.stage = Stage::Named;
+        marked?;
+        let path = Self::partial_path(&new.target).display().to_string();
+        Err(Error::new(ErrorKind::Invalid, Operation::Open, path)
+            .because("it does not bear the marker of an unfinished file; remove it to begin anew"))
+    }
+
+    /// Opens the file that an interrupted job has left for `target`, whether it bears its marker
+    /// still or is whole but for its name.
+    ///
+    /// # Assumptions
+    ///
+    /// The caller knows from elsewhere that the job was about to finish the file. Dropped, it is
+    /// removed, as one that [`reopen`](Self::reopen) returns.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reopen`](Self::reopen), but for the one about the marker.
+    pub fn reopen_at_the_end(
+        target: impl AsRef<Path>,
+        overwrite: Overwrite,
+        sources: &[&Raw],
+    ) -> Result<Self> {
         let place = Place::find(target.as_ref(), overwrite, sources)?;
         let partial = partial_name(&place.name);
         let path = Self::partial_path(&place.target).display().to_string();
@@ -93,16 +122,7 @@ impl NewFile {
                 return refuse(ErrorKind::SameFile, "it is the source itself");
             }
         }
-        // Kept, and not removed, until it is sure to be ours.
-        let mut new = place.put(file, Stage::Named, Some(lock))?;
-        if !is_marked(new.disk())? {
-            return refuse(
-                ErrorKind::Invalid,
-                "it does not bear the marker of an unfinished file; remove it to begin anew",
-            );
-        }
-        new.stage = Stage::Partial(partial);
-        Ok((new, FormatPermit::for_unfinished_file()))
+        place.put(file, Stage::Partial(partial), Some(lock))
     }
 
     /// Lets go of the file and leaves it under the name [`partial_path`](Self::partial_path), from
