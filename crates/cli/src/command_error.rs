@@ -133,6 +133,41 @@ impl StdError for FileError {
 
 /// Returns what to do about an error, where there is something.
 fn hint_for(error: &Error) -> Option<String> {
+    match error.of_network() {
+        Some(fetch) => fetch_hint(fetch).map(str::to_owned),
+        None => hint_for_others(error),
+    }
+}
+
+fn fetch_hint(error: &strongroom_fetch::Error) -> Option<&'static str> {
+    use strongroom_fetch::Error as Fetch;
+    Some(match error {
+        Fetch::GaveUp { source, .. } => {
+            return fetch_hint(source).or(Some("see whether the server works, then try again"));
+        }
+        Fetch::CaFile { .. } => {
+            "--ca-file takes a file of certificates that begin with `-----BEGIN CERTIFICATE-----`"
+        }
+        Fetch::Certificate { .. } => {
+            "if you know who has signed it, give that authority's certificate with --ca-file FILE"
+        }
+        Fetch::Changed { .. } => "wait until nobody changes it, then start over",
+        Fetch::Status { status: 401, .. } => {
+            "give user and password in the URL: https://USER:PASSWORD@HOST/PATH"
+        }
+        Fetch::Status { status: 403, .. } => {
+            "the server does not let you read it; a signed URL may have expired: get a new one"
+        }
+        Fetch::Status { status: 407, .. } => {
+            "give user and password of the proxy in its variable, such as HTTPS_PROXY"
+        }
+        Fetch::Status { status: 404 | 410, .. } => "look whether the URL is right",
+        Fetch::Connection { .. } => "see whether the URL is right and the server can be reached",
+        _ => return None,
+    })
+}
+
+fn hint_for_others(error: &Error) -> Option<String> {
     use strongroom_disk::ErrorKind as Disk;
     use strongroom_luks::Error as Luks;
     Some(match error {
@@ -193,6 +228,9 @@ fn hint_for(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::Luks { source, label } => return luks_hint(source, label),
+        Error::NotResumable { .. } => {
+            "leave --resume out, or download it first and name the file".to_owned()
+        }
         Error::WouldShrink { .. } => {
             "make what lies on it smaller first, then say --shrink; what is cut off is lost for ever"
                 .to_owned()

@@ -45,7 +45,7 @@ pub enum Error {
     Crypto(#[from] strongroom_crypto::Error),
     /// A file or device failed.
     #[error(transparent)]
-    Disk(#[from] strongroom_disk::Error),
+    Disk(strongroom_disk::Error),
     /// The source has nothing in it.
     #[error("{label} is empty: there is nothing to encrypt")]
     Empty {
@@ -54,7 +54,7 @@ pub enum Error {
     },
     /// A source on the network failed.
     #[error(transparent)]
-    Fetch(#[from] strongroom_fetch::Error),
+    Fetch(strongroom_fetch::Error),
     /// Someone asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -103,6 +103,14 @@ pub enum Error {
         /// What it is instead, when that can be told.
         signature: Option<&'static str>,
     },
+    /// A source with which an interrupted job could not go on.
+    #[error("a job that reads {label} cannot be resumed: {reason}")]
+    NotResumable {
+        /// The source.
+        label: String,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A source that comes from beginning to end is of a format that is read in any order.
     #[error("{label} can only be read from beginning to end, as no format but raw can be")]
     NotSeekable {
@@ -139,6 +147,7 @@ pub enum Error {
         /// How much of the contents is in it.
         durable: u64,
         /// Why it ended.
+        #[source]
         cause: Box<Self>,
     },
     /// The contents of an encrypted source are no multiple of the target's encryption sector.
@@ -203,6 +212,16 @@ impl Error {
         |source| Self::Luks { label: label.to_owned(), source }
     }
 
+    /// Returns the error of the network that this is, or that a disk or the pipeline ended with.
+    pub fn of_network(&self) -> Option<&strongroom_fetch::Error> {
+        match self {
+            Self::Fetch(error) => Some(error),
+            Self::Disk(error) => strongroom_fetch::Error::within(error),
+            Self::Clone(error) => strongroom_fetch::Error::within(error),
+            _ => None,
+        }
+    }
+
     /// Returns what kind of error this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -227,7 +246,9 @@ impl Error {
             Self::Journal { .. } => ErrorKind::Io,
             Self::Fetch(error) => fetch_kind(error),
             Self::Stopped { cause, .. } => cause.kind(),
-            Self::JobChanged { .. } | Self::NotSeekable { .. } => ErrorKind::Request,
+            Self::JobChanged { .. } | Self::NotResumable { .. } | Self::NotSeekable { .. } => {
+                ErrorKind::Request
+            }
             Self::Crypto(_)
             | Self::Model(_)
             | Self::NoPassphrase { .. }
@@ -242,7 +263,6 @@ impl From<strongroom_clone::Error> for Error {
     fn from(error: strongroom_clone::Error) -> Self {
         match error {
             strongroom_clone::Error::Cancelled => Self::Interrupted,
-            // A source that was told to stop says so as an error of reading it.
             error if is_cancelled(&error) => Self::Interrupted,
             strongroom_clone::Error::Disk(error) => Self::Disk(error),
             error => Self::Clone(error),
@@ -250,7 +270,20 @@ impl From<strongroom_clone::Error> for Error {
     }
 }
 
-fn is_cancelled(error: &strongroom_clone::Error) -> bool {
+impl From<strongroom_disk::Error> for Error {
+    fn from(error: strongroom_disk::Error) -> Self {
+        if is_cancelled(&error) { Self::Interrupted } else { Self::Disk(error) }
+    }
+}
+
+impl From<strongroom_fetch::Error> for Error {
+    fn from(error: strongroom_fetch::Error) -> Self {
+        if error.is_cancelled() { Self::Interrupted } else { Self::Fetch(error) }
+    }
+}
+
+/// Tells whether an error is a source's that was told to stop.
+fn is_cancelled(error: &(dyn std::error::Error + 'static)) -> bool {
     strongroom_fetch::Error::within(error).is_some_and(strongroom_fetch::Error::is_cancelled)
 }
 
@@ -270,6 +303,7 @@ fn disk_kind(error: &strongroom_disk::Error) -> ErrorKind {
 fn fetch_kind(error: &strongroom_fetch::Error) -> ErrorKind {
     use strongroom_fetch::Error as Fetch;
     match error {
+        Fetch::GaveUp { source, .. } => fetch_kind(source),
         Fetch::Cancelled => ErrorKind::Interrupted,
         Fetch::CaFile { .. } | Fetch::Url { .. } => ErrorKind::Request,
         Fetch::Changed { .. } => ErrorKind::Busy,

@@ -35,6 +35,8 @@ pub(super) struct DiskBytes {
     pub(super) checked: Option<Arc<Checked<Arc<dyn Resizable>>>>,
     /// What must stay as it is while the bytes are read.
     pub(super) identity: Identity,
+    /// Why nobody can tell from the identity whether the bytes are the same at another time.
+    pub(super) unknowable: Option<&'static str>,
 }
 
 /// Bytes that come once.
@@ -79,7 +81,9 @@ impl Bytes {
                 match strongroom_fetch::open(url, &options, Arc::clone(work.cancelled))? {
                     Resource::Ranged(remote) => {
                         let identity = Identity::of_resource(remote.identity());
-                        disk(Arc::new(remote), None, identity, checksum).map(Self::Disk)
+                        let unknowable = unknowable(remote.identity());
+                        let bytes = disk(Arc::new(remote), None, identity, checksum)?;
+                        Ok(Self::Disk(DiskBytes { unknowable, ..bytes }))
                     }
                     Resource::Stream(stream) => {
                         let (label, len) = (stream.identity().url.clone(), stream.len());
@@ -162,6 +166,9 @@ impl Identity {
         facts.into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ")
     }
 
+    /// Returns the identity of a resource. The query of its URL is no part of it: it may be a
+    /// secret, and that of a signed URL is another one each time. So the same resource is known by
+    /// what its server says of it.
     fn of_resource(found: &strongroom_fetch::Identity) -> Self {
         let mut facts = vec![("source", found.url.clone())];
         let more = [
@@ -199,7 +206,7 @@ fn disk(
     checksum: Option<(&Checksum, Option<&ChecksumState>)>,
 ) -> Result<DiskBytes> {
     let Some((checksum, earlier)) = checksum else {
-        return Ok(DiskBytes { disk, file, checked: None, identity });
+        return Ok(DiskBytes { disk, file, checked: None, identity, unknowable: None });
     };
     let hash = checksum::hash(checksum.algorithm());
     // Where it cannot go on, the source has changed, which is said when the jobs are compared.
@@ -211,7 +218,15 @@ fn disk(
         None => Checked::new(disk, hash)?,
     });
     let disk = Arc::clone(&checked) as Arc<dyn Resizable>;
-    Ok(DiskBytes { disk, file, checked: Some(checked), identity })
+    Ok(DiskBytes { disk, file, checked: Some(checked), identity, unknowable: None })
+}
+
+/// Returns why a resource that was changed cannot be told from what it was, if that is so.
+fn unknowable(found: &strongroom_fetch::Identity) -> Option<&'static str> {
+    let known = found.etag.is_some() || found.last_modified.is_some();
+    (!known).then_some(
+        "its server gives neither an ETag nor a modification date, by which to know it again",
+    )
 }
 
 fn absolute(path: &Path) -> String {

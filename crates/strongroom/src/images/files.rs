@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use strongroom_disk::{ErrorKind, FormatPermit, NewFile, Overwrite, Raw};
+use strongroom_disk::{Disk, ErrorKind, FormatPermit, NewFile, Overwrite, Raw};
 use strongroom_model::{CacheMode, CloneRequest, ExistingTarget, ImageTarget, Resume};
 
 use super::journal::{ChecksumState, Entry, Facts, Journal};
@@ -20,6 +20,8 @@ pub(super) struct Files {
     pub(super) permit: Option<FormatPermit>,
     pub(super) journal: Journal,
     pub(super) stage: Stage,
+    /// Whether a later job could know the source again.
+    resumable: bool,
 }
 
 /// What is in the files already.
@@ -31,6 +33,18 @@ pub(super) enum Stage {
     New,
     /// Everything below this offset of the contents.
     GoingOn(u64),
+    /// Everything below this offset, which is all there is, and perhaps what makes it an image.
+    Finishing(u64),
+}
+
+impl Stage {
+    /// Returns where the job goes on, if an earlier one has begun it.
+    pub(super) fn start(self) -> Option<u64> {
+        match self {
+            Self::Unnamed | Self::New => None,
+            Self::GoingOn(start) | Self::Finishing(start) => Some(start),
+        }
+    }
 }
 
 /// Where a target goes.
@@ -45,7 +59,7 @@ struct Place<'a> {
 struct Opened {
     data: NewFile,
     header: Option<NewFile>,
-    permit: FormatPermit,
+    permit: Option<FormatPermit>,
     entry: Entry,
     stage: Stage,
 }
@@ -73,7 +87,10 @@ impl Files {
         let journal = NewFile::journal_path(target);
         let mut opened = match request.resume {
             Resume::Never => place.unnamed(job)?,
-            Resume::Allowed => place.named(&journal, job)?,
+            Resume::Allowed => {
+                source.check_resumable()?;
+                place.named(&journal, job)?
+            }
         };
         if let Some(header) = &opened.header
             && opened.data.is_same_place(header)?
@@ -92,10 +109,40 @@ impl Files {
         Ok(Self {
             data: opened.data,
             header: opened.header,
-            permit: Some(opened.permit),
+            permit: opened.permit,
             journal,
             stage: opened.stage,
+            resumable: source.check_resumable().is_ok(),
         })
+    }
+
+    /// Refuses to go on with a file that is shorter than an earlier job made it at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub(super) fn check_len(&self, file: &dyn Disk, least: u64) -> Result<()> {
+        let len = file.len();
+        if self.stage.start().is_none() || len >= least {
+            return Ok(());
+        }
+        let partial = NewFile::partial_path(self.data.target());
+        let problem =
+            format!("it is about a file of {least} bytes, but {} has {len}", partial.display());
+        Err(self.journal.unusable(problem))
+    }
+
+    /// Notes that the files get what makes them whole, so that a later job takes them for it. All
+    /// else must be durable and found to be right.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be written.
+    pub(super) fn finishing(&self) -> Result<()> {
+        match self.stage {
+            Stage::Unnamed => Ok(()),
+            _ => self.journal.finishing(),
+        }
     }
 
     /// Gives the finished files their names, both or neither.
@@ -104,28 +151,33 @@ impl Files {
     ///
     /// Those of [`NewFile::commit`].
     pub(super) fn commit(self) -> Result<()> {
-        match self.header {
-            None => self.data.commit()?,
-            Some(header) => NewFile::commit_pair(self.data, header)?,
-        }
+        let committed = match self.header {
+            None => self.data.commit(),
+            Some(header) => NewFile::commit_pair(self.data, header),
+        };
+        // After an error, too, there is no unfinished file any more that it could be about.
         if self.stage != Stage::Unnamed {
             self.journal.remove();
         }
-        Ok(())
+        Ok(committed?)
     }
 
     /// Ends a job that failed. What was made is kept where another job can go on with it, and
     /// where there is enough of it: see [`WORTH_KEEPING`].
     pub(super) fn stop(self, error: Error) -> Error {
         let useless = matches!(
-            error,
-            Error::SourceChanged { .. } | Error::Checksum { .. } | Error::JobChanged { .. }
+            (&error, error.of_network()),
+            (Error::SourceChanged { .. } | Error::Checksum { .. } | Error::JobChanged { .. }, _)
+                | (_, Some(strongroom_fetch::Error::Changed { .. }))
         );
         let durable = self.journal.durable_len();
         let keep = match self.stage {
             // Whoever asked for a journal wants every part; whoever did not is told of a large one.
-            Stage::New | Stage::GoingOn(_) => durable > 0,
-            Stage::Unnamed => matches!(error, Error::Interrupted) && durable >= WORTH_KEEPING,
+            Stage::New | Stage::GoingOn(_) | Stage::Finishing(_) => durable > 0,
+            Stage::Unnamed => {
+                let interrupted = matches!(error, Error::Interrupted);
+                interrupted && self.resumable && durable >= WORTH_KEEPING
+            }
         };
         if useless || !keep {
             if self.stage != Stage::Unnamed {
@@ -140,6 +192,16 @@ impl Files {
     }
 
     fn keep(self) -> Result<PathBuf> {
+        // What another job has left there is not this one's to replace, nor its journal.
+        let names = [Some(&self.data), self.header.as_ref()];
+        if self.stage == Stage::Unnamed {
+            for name in names.into_iter().flatten() {
+                if let Some(partial) = NewFile::leftover(name.target())? {
+                    let problem = format!("{} is there already", partial.display());
+                    return Err(Error::Request { problem });
+                }
+            }
+        }
         self.journal.write().map_err(|error| self.journal.failed(&error))?;
         let kept = (|| {
             self.header.map(NewFile::keep).transpose()?;
@@ -177,28 +239,37 @@ impl Place<'_> {
 
     /// Opens the files of an earlier job, or creates such as a later one can open.
     fn named(&self, journal: &Path, job: Facts) -> Result<Opened> {
-        let entry = Entry::read(journal)?;
-        let Some(partial) = NewFile::leftover(self.target)? else {
-            return self.create(job, Stage::New);
-        };
-        if let Some(entry) = entry
-            && entry.durable() > 0
+        let entry =
+            Entry::read(journal)?.filter(|entry| entry.durable() > 0 || entry.is_finishing());
+        let partial = NewFile::leftover(self.target)?;
+        if let (Some(partial), Some(entry)) = (&partial, entry)
+            && !is_empty(partial)
         {
-            entry.refuse_changes(&job, &partial)?;
-            let (data, permit) = NewFile::reopen(self.target, self.overwrite, self.sources)?;
-            let header = self
-                .header
-                .map(|header| NewFile::reopen(header, self.overwrite, self.sources))
-                .transpose()?;
-            let stage = Stage::GoingOn(entry.durable());
-            let header = header.map(|(header, _)| header);
-            return Ok(Opened { data, header, permit, entry, stage });
+            entry.refuse_changes(&job, partial)?;
+            return self.reopen(entry);
         }
         // Nothing in it is known to be durable, so there is nothing to go on with.
         for target in std::iter::once(self.target).chain(self.header) {
             discard(target, self.overwrite, self.sources)?;
         }
         self.create(job, Stage::New)
+    }
+
+    fn reopen(&self, entry: Entry) -> Result<Opened> {
+        let start = entry.durable();
+        let open = |target: &Path| -> Result<NewFile> {
+            Ok(match entry.is_finishing() {
+                true => NewFile::reopen_at_the_end(target, self.overwrite, self.sources)?,
+                false => NewFile::reopen(target, self.overwrite, self.sources)?.0,
+            })
+        };
+        let data = open(self.target)?;
+        let header = self.header.map(open).transpose()?;
+        let stage = match entry.is_finishing() {
+            true => Stage::Finishing(start),
+            false => Stage::GoingOn(start),
+        };
+        Ok(Opened { data, header, permit: None, entry, stage })
     }
 
     fn create(&self, job: Facts, stage: Stage) -> Result<Opened> {
@@ -209,11 +280,11 @@ impl Place<'_> {
         let entry = Entry::new(job);
         let (data, permit) = create(self.target)?;
         let Some(header) = self.header else {
-            return Ok(Opened { data, header: None, permit, entry, stage });
+            return Ok(Opened { data, header: None, permit: Some(permit), entry, stage });
         };
         // A detached header is formatted, the data file beside it holds nothing but ciphertext.
         let (header, permit) = create(header)?;
-        Ok(Opened { data, header: Some(header), permit, entry, stage })
+        Ok(Opened { data, header: Some(header), permit: Some(permit), entry, stage })
     }
 }
 
@@ -221,9 +292,7 @@ impl Place<'_> {
 fn discard(target: &Path, overwrite: Overwrite, sources: &[&Raw]) -> Result<()> {
     let partial = NewFile::partial_path(target);
     // A process that was killed at once left it without a byte, and without its marker.
-    let is_empty = fs::symlink_metadata(&partial)
-        .is_ok_and(|found| found.file_type().is_file() && found.len() == 0);
-    if is_empty && NewFile::leftover(target)?.is_some() {
+    if is_empty(&partial) && NewFile::leftover(target)?.is_some() {
         return fs::remove_file(&partial).map_err(|source| {
             let operation = strongroom_disk::Operation::Create;
             strongroom_disk::Error::from_io(operation, partial.display().to_string(), source).into()
@@ -234,6 +303,11 @@ fn discard(target: &Path, overwrite: Overwrite, sources: &[&Raw]) -> Result<()> 
         // Dropped, it is gone.
         opened => Ok(opened.map(drop)?),
     }
+}
+
+/// Tells whether an unfinished file holds nothing, not even its marker.
+fn is_empty(partial: &Path) -> bool {
+    fs::symlink_metadata(partial).is_ok_and(|found| found.file_type().is_file() && found.len() == 0)
 }
 
 /// The least bytes for which an interrupted job leaves something, though nobody had asked it to:

@@ -34,6 +34,9 @@ pub(super) struct Entry {
     job: Facts,
     /// The extents of the target that survive a loss of power: first byte and end.
     durable: Vec<(u64, u64)>,
+    /// Whether all of the contents is durable and was checked, so that the target may have got its
+    /// first bytes already.
+    finishing: bool,
     checksum: Option<ChecksumState>,
 }
 
@@ -50,7 +53,8 @@ pub(super) struct ChecksumState {
 impl Entry {
     /// Returns the entry of a job of which nothing is durable yet.
     pub(super) fn new(job: Facts) -> Self {
-        Self { strongroom_journal: VERSION, job, durable: Vec::new(), checksum: None }
+        let durable = Vec::new();
+        Self { strongroom_journal: VERSION, job, durable, finishing: false, checksum: None }
     }
 
     /// Reads the journal at `path`; `None` when there is none.
@@ -76,6 +80,11 @@ impl Entry {
     /// Returns up to where the target is durable.
     pub(super) fn durable(&self) -> u64 {
         self.durable.first().map_or(0, |(start, end)| if *start == 0 { *end } else { 0 })
+    }
+
+    /// Returns whether the target may be whole but for its name.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing
     }
 
     /// Returns how far the checksum had come.
@@ -156,9 +165,24 @@ impl Journal {
         self.entry.lock().unwrap_or_else(PoisonError::into_inner).durable = vec![(0, offset)];
     }
 
+    /// Writes down that the target will get its first bytes now.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub(super) fn finishing(&self) -> Result<()> {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner).finishing = true;
+        self.write().map_err(|error| self.failed(&error))
+    }
+
     /// Returns the error of a journal that could not be written.
     pub(super) fn failed(&self, error: &io::Error) -> Error {
-        Error::Journal { path: self.path.clone(), problem: error.to_string() }
+        self.unusable(error.to_string())
+    }
+
+    /// Returns the error of a journal with which nobody can go on.
+    pub(super) fn unusable(&self, problem: String) -> Error {
+        Error::Journal { path: self.path.clone(), problem }
     }
 
     /// Takes the journal away: the job is done, or will never be.

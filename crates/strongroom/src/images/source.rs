@@ -113,6 +113,21 @@ impl Source {
         data.into_iter().chain(&self.header).chain(&self.chain).collect()
     }
 
+    /// Refuses a source of which nobody could tell later whether it is the same, or from the middle
+    /// of which nobody can read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotResumable`].
+    pub(super) fn check_resumable(&self) -> Result<()> {
+        let reason = match &self.kind {
+            SourceKind::Stream(_) => Some("it can only be read from beginning to end"),
+            _ => self.bytes().and_then(|bytes| bytes.unknowable),
+        };
+        let label = || self.label().to_owned();
+        reason.map_or(Ok(()), |reason| Err(Error::NotResumable { label: label(), reason }))
+    }
+
     /// Returns what errors call the source.
     pub(super) fn label(&self) -> &str {
         match &self.kind {

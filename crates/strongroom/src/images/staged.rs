@@ -28,7 +28,8 @@ impl Staged {
         options.format(passphrase, policy, &mut system_rng()).map_err(Error::luks(label))
     }
 
-    /// Writes the header of a new volume, but for what makes it one.
+    /// Writes the header of a new volume, but for what makes it one, and makes it durable: whatever
+    /// is encrypted from now on needs it.
     ///
     /// # Errors
     ///
@@ -46,6 +47,7 @@ impl Staged {
             memory.write_at(&vec![0; magic.len()], offset)?;
         }
         copy(&memory, disk)?;
+        disk.flush()?;
         Ok(Self { header, key })
     }
 
@@ -76,7 +78,8 @@ impl Staged {
     }
 
     /// Writes what was left out of the second copy. The volume is one when the first copy has its
-    /// magic too, which is up to the disk.
+    /// magic too, which is up to the disk; but a repair may trust the second copy alone, so the data
+    /// must be durable before.
     pub(super) fn complete(&self, disk: &dyn Disk) -> Result<()> {
         if let Some((offset, magic)) = self.header.second_magic() {
             disk.write_at(magic, offset)?;

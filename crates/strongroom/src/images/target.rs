@@ -90,11 +90,13 @@ impl Making<'_> {
     fn raw(&self, mut contents: Contents, files: &Files) -> Result<Cloned> {
         let file = self.unfinished(files.data.disk(), files.stage, [0; 8])?;
         if let Some(len) = contents.len() {
+            files.check_len(&file, len)?;
             file.set_len(len)?;
         }
         self.renew_first_bytes(&contents, &file, files.stage)?;
         let report = self.copy(&mut contents, &file, self.plan(Zeroes::Skip), Some(files))?;
         self.guard.check(&contents)?;
+        files.finishing()?;
         file.finish()?;
         Ok(Cloned { report, format: self.format, header: None, target_len: file.len() })
     }
@@ -117,19 +119,21 @@ impl Making<'_> {
             Some(header) => Some(self.unfinished(header.disk(), files.stage, header_first)?),
         };
         let keys: &dyn Resizable = apart.as_ref().map_or(&data as &dyn Resizable, |apart| apart);
-        let volume = match (files.stage, permit) {
-            (Stage::GoingOn(_), _) => Staged::open(keys, self.passphrase()?, &self.work.policy)?,
-            (_, Some(permit)) => {
+        let volume = match (files.stage.start(), permit) {
+            (Some(_), _) => Staged::open(keys, self.passphrase()?, &self.work.policy)?,
+            (None, Some(permit)) => {
                 let label = files.data.disk().label();
                 let formatted =
                     Staged::format(&options, label, self.passphrase()?, &self.work.policy)?;
                 keys.set_len(formatted.header.backup_len())?;
                 Staged::write(keys, formatted, permit)?
             }
-            (_, None) => return Err(not_encrypted()),
+            (None, None) => return Err(not_encrypted()),
         };
         let (_, offset) = placed(volume.header.clone(), data.label())?;
-        data.set_len(end(offset, contents.len().unwrap_or(0))?)?;
+        let len = end(offset, contents.len().unwrap_or(0))?;
+        files.check_len(&data, len)?;
+        data.set_len(len)?;
         let target = encrypted(&data, &volume.header, &volume.key, offset)?;
         if options.detached {
             self.renew_first_bytes(&contents, &target, files.stage)?;
@@ -138,6 +142,7 @@ impl Making<'_> {
         drop(target);
         self.guard.check(&contents)?;
         volume.complete(keys)?;
+        files.finishing()?;
         data.finish()?;
         if let Some(apart) = &apart {
             apart.finish()?;
@@ -155,14 +160,14 @@ impl Making<'_> {
         let first = *b"QFI\xfb\x00\x00\x00\x03";
         let file = self.unfinished(files.data.disk(), files.stage, first)?;
         // Formatted first, since the image has to keep room for the header.
-        let formatted = match (&self.options, files.stage) {
-            (Some(options), Stage::New | Stage::Unnamed) => {
+        let formatted = match (&self.options, files.stage.start()) {
+            (Some(options), None) => {
                 let label = files.data.disk().label();
                 Some(Staged::format(options, label, self.passphrase()?, &self.work.policy)?)
             }
             _ => None,
         };
-        if let Stage::GoingOn(_) = files.stage {
+        if files.stage.start().is_some() {
             // What was written after the last checkpoint may be counted, but nobody refers to it.
             qcow2::check(&file, Repair::Leaks)?;
         } else {
@@ -185,6 +190,7 @@ impl Making<'_> {
         let report = self.copy(&mut contents, &target, plan, Some(files))?;
         self.guard.check(&contents)?;
         target.into_image().close()?;
+        files.finishing()?;
         file.finish()?;
         Ok(Cloned {
             report,
@@ -235,6 +241,7 @@ impl Making<'_> {
         Ok(match stage {
             Stage::New | Stage::Unnamed => Unfinished::new(file)?,
             Stage::GoingOn(_) => Unfinished::resume(file, first)?,
+            Stage::Finishing(_) => Unfinished::resume_at_the_end(file, first)?,
         })
     }
 
@@ -246,7 +253,7 @@ impl Making<'_> {
         target: &dyn Disk,
         stage: Stage,
     ) -> Result<()> {
-        if let (Stage::GoingOn(_), Contents::Disk(source)) = (stage, contents) {
+        if let (Some(_), Contents::Disk(source)) = (stage.start(), contents) {
             let mut first = vec![0; source.len().min(FIRST) as usize];
             source.read_at(&mut first, 0)?;
             target.write_scratch_at(&mut first, 0)?;
@@ -272,7 +279,9 @@ impl Making<'_> {
                     pass = match files.stage {
                         Stage::Unnamed => pass.with_last_checkpoint(unwritten),
                         Stage::New => pass.with_resumption(0, &files.journal),
-                        Stage::GoingOn(start) => pass.with_resumption(start, &files.journal),
+                        Stage::GoingOn(start) | Stage::Finishing(start) => {
+                            pass.with_resumption(start, &files.journal)
+                        }
                     };
                 }
                 strongroom_clone::run(source, target, &pass)?
