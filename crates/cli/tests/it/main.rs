@@ -7,6 +7,8 @@ mod checking;
 mod concurrency;
 mod creation;
 mod hazards;
+mod http;
+mod http_jobs;
 mod interop;
 mod kill;
 mod resizing;
