@@ -89,8 +89,13 @@ impl CommandError {
 
 impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
-        let hints = hint_for(&error).into_iter().collect();
-        Self { kind: error.kind(), error: Box::new(error), hints }
+        let (kind, hints) = (error.kind(), hint_for(&error).into_iter().collect());
+        // That something is left is said by the hint.
+        let error = match error {
+            Error::Stopped { cause, .. } => *cause,
+            error => error,
+        };
+        Self { kind, error: Box::new(error), hints }
     }
 }
 
