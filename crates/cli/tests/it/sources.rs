@@ -84,12 +84,21 @@ fn a_source_one_byte_short_of_a_sector_is_refused_with_a_way_out() {
 #[test]
 fn a_qcow2_image_is_not_taken_for_a_raw_one() {
     let place = Workplace::new();
-    let mut qcow2 = vec![0; 65_536];
-    qcow2[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
-    place.write("disk.qcow2", qcow2);
-    let message = encrypt(&place, "disk.qcow2 volume").fails(4);
-    assert!(message.contains("a qcow2 image") && message.contains("hint: convert it first"));
-    assert!(!place.exists("volume"));
+    place.image("plain", 64 << 10);
+    place.strongroom("image create disk 1M --format qcow2").ok();
+    for command in ["encrypt disk volume --passphrase-file pw", "clone disk volume.qcow2"] {
+        let message = place.strongroom(&format!("image {command}")).fails(4);
+        assert!(message.contains("a qcow2 image"), "{message}");
+        assert!(message.contains("hint: ") && message.contains("--source-format qcow2"));
+    }
+    // Nor is one that is called so read as anything else.
+    fs::rename(place.path("disk"), place.path("disk.qcow2")).unwrap();
+    encrypt(&place, "disk.qcow2 volume").ok();
+    place.strongroom("image compare disk.qcow2 volume --passphrase-file pw").ok();
+    place.copy("plain", "plain.qcow2");
+    let message = encrypt(&place, "plain.qcow2 other").fails(4);
+    assert!(message.contains("hint: ") && message.contains("--source-format"), "{message}");
+    assert!(!place.exists("other") && !place.exists("volume.qcow2"));
 }
 
 #[test]
