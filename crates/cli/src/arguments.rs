@@ -22,7 +22,8 @@ pub(crate) struct TargetArgs {
     /// The image to read: a file, an http:// or https:// address, or - for standard input (raw)
     source: String,
 
-    /// The image to make: a file, or - for standard output (raw and raw LUKS)
+    /// The image to make: a file, or - for standard output (raw and raw LUKS; what --json prints then
+    /// goes to standard error)
     target: String,
 
     /// Replace the target if it exists

@@ -64,6 +64,11 @@ impl Ui {
         self.data(&format!("{value:#}"))
     }
 
+    /// Prints a JSON value where words go, for a command whose data is something else.
+    pub(crate) fn json_beside_data(&mut self, value: &Value) {
+        self.words("", &format!("{value:#}"));
+    }
+
     /// Says how things stand.
     pub(crate) fn status(&mut self, text: &str) {
         self.words("", text);

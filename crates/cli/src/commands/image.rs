@@ -10,6 +10,7 @@ mod info;
 mod reencrypt;
 mod resize;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -85,6 +86,10 @@ fn make(
     policy: CostPolicy,
     output: Output,
 ) -> Result<(), CommandError> {
+    if request.target == ImageTarget::StandardOutput && io::stdout().is_terminal() {
+        return Err(CommandError::request("an image is not written to a terminal")
+            .hinted("send it to a file or a program: … - > FILE, … - | PROGRAM"));
+    }
     let cancelled = interruption::flag()?;
     let watch = ui.watch(output);
     let work = Work { policy, observer: &watch, cancelled: &cancelled };
@@ -117,7 +122,7 @@ fn print(
         TargetFormat::Image(format) => format.name(),
     };
     if output == Output::Json {
-        return ui.json(&json!({
+        let object = json!({
             "target": target,
             "target_bytes": cloned.target_len,
             "format": format,
@@ -128,7 +133,15 @@ fn print(
             "zero_bytes": report.zero_bytes,
             "preparation_seconds": preparation.as_secs_f64(),
             "seconds": copying.as_secs_f64(),
-        }));
+        });
+        // Standard output is the image then, and nothing else.
+        return match &request.target {
+            ImageTarget::File(_) => ui.json(&object),
+            ImageTarget::StandardOutput => {
+                ui.json_beside_data(&object);
+                Ok(())
+            }
+        };
     }
     let what = match (cloned.format, &cloned.header) {
         (TargetFormat::Image(ImageFormat::Qcow2Luks), Some(header)) => {
