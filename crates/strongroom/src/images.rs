@@ -19,8 +19,8 @@ use strongroom_crypto::{CostPolicy, Passphrase};
 use strongroom_disk::NewFile;
 use strongroom_luks::{FormatOptions, Header};
 use strongroom_model::{
-    CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource, ImageTarget,
-    LuksFormat, Resume, TargetFormat,
+    CloneFormats, CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource,
+    ImageTarget, LuksFormat, Resume, SourceFormat, TargetFormat,
 };
 
 use self::files::Files;
@@ -115,6 +115,7 @@ pub fn clone(
     work: &Work<'_>,
 ) -> Result<Cloned> {
     let formats = request.formats()?;
+    refuse_header_apart(headers, formats)?;
     refuse_pipes(request, headers, formats.target)?;
     let source = Source::open(request, formats.source, headers.source, passphrases.source, work)?;
     let encryption = match &request.operation {
@@ -177,6 +178,18 @@ pub fn compare(
     let plan = Plan::for_this_machine(Zeroes::Write);
     let pass = Pass::new(plan, work.observer.as_progress(), work.cancelled);
     Ok(strongroom_clone::compare(&one, &other, &pass)?)
+}
+
+/// Refuses a detached header where the header lies inside the image.
+fn refuse_header_apart(headers: DetachedHeaders<'_>, formats: CloneFormats) -> Result<()> {
+    let inside = TargetFormat::Image(ImageFormat::Qcow2Luks);
+    let target = headers.target.is_some() && formats.target == inside;
+    let source = headers.source.is_some() && formats.source == SourceFormat::Qcow2Luks;
+    if target || source {
+        let problem = "a qcow2 image has its LUKS header inside: leave the header's file out";
+        return Err(Error::Request { problem: problem.to_owned() });
+    }
+    Ok(())
 }
 
 /// Refuses what a pipe on either side cannot do.

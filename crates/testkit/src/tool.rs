@@ -32,6 +32,21 @@ impl Tool {
     /// QEMU's image tool, which has LUKS1 code of its own.
     pub const QEMU_IMG: Self = Self { name: "qemu-img" };
 
+    /// Makes file systems.
+    pub const MKFS_EXT4: Self = Self { name: "mkfs.ext4" };
+
+    /// Tells whether a file system is whole.
+    pub const FSCK_EXT4: Self = Self { name: "fsck.ext4" };
+
+    /// Reads the files of a file system that is not mounted.
+    pub const DEBUGFS: Self = Self { name: "debugfs" };
+
+    /// Writes and reads tables of partitions.
+    pub const SFDISK: Self = Self { name: "sfdisk" };
+
+    /// Gives a command a terminal of its own.
+    pub const SCRIPT: Self = Self { name: "script" };
+
     /// Returns the program's name.
     pub fn name(self) -> &'static str {
         self.name

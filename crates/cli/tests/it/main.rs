@@ -6,6 +6,7 @@ mod arguments;
 mod checking;
 mod concurrency;
 mod creation;
+mod formats;
 mod hazards;
 mod http;
 mod http_jobs;

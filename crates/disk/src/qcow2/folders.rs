@@ -78,6 +78,11 @@ impl<'a> Folders<'a> {
         })
     }
 
+    /// Returns the paths of all files that were opened through the gate, in that order.
+    pub fn opened(&self) -> Vec<PathBuf> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Says what the image is opened for: its external data file is opened for the same. Reading
     /// only, unless this is called.
     #[must_use]
@@ -100,12 +105,6 @@ impl<'a> Folders<'a> {
         self.policy = policy;
         self.budget = Mutex::new(policy.unlock_budget());
         self
-    }
-
-    /// Returns the paths of the files that were opened so far: what a new image must not replace,
-    /// and what must stay as it is while the image is read.
-    pub fn opened(&self) -> Vec<PathBuf> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns the end of the chain that consists of the image alone.
@@ -215,9 +214,6 @@ impl Link<'_> {
         let Found { file, path } = resolve::open(&self.folders.folders, place, named, access)?;
         let raw = Raw::from_file(file, label(&path, named, self.path()), access)?;
         let identity = Some(raw.identity()?);
-        let mut opened = self.folders.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.push(path.clone());
-        drop(opened);
         let mut files = self.files.clone();
         let is_cycle = files.iter().any(|file| file.identity == identity);
         files.push(File { path, identity });
@@ -230,6 +226,9 @@ impl Link<'_> {
             let reason = format!("its chain has more than {most} files: {}", Chain(&files));
             return Err(refused(ErrorKind::Unsupported, named, reason));
         }
+        let mut opened = self.folders.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.extend(files.last().map(|file| file.path.clone()));
+        drop(opened);
         Ok((raw, Link { folders: self.folders, files, access: Access::ReadOnly }))
     }
 

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -49,6 +50,8 @@ pub(super) struct StreamBytes {
 
 /// A stream, and its checksum where one is wanted.
 pub(super) struct StreamReader {
+    /// What was read to tell what comes, and is to be read again.
+    head: Vec<u8>,
     reader: Box<dyn Read + Send>,
     hasher: Option<Box<Hasher>>,
 }
@@ -122,7 +125,34 @@ impl StreamReader {
     fn new(reader: Box<dyn Read + Send>, checksum: Option<&Checksum>) -> Self {
         let hasher =
             checksum.map(|checksum| Box::new(Hasher::new(checksum::hash(checksum.algorithm()))));
-        Self { reader, hasher }
+        Self { head: Vec::new(), reader, hasher }
+    }
+
+    /// Returns the first bytes, fewer than `count` only where there are no more. They will be read
+    /// all the same.
+    ///
+    /// # Errors
+    ///
+    /// Of kind interrupted when it is to stop.
+    pub(super) fn first_bytes(
+        &mut self,
+        count: usize,
+        cancelled: &AtomicBool,
+    ) -> io::Result<&[u8]> {
+        let mut head = vec![0; count];
+        let mut filled = 0;
+        while filled < count {
+            match self.reader.read(&mut head[filled..]) {
+                Ok(0) => break,
+                Ok(length) => filled += length,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Err(error) if cancelled.load(Ordering::Relaxed) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        head.truncate(filled);
+        self.head = head;
+        Ok(&self.head)
     }
 
     /// Checks what has come against the checksum that it must have.
@@ -138,7 +168,14 @@ impl StreamReader {
 
 impl Read for StreamReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(buf)?;
+        let length = if self.head.is_empty() {
+            self.reader.read(buf)?
+        } else {
+            let length = self.head.len().min(buf.len());
+            buf[..length].copy_from_slice(&self.head[..length]);
+            self.head.drain(..length);
+            length
+        };
         if let (Some(hasher), Some(read)) = (&mut self.hasher, buf.get(..length)) {
             hasher.update(read);
         }
@@ -158,12 +195,6 @@ impl Identity {
             }
         }
         Self(facts)
-    }
-
-    /// Returns in a line what tells a file from another, or from itself at another time.
-    pub(super) fn of_file(file: &Raw) -> String {
-        let Self(facts) = Self::of_path(Path::new(file.label()));
-        facts.into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ")
     }
 
     /// Returns the identity of a resource. The query of its URL is no part of it: it may be a

@@ -44,9 +44,13 @@ pub(super) fn of(
         facts.extend(names.into_iter().zip(identity).map(|(name, (_, value))| (name, Some(value))));
     }
     facts.extend(encryption.into_iter().flat_map(of_encryption));
-    let chain: Vec<String> = source.chain.iter().map(Identity::of_file).collect();
-    facts.push(("chain of backing files", (!chain.is_empty()).then(|| chain.join(", "))));
-    facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    let facts = facts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let chain = source.chain.iter().zip(1..).map(|(named, number)| {
+        let Identity(identity) = &named.identity;
+        let values: Vec<&str> = identity.iter().map(|(_, value)| value.as_str()).collect();
+        (format!("file {number} below the source"), values.join(", "))
+    });
+    facts.chain(chain).collect()
 }
 
 fn of_encryption(request: &EncryptionRequest) -> Vec<(&'static str, Option<String>)> {

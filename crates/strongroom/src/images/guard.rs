@@ -26,7 +26,7 @@ impl<'a> Guard<'a> {
     /// Begins to watch a source and its detached header.
     pub(super) fn new(
         request: &'a CloneRequest,
-        header: Option<&'a Path>,
+        header: Option<&Path>,
         source: &Source,
         work: &'a Work<'a>,
     ) -> Self {
@@ -34,9 +34,9 @@ impl<'a> Guard<'a> {
         if let (ImageSource::File(path), Some(bytes)) = (&request.source, source.bytes()) {
             files.push((path.clone(), bytes.identity.clone()));
         }
-        let named = source.chain.iter().map(|file| Path::new(file.label()));
-        let watched = header.into_iter().chain(named);
-        files.extend(watched.map(|path| (path.to_owned(), Identity::of_path(path))));
+        files.extend(header.map(|path| (path.to_owned(), Identity::of_path(path))));
+        let chain = source.chain.iter();
+        files.extend(chain.map(|named| (named.path.clone(), named.identity.clone())));
         Self {
             request,
             label: source.label().to_owned(),

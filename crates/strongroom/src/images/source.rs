@@ -12,7 +12,7 @@ use strongroom_model::{
     SourceFormat,
 };
 
-use super::bytes::{Bytes, DiskBytes, StreamBytes};
+use super::bytes::{Bytes, DiskBytes, Identity, StreamBytes};
 use super::files;
 use super::{Side, Work};
 use crate::{Error, Result, device};
@@ -22,8 +22,15 @@ pub(super) struct Source {
     pub(super) kind: SourceKind,
     /// A detached header.
     pub(super) header: Option<Raw>,
-    /// The files that an image of QEMU's names, as far as they may be read.
-    pub(super) chain: Vec<Raw>,
+    /// The files that a qcow2 source names, and those that they name.
+    pub(super) chain: Vec<ChainFile>,
+}
+
+/// A file of which a source consists, besides its own.
+pub(super) struct ChainFile {
+    pub(super) path: PathBuf,
+    pub(super) identity: Identity,
+    file: Raw,
 }
 
 /// What a source is.
@@ -63,13 +70,15 @@ impl Source {
         let header = header.map(|path| Raw::open(path, Access::ReadOnly)).transpose()?;
         let bytes = match (Bytes::open(request, earlier.as_ref(), work)?, format) {
             (Bytes::Disk(bytes), _) => bytes,
-            (Bytes::Stream(stream), SourceFormat::Bytes | SourceFormat::Raw) => {
+            (Bytes::Stream(mut stream), SourceFormat::Bytes | SourceFormat::Raw) => {
+                if format == SourceFormat::Raw {
+                    refuse_encrypted_stream(&mut stream, work)?;
+                }
                 return Ok(Self { kind: SourceKind::Stream(stream), header, chain: Vec::new() });
             }
             (Bytes::Stream(stream), _) => return Err(Error::NotSeekable { label: stream.label }),
         };
-        let folders = folders(request, passphrase, work)?;
-        let gate: &dyn Gate = folders.as_ref().map_or(&Closed, |folders| folders);
+        let mut chain = Vec::new();
         let kind = match format {
             SourceFormat::Bytes => {
                 let disk = Arc::new(Arc::clone(&bytes.disk));
@@ -81,20 +90,20 @@ impl Source {
                 SourceKind::Plain { bytes, disk }
             }
             SourceFormat::Qcow2 => {
-                let image = open_qcow2(&bytes, gate)?;
+                let image;
+                (image, chain) = open_qcow2(&bytes, request, passphrase, work)?;
                 refuse_encrypted_qcow2(&image)?;
                 SourceKind::Plain { bytes, disk: Arc::new(image) }
             }
             SourceFormat::Qcow2Luks => {
-                let image = open_qcow2(&bytes, gate)?;
+                let image;
+                (image, chain) = open_qcow2(&bytes, request, passphrase, work)?;
                 refuse_plain_qcow2(&image)?;
                 SourceKind::Qcow2Luks { bytes, image: Box::new(image) }
             }
             SourceFormat::Luks(version) => luks(bytes, header.as_ref(), version)?,
         };
-        let chain = folders.map(|folders| folders.opened()).unwrap_or_default();
-        let chain = chain.into_iter().map(|path| Raw::open(path, Access::ReadOnly));
-        Ok(Self { kind, header, chain: chain.collect::<strongroom_disk::Result<_>>()? })
+        Ok(Self { kind, header, chain })
     }
 
     /// Returns what every source but a stream has.
@@ -110,7 +119,8 @@ impl Source {
     /// Returns the files that a target must not replace.
     pub(super) fn files(&self) -> Vec<&Raw> {
         let data = self.bytes().and_then(DiskBytes::file);
-        data.into_iter().chain(&self.header).chain(&self.chain).collect()
+        let chain = self.chain.iter().map(|named| &named.file);
+        data.into_iter().chain(&self.header).chain(chain).collect()
     }
 
     /// Refuses a source of which nobody could tell later whether it is the same, or from the middle
@@ -255,8 +265,14 @@ pub(crate) fn unlock_qcow2<D: Resizable>(
     Ok(image.unlock_with_key(&key)?)
 }
 
-/// Opens an image of QEMU's after a look at whether it is one.
-fn open_qcow2(bytes: &DiskBytes, gate: &dyn Gate) -> Result<Qcow2<Arc<dyn Resizable>>> {
+/// Opens an image of QEMU's after a look at whether it is one, and returns it with the files that
+/// it names.
+fn open_qcow2(
+    bytes: &DiskBytes,
+    request: &CloneRequest,
+    passphrase: Option<&Passphrase>,
+    work: &Work<'_>,
+) -> Result<(Qcow2<Arc<dyn Resizable>>, Vec<ChainFile>)> {
     let head = device::read_first(&bytes.disk, 4096)?;
     if !head.starts_with(QCOW2_MAGIC) {
         return Err(Error::SourceFormat {
@@ -265,21 +281,19 @@ fn open_qcow2(bytes: &DiskBytes, gate: &dyn Gate) -> Result<Qcow2<Arc<dyn Resiza
             wanted: "a qcow2 image",
         });
     }
-    Ok(Qcow2::open(Arc::clone(&bytes.disk), Access::ReadOnly, gate)?)
-}
-
-/// Returns the gate for the files that a source names, if any may be read.
-fn folders<'a>(
-    request: &CloneRequest,
-    passphrase: Option<&'a Passphrase>,
-    work: &Work<'_>,
-) -> Result<Option<Folders<'a>>> {
+    let open = |gate: &dyn Gate| Qcow2::open(Arc::clone(&bytes.disk), Access::ReadOnly, gate);
     if request.backing_from.is_empty() {
-        return Ok(None);
+        return Ok((open(&Closed)?, Vec::new()));
     }
     let passphrases: Vec<&Passphrase> = passphrase.into_iter().collect();
     let folders = Folders::new(&request.backing_from)?;
-    Ok(Some(folders.with_passphrases(&passphrases, work.policy)))
+    let folders = folders.with_passphrases(&passphrases, work.policy);
+    let image = open(&folders)?;
+    let chain = folders.opened().into_iter().map(|path| {
+        let (identity, file) = (Identity::of_path(&path), Raw::open(&path, Access::ReadOnly)?);
+        Ok(ChainFile { path, identity, file })
+    });
+    Ok((image, chain.collect::<Result<_>>()?))
 }
 
 fn luks(
@@ -326,6 +340,30 @@ pub(crate) fn refuse_encrypted(source: &dyn Disk) -> Result<()> {
     }
 }
 
+/// Refuses what [`refuse_encrypted`] does where it comes once, from the first byte to the last.
+fn refuse_encrypted_stream(stream: &mut StreamBytes, work: &Work<'_>) -> Result<()> {
+    let label = stream.label.clone();
+    let head = stream
+        .reader
+        .first_bytes(HEAD, work.cancelled)
+        .map_err(|source| Error::Clone(strongroom_clone::Error::Stream { offset: 0, source }))?;
+    if head.starts_with(QCOW2_MAGIC) {
+        return Err(Error::SourceFormat {
+            label,
+            found: "a qcow2 image",
+            wanted: "a raw disk image",
+        });
+    }
+    let (Some(b"LUKS\xba\xbe"), Some(version)) = (head.get(..6), head.get(6..8)) else {
+        return Ok(());
+    };
+    let version = if version == [0, 1] { Version::Luks1 } else { Version::Luks2 };
+    // At the same place in either version.
+    let uuid = head.get(168..208).unwrap_or_default();
+    let uuid = uuid.split(|byte| *byte == 0).next().unwrap_or_default();
+    Err(Error::AlreadyEncrypted { label, version, uuid: String::from_utf8_lossy(uuid).into() })
+}
+
 fn refuse_encrypted_qcow2<D: Resizable>(image: &Qcow2<D>) -> Result<()> {
     if image.header().encryption == ImageEncryption::None {
         return Ok(());
@@ -363,5 +401,8 @@ fn advise_sequential(bytes: &DiskBytes) {
         file.advise_sequential();
     }
 }
+
+/// How much of a stream tells what it is.
+const HEAD: usize = 512;
 
 const QCOW2_MAGIC: &[u8] = b"QFI\xfb";
