@@ -5,6 +5,7 @@
 mod arguments;
 mod checking;
 mod concurrency;
+mod conversions;
 mod creation;
 mod formats;
 mod hazards;

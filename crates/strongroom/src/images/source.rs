@@ -343,10 +343,11 @@ pub(crate) fn refuse_encrypted(source: &dyn Disk) -> Result<()> {
 /// Refuses what [`refuse_encrypted`] does where it comes once, from the first byte to the last.
 fn refuse_encrypted_stream(stream: &mut StreamBytes, work: &Work<'_>) -> Result<()> {
     let label = stream.label.clone();
-    let head = stream
-        .reader
-        .first_bytes(HEAD, work.cancelled)
-        .map_err(|source| Error::Clone(strongroom_clone::Error::Stream { offset: 0, source }))?;
+    let head =
+        stream.reader.first_bytes(HEAD, work.cancelled).map_err(|source| match source.kind() {
+            std::io::ErrorKind::Interrupted => Error::Interrupted,
+            _ => Error::Clone(strongroom_clone::Error::Stream { offset: 0, source }),
+        })?;
     if head.starts_with(QCOW2_MAGIC) {
         return Err(Error::SourceFormat {
             label,
