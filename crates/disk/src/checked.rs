@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use strongroom_crypto::{Hash, Hasher};
 
 use self::cache::{Block, Cache};
-use self::seen::{Key, Seen};
+use self::seen::{KEY, Key, Seen};
 use crate::disk::{check_extent_offset, check_range};
 use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Resizable, Result};
 
@@ -28,8 +28,7 @@ use crate::{Disk, Error, ErrorKind, Extent, ExtentKind, Operation, Resizable, Re
 ///
 /// # Assumptions
 ///
-/// After [`resume`](Self::resume) the part before the cursor is the one that was hashed: that the
-/// source is still the same is for the caller to find out.
+/// The state with which it is [resumed](Self::resume) is the one that was saved.
 #[derive(Debug)]
 pub struct Checked<D> {
     inner: D,
@@ -69,23 +68,33 @@ impl<D: Disk> Checked<D> {
     ///
     /// That of the operating system when it has no random bytes.
     pub fn new(inner: D, hash: Hash) -> Result<Self> {
-        Self::with(inner, Hasher::new(hash), 0)
+        let key = Key::random()
+            .map_err(|source| Error::from_io(Operation::Open, inner.label(), source))?;
+        Ok(Self::with(inner, key, Hasher::new(hash), 0, Seen::default()))
     }
 
-    /// Goes on at a [state](Self::state) that was saved before.
+    /// Goes on at a [state](Self::state) that was saved before. What was read then must be the same
+    /// when it is read again.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Invalid`] when it is none of such a disk.
     pub fn resume(inner: D, hash: Hash, cursor: u64, saved: &[u8]) -> Result<Self> {
+        let Some(saved) = Saved::parse(saved) else {
+            return Err(Error::new(ErrorKind::Invalid, Operation::Open, inner.label())
+                .because("the state of its checksum is damaged"));
+        };
         let failed = || Error::new(ErrorKind::Invalid, Operation::Open, inner.label());
         let len = inner.len();
         if cursor > len || !(cursor == len || cursor.is_multiple_of(BLOCK)) {
             let reason = format!("a checksum cannot go on at {cursor} bytes of {len}");
             return Err(failed().because(reason));
         }
-        let hasher = Hasher::restore(hash, saved).map_err(|error| failed().with_source(error))?;
-        Self::with(inner, hasher, cursor.div_ceil(BLOCK))
+        let hasher =
+            Hasher::restore(hash, saved.hasher).map_err(|error| failed().with_source(error))?;
+        let key = Key::new(saved.key)
+            .map_err(|source| Error::from_io(Operation::Open, inner.label(), source))?;
+        Ok(Self::with(inner, key, hasher, cursor.div_ceil(BLOCK), saved.seen))
     }
 
     /// Returns the disk below.
@@ -93,11 +102,19 @@ impl<D: Disk> Checked<D> {
         &self.inner
     }
 
-    /// Returns how many bytes from the beginning on are hashed, and the state of the hasher there,
-    /// from which [`resume`](Self::resume) goes on. `None` for hashes whose state cannot be saved.
+    /// Returns how many bytes from the beginning on are hashed, and the state of everything, from
+    /// which [`resume`](Self::resume) goes on: a few bytes, and 16 for every MiB that was read.
+    /// `None` for hashes whose state cannot be saved.
+    ///
+    /// Whoever knows the state can make a block that is taken for another one.
     pub fn state(&self) -> Option<(u64, Vec<u8>)> {
         let state = self.lock();
-        Some((state.cursor.saturating_mul(BLOCK).min(self.len), state.saved.clone()?))
+        let hasher = state.saved.as_ref()?;
+        let mut bytes = (hasher.len() as u64).to_be_bytes().to_vec();
+        bytes.extend(hasher);
+        bytes.extend(self.key.bytes());
+        bytes.extend(state.seen.save().into_iter().flat_map(u64::to_be_bytes));
+        Some((state.cursor.saturating_mul(BLOCK).min(self.len), bytes))
     }
 
     /// Reads and hashes in order what is not hashed yet, and returns the digest of all bytes;
@@ -124,14 +141,12 @@ impl<D: Disk> Checked<D> {
         }
     }
 
-    fn with(inner: D, hasher: Hasher, cursor: u64) -> Result<Self> {
-        let key = Key::random()
-            .map_err(|source| Error::from_io(Operation::Open, inner.label(), source))?;
+    fn with(inner: D, key: Key, hasher: Hasher, cursor: u64, seen: Seen) -> Self {
         let saved = hasher.save();
-        let (cache, seen) = (Cache::default(), Seen::default());
+        let cache = Cache::default();
         let state = State { hasher: Some(hasher), saved, cursor, cache, seen };
         let len = inner.len();
-        Ok(Self { inner, len, key, state: Mutex::new(state), changed: Condvar::new() })
+        Self { inner, len, key, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     // Nobody panics halfway through a change of the state.
@@ -256,6 +271,25 @@ impl State {
             return Room::Wait;
         }
         Room::MoveCursor
+    }
+}
+
+/// A state that was saved.
+struct Saved<'a> {
+    hasher: &'a [u8],
+    key: [u8; KEY],
+    seen: Seen,
+}
+
+impl<'a> Saved<'a> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let length = usize::try_from(u64::from_be_bytes(*length)).ok()?;
+        let (hasher, rest) = rest.split_at_checked(length)?;
+        let (key, rest) = rest.split_first_chunk()?;
+        let (numbers, []) = rest.as_chunks() else { return None };
+        let numbers: Vec<u64> = numbers.iter().copied().map(u64::from_be_bytes).collect();
+        Some(Self { hasher, key: *key, seen: Seen::restore(&numbers)? })
     }
 }
 

@@ -26,7 +26,10 @@ pub(super) struct Seen {
 /// (P. Rogaway, "Efficient instantiations of tweakable blockciphers", 2004, section 6). Blocks that
 /// differ have the same 64 bits with a probability of 2^-64, and take a fraction of the time that
 /// any hash needs.
-pub(super) struct Key(SectorCipher);
+pub(super) struct Key {
+    cipher: SectorCipher,
+    bytes: [u8; KEY],
+}
 
 type Page = [Option<NonZeroU64>; PAGE as usize];
 
@@ -65,6 +68,36 @@ impl Seen {
         end
     }
 
+    /// Returns everything that was seen as numbers: how many holes there are, start and end of each,
+    /// then the number and the fingerprint of every block.
+    pub(super) fn save(&self) -> Vec<u64> {
+        let mut numbers = vec![self.holes.len() as u64];
+        numbers.extend(self.holes.iter().flat_map(|(&start, &end)| [start, end]));
+        for (page, fingerprints) in &self.fingerprints {
+            let known = (page * PAGE..).zip(fingerprints.iter());
+            numbers.extend(
+                known.filter_map(|(number, found)| Some([number, (*found)?.get()])).flatten(),
+            );
+        }
+        numbers
+    }
+
+    /// Returns what was saved; `None` when that is nothing of the kind.
+    pub(super) fn restore(numbers: &[u64]) -> Option<Self> {
+        let (&holes, rest) = numbers.split_first()?;
+        let (holes, blocks) = rest.split_at_checked(usize::try_from(holes).ok()?.checked_mul(2)?)?;
+        let mut seen = Self::default();
+        for hole in holes.chunks_exact(2) {
+            seen.add_hole(hole[0]..hole[1].max(hole[0]));
+        }
+        for block in blocks.chunks_exact(2) {
+            let page = seen.fingerprints.entry(block[0] / PAGE);
+            let page = page.or_insert_with(|| Box::new([None; PAGE as usize]));
+            page[(block[0] % PAGE) as usize] = Some(NonZeroU64::new(block[1])?);
+        }
+        Some(seen)
+    }
+
     fn is_hole(&self, number: u64) -> bool {
         self.holes.range(..=number).next_back().is_some_and(|(_, &end)| end > number)
     }
@@ -83,14 +116,22 @@ impl Seen {
 
 impl Key {
     pub(super) fn random() -> io::Result<Self> {
+        let mut bytes = [0; KEY];
+        getrandom::fill(&mut bytes)?;
+        Self::new(bytes)
+    }
+
+    /// Returns the bytes of which [`Self::new`] makes the key again.
+    pub(super) fn bytes(&self) -> &[u8; KEY] {
+        &self.bytes
+    }
+
+    pub(super) fn new(bytes: [u8; KEY]) -> io::Result<Self> {
         let spec: CipherSpec = "aes-xts-plain64".parse().map_err(io::Error::other)?;
         let encryption = spec.with_largest_key();
-        let mut key = vec![0; encryption.key_size().bytes()];
-        getrandom::fill(&mut key)?;
-        let key = VolumeKey::new(key);
-        SectorCipher::new(encryption, &key, SectorSize::B4096, IvUnit::Sector)
-            .map(Self)
-            .map_err(io::Error::other)
+        let key = VolumeKey::new(bytes.to_vec());
+        let cipher = SectorCipher::new(encryption, &key, SectorSize::B4096, IvUnit::Sector);
+        Ok(Self { cipher: cipher.map_err(io::Error::other)?, bytes })
     }
 
     /// Returns what tells the bytes of a block from all others that it could have.
@@ -103,7 +144,7 @@ impl Key {
             let whole = piece.len().next_multiple_of(SECTOR);
             buffer[piece.len()..whole].fill(0);
             let first_sector = number * SECTORS_OF_BLOCK + index * (PIECE / SECTOR) as u64;
-            self.0.encrypt(&mut buffer[..whole], first_sector);
+            self.cipher.encrypt(&mut buffer[..whole], first_sector);
             add(&mut sum, &buffer[..whole]);
         }
         let sum = sum.iter().step_by(2).fold(0, |sum, lane| sum ^ lane);
@@ -142,6 +183,9 @@ const PIECE: usize = 16 << 10;
 const SECTOR: usize = 4096;
 
 const SECTORS_OF_BLOCK: u64 = super::BLOCK / SECTOR as u64;
+
+/// The bytes of a key.
+pub(super) const KEY: usize = 64;
 
 /// How many fingerprints lie together.
 const PAGE: u64 = 512;

@@ -383,3 +383,26 @@ proptest! {
         prop_assert_eq!(disk.finish(&NEVER).unwrap(), Some(digest_of(&memory)));
     }
 }
+
+#[test]
+fn what_was_read_before_must_be_the_same_when_it_is_read_after_a_resumption() {
+    let source = Memory::new(40 * BLOCK);
+    for number in 0..40 {
+        source.write_at(&vec![number as u8 + 1; BLOCK as usize], number * BLOCK).unwrap();
+    }
+    let disk = Checked::new(&source, Hash::Sha256).unwrap();
+    for number in (0..20).chain([30]) {
+        read(&disk, number * BLOCK..number * BLOCK + 10).unwrap();
+    }
+    let (cursor, saved) = disk.state().unwrap();
+    for number in [0, 19, 30] {
+        let changed = Memory::from(&source.to_vec()[..]);
+        changed.write_at(&[0xEE; 8], number * BLOCK).unwrap();
+        let resumed = Checked::resume(&changed, Hash::Sha256, cursor, &saved).unwrap();
+        let error = read(&resumed, number * BLOCK..number * BLOCK + 10).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Changed, "{number}");
+    }
+    let resumed = Checked::resume(&source, Hash::Sha256, cursor, &saved).unwrap();
+    assert_eq!(read(&resumed, 0..BLOCK).unwrap(), read(&source, 0..BLOCK).unwrap());
+    assert_eq!(resumed.finish(&NEVER).unwrap(), Some(digest_of(&source)));
+}
