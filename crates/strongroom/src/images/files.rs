@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use strongroom_disk::{Disk, ErrorKind, FormatPermit, NewFile, Overwrite, Raw};
+use strongroom_disk::{Disk, ErrorKind, FormatPermit, NewFile, Overwrite, Raw, Resizable};
 use strongroom_model::{CacheMode, CloneRequest, ExistingTarget, ImageTarget, Resume};
 
 use super::journal::{ChecksumState, Entry, Facts, Journal};
@@ -13,15 +13,26 @@ use crate::{Error, Result};
 
 /// A target that is not whole yet.
 pub(super) struct Files {
-    pub(super) data: NewFile,
+    data: NewFile,
     /// A detached header.
-    pub(super) header: Option<NewFile>,
+    header: Option<NewFile>,
     /// The right to write a header, until it is used.
-    pub(super) permit: Option<FormatPermit>,
-    pub(super) journal: Journal,
-    pub(super) stage: Stage,
+    permit: Option<FormatPermit>,
+    journal: Journal,
+    stage: Stage,
     /// Whether a later job could know the source again.
     resumable: bool,
+}
+
+/// What a target is written to, wherever it lies.
+pub(super) struct Parts<'a> {
+    pub(super) data: &'a dyn Resizable,
+    /// A detached header.
+    pub(super) header: Option<&'a dyn Resizable>,
+    /// The right to write a header, until it is used.
+    pub(super) permit: Option<FormatPermit>,
+    pub(super) journal: &'a Journal,
+    pub(super) stage: Stage,
 }
 
 /// What is in the files already.
@@ -116,32 +127,14 @@ impl Files {
         })
     }
 
-    /// Refuses to go on with a file that is shorter than an earlier job made it at its beginning.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Journal`].
-    pub(super) fn check_len(&self, file: &dyn Disk, least: u64) -> Result<()> {
-        let len = file.len();
-        if self.stage.start().is_none() || len >= least {
-            return Ok(());
-        }
-        let partial = NewFile::partial_path(self.data.target());
-        let problem =
-            format!("it is about a file of {least} bytes, but {} has {len}", partial.display());
-        Err(self.journal.unusable(problem))
-    }
-
-    /// Notes that the files get what makes them whole, so that a later job takes them for it. All
-    /// else must be durable and found to be right.
-    ///
-    /// # Errors
-    ///
-    /// When the journal cannot be written.
-    pub(super) fn finishing(&self) -> Result<()> {
-        match self.stage {
-            Stage::Unnamed => Ok(()),
-            _ => self.journal.finishing(),
+    /// Returns what the target is written to.
+    pub(super) fn parts(&mut self) -> Parts<'_> {
+        Parts {
+            data: self.data.disk(),
+            header: self.header.as_ref().map(|header| header.disk() as &dyn Resizable),
+            permit: self.permit.take(),
+            journal: &self.journal,
+            stage: self.stage,
         }
     }
 
@@ -229,6 +222,36 @@ pub(super) fn earlier_checksum(request: &CloneRequest) -> Result<Option<Checksum
     }
     let entry = Entry::read(&NewFile::journal_path(target))?;
     Ok(entry.filter(|entry| entry.durable() > 0).and_then(|entry| entry.checksum().cloned()))
+}
+
+impl Parts<'_> {
+    /// Refuses to go on with a file that is shorter than an earlier job made it at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`].
+    pub(super) fn check_len(&self, file: &dyn Disk, least: u64) -> Result<()> {
+        let len = file.len();
+        if self.stage.start().is_none() || len >= least {
+            return Ok(());
+        }
+        let problem =
+            format!("it is about a file of {least} bytes, but the unfinished one has {len}");
+        Err(self.journal.unusable(problem))
+    }
+
+    /// Notes that the files get what makes them whole, so that a later job takes them for it. All
+    /// else must be durable and found to be right.
+    ///
+    /// # Errors
+    ///
+    /// When the journal cannot be written.
+    pub(super) fn finishing(&self) -> Result<()> {
+        match self.stage {
+            Stage::Unnamed => Ok(()),
+            _ => self.journal.finishing(),
+        }
+    }
 }
 
 impl Place<'_> {

@@ -11,7 +11,7 @@ use strongroom_disk::{Access, Disk, Encrypted, NewEnds, Outlet, Padded, Resizabl
 use strongroom_luks::{FormatOptions, Header};
 use strongroom_model::{CloneRequest, ClusterCompression, ImageFormat, TargetFormat};
 
-use super::files::{Files, Stage};
+use super::files::{Files, Parts, Stage};
 use super::guard::Guard;
 use super::journal::Unwritten;
 use super::source::Contents;
@@ -38,20 +38,25 @@ impl Making<'_> {
     /// What went wrong. Then the files are as they were found, or hold what a later job can go on
     /// with.
     pub(super) fn file(&self, contents: Contents, mut files: Files) -> Result<Cloned> {
-        let made = match self.format {
-            TargetFormat::Bytes | TargetFormat::Image(ImageFormat::Raw) => {
-                self.raw(contents, &files)
-            }
-            TargetFormat::Image(ImageFormat::Luks1 | ImageFormat::Luks2) => {
-                self.luks(contents, &mut files)
-            }
-            TargetFormat::Image(ImageFormat::Qcow2 | ImageFormat::Qcow2Luks) => {
-                self.qcow2(contents, &mut files)
-            }
-        };
+        let made = self.parts(contents, files.parts());
         match made {
             Ok(cloned) => files.commit().map(|()| cloned),
             Err(error) => Err(files.stop(error)),
+        }
+    }
+
+    /// Makes the target, whole and durable.
+    fn parts(&self, contents: Contents, parts: Parts<'_>) -> Result<Cloned> {
+        match self.format {
+            TargetFormat::Bytes | TargetFormat::Image(ImageFormat::Raw) => {
+                self.raw(contents, &parts)
+            }
+            TargetFormat::Image(ImageFormat::Luks1 | ImageFormat::Luks2) => {
+                self.luks(contents, parts)
+            }
+            TargetFormat::Image(ImageFormat::Qcow2 | ImageFormat::Qcow2Luks) => {
+                self.qcow2(contents, parts)
+            }
         }
     }
 
@@ -87,42 +92,42 @@ impl Making<'_> {
     }
 
     /// Holes and zeros become holes.
-    fn raw(&self, mut contents: Contents, files: &Files) -> Result<Cloned> {
-        let file = self.unfinished(files.data.disk(), files.stage, [0; 8])?;
+    fn raw(&self, mut contents: Contents, parts: &Parts<'_>) -> Result<Cloned> {
+        let file = self.unfinished(parts.data, parts.stage, [0; 8])?;
         if let Some(len) = contents.len() {
-            files.check_len(&file, len)?;
+            parts.check_len(&file, len)?;
             file.set_len(len)?;
         }
-        self.renew_first_bytes(&contents, &file, files.stage)?;
-        let report = self.copy(&mut contents, &file, self.plan(Zeroes::Skip), Some(files))?;
+        self.renew_first_bytes(&contents, &file, parts.stage)?;
+        let report = self.copy(&mut contents, &file, self.plan(Zeroes::Skip), Some(parts))?;
         self.guard.check(&contents)?;
-        files.finishing()?;
+        parts.finishing()?;
         file.finish()?;
         Ok(Cloned { report, format: self.format, header: None, target_len: file.len() })
     }
 
-    fn luks(&self, mut contents: Contents, files: &mut Files) -> Result<Cloned> {
+    fn luks(&self, mut contents: Contents, mut parts: Parts<'_>) -> Result<Cloned> {
         let mut options = self.options.clone().ok_or_else(not_encrypted)?;
-        options.detached = files.header.is_some();
+        options.detached = parts.header.is_some();
         if options.detached && options.data_offset.is_some() {
             let problem =
                 "with a header of its own the data begins at byte 0: leave the data offset out";
             return Err(Error::Request { problem: problem.to_owned() });
         }
-        let permit = files.permit.take();
+        let permit = parts.permit.take();
         let first = first_bytes(options.version.number());
         let (data_first, header_first) =
             if options.detached { ([0; 8], first) } else { (first, first) };
-        let data = self.unfinished(files.data.disk(), files.stage, data_first)?;
-        let apart = match &files.header {
+        let data = self.unfinished(parts.data, parts.stage, data_first)?;
+        let apart = match &parts.header {
             None => None,
-            Some(header) => Some(self.unfinished(header.disk(), files.stage, header_first)?),
+            Some(header) => Some(self.unfinished(*header, parts.stage, header_first)?),
         };
         let keys: &dyn Resizable = apart.as_ref().map_or(&data as &dyn Resizable, |apart| apart);
-        let volume = match (files.stage.start(), permit) {
+        let volume = match (parts.stage.start(), permit) {
             (Some(_), _) => Staged::open(keys, self.passphrase()?, &self.work.policy)?,
             (None, Some(permit)) => {
-                let label = files.data.disk().label();
+                let label = parts.data.label();
                 let formatted =
                     Staged::format(&options, label, self.passphrase()?, &self.work.policy)?;
                 keys.set_len(formatted.header.backup_len())?;
@@ -132,17 +137,17 @@ impl Making<'_> {
         };
         let (_, offset) = placed(volume.header.clone(), data.label())?;
         let len = end(offset, contents.len().unwrap_or(0))?;
-        files.check_len(&data, len)?;
+        parts.check_len(&data, len)?;
         data.set_len(len)?;
         let target = encrypted(&data, &volume.header, &volume.key, offset)?;
         if options.detached {
-            self.renew_first_bytes(&contents, &target, files.stage)?;
+            self.renew_first_bytes(&contents, &target, parts.stage)?;
         }
-        let report = self.copy(&mut contents, &target, self.plan(Zeroes::Write), Some(files))?;
+        let report = self.copy(&mut contents, &target, self.plan(Zeroes::Write), Some(&parts))?;
         drop(target);
         self.guard.check(&contents)?;
         volume.complete(keys)?;
-        files.finishing()?;
+        parts.finishing()?;
         data.finish()?;
         if let Some(apart) = &apart {
             apart.finish()?;
@@ -155,19 +160,19 @@ impl Making<'_> {
         })
     }
 
-    fn qcow2(&self, mut contents: Contents, files: &mut Files) -> Result<Cloned> {
-        let permit = files.permit.take();
+    fn qcow2(&self, mut contents: Contents, mut parts: Parts<'_>) -> Result<Cloned> {
+        let permit = parts.permit.take();
         let first = *b"QFI\xfb\x00\x00\x00\x03";
-        let file = self.unfinished(files.data.disk(), files.stage, first)?;
+        let file = self.unfinished(parts.data, parts.stage, first)?;
         // Formatted first, since the image has to keep room for the header.
-        let formatted = match (&self.options, files.stage.start()) {
+        let formatted = match (&self.options, parts.stage.start()) {
             (Some(options), None) => {
-                let label = files.data.disk().label();
+                let label = parts.data.label();
                 Some(Staged::format(options, label, self.passphrase()?, &self.work.policy)?)
             }
             _ => None,
         };
-        if files.stage.start().is_some() {
+        if parts.stage.start().is_some() {
             // What was written after the last checkpoint may be counted, but nobody refers to it.
             qcow2::check(&file, Repair::Leaks)?;
         } else {
@@ -187,10 +192,10 @@ impl Making<'_> {
         let target = Filling::new(image, clusters);
         let plan = self.plan(Zeroes::Skip).with_alignment(cluster.unwrap_or(NonZeroUsize::MIN));
         contents.pad()?;
-        let report = self.copy(&mut contents, &target, plan, Some(files))?;
+        let report = self.copy(&mut contents, &target, plan, Some(&parts))?;
         self.guard.check(&contents)?;
         target.into_image().close()?;
-        files.finishing()?;
+        parts.finishing()?;
         file.finish()?;
         Ok(Cloned {
             report,
@@ -266,21 +271,21 @@ impl Making<'_> {
         contents: &mut Contents,
         target: &dyn Resizable,
         plan: Plan,
-        files: Option<&Files>,
+        parts: Option<&Parts<'_>>,
     ) -> Result<Report> {
         let work = self.work;
         let plan = plan.with_rate_limit(self.request.rate_limit);
         let mut pass = Pass::new(plan, work.observer.as_progress(), work.cancelled);
-        let unwritten = files.map(|files| Unwritten(&files.journal));
+        let unwritten = parts.map(|parts| Unwritten(parts.journal));
         work.observer.begin(contents.len());
         Ok(match contents {
             Contents::Disk(source) => {
-                if let (Some(files), Some(unwritten)) = (files, &unwritten) {
-                    pass = match files.stage {
+                if let (Some(parts), Some(unwritten)) = (parts, &unwritten) {
+                    pass = match parts.stage {
                         Stage::Unnamed => pass.with_last_checkpoint(unwritten),
-                        Stage::New => pass.with_resumption(0, &files.journal),
+                        Stage::New => pass.with_resumption(0, parts.journal),
                         Stage::GoingOn(start) | Stage::Finishing(start) => {
-                            pass.with_resumption(start, &files.journal)
+                            pass.with_resumption(start, parts.journal)
                         }
                     };
                 }
@@ -388,3 +393,6 @@ const FIRST: u64 = 4096;
 
 /// What errors call standard output.
 const STDOUT: &str = "standard output";
+
+#[cfg(test)]
+mod tests;
