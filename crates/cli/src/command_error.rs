@@ -210,6 +210,9 @@ fn hint_for_others(error: &Error) -> Option<String> {
         }
         Error::NotSeekable { .. } => "download it first, and name the file".to_owned(),
         Error::Checksum { .. } => "nothing was left behind; fetch the source anew".to_owned(),
+        Error::PartialUnfit { partial, .. } => {
+            format!("start over: rm {}", quoted(&partial.display().to_string()))
+        }
         Error::JobChanged { partial, .. } => format!(
             "undo the change, or start over: rm {}",
             quoted(&partial.display().to_string())

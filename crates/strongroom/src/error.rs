@@ -117,6 +117,14 @@ pub enum Error {
         /// The source.
         label: String,
     },
+    /// What an interrupted job has left is not what its journal says.
+    #[error("cannot go on with {}: {problem}", partial.display())]
+    PartialUnfit {
+        /// What it has left.
+        partial: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// What was asked for contradicts itself.
     #[error("{problem}")]
     Request {
@@ -228,6 +236,7 @@ impl Error {
             | Self::Checksum { .. }
             | Self::Empty { .. }
             | Self::NotEncrypted { .. }
+            | Self::PartialUnfit { .. }
             | Self::SourceFormat { .. }
             | Self::UnalignedContents { .. }
             | Self::UnalignedLength { .. } => ErrorKind::Image,

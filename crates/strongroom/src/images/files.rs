@@ -33,6 +33,8 @@ pub(super) struct Parts<'a> {
     pub(super) permit: Option<FormatPermit>,
     pub(super) journal: &'a Journal,
     pub(super) stage: Stage,
+    /// What errors call what an earlier job has left.
+    pub(super) partial: PathBuf,
 }
 
 /// What is in the files already.
@@ -135,6 +137,7 @@ impl Files {
             permit: self.permit.take(),
             journal: &self.journal,
             stage: self.stage,
+            partial: NewFile::partial_path(self.data.target()),
         }
     }
 
@@ -163,6 +166,10 @@ impl Files {
             (Error::SourceChanged { .. } | Error::Checksum { .. } | Error::JobChanged { .. }, _)
                 | (_, Some(strongroom_fetch::Error::Changed { .. }))
         );
+        if let Error::PartialUnfit { .. } = error {
+            // Nothing was done to it: whoever knows what it is may need it.
+            return self.keep().err().unwrap_or(error);
+        }
         let durable = self.journal.durable_len();
         let keep = match self.stage {
             // Whoever asked for a journal wants every part; whoever did not is told of a large one.
@@ -229,15 +236,27 @@ impl Parts<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Journal`].
+    /// [`Error::PartialUnfit`].
     pub(super) fn check_len(&self, file: &dyn Disk, least: u64) -> Result<()> {
         let len = file.len();
         if self.stage.start().is_none() || len >= least {
             return Ok(());
         }
-        let problem =
-            format!("it is about a file of {least} bytes, but the unfinished one has {len}");
-        Err(self.journal.unusable(problem))
+        let problem = format!("it has {len} bytes, and had {least} when it was begun");
+        Err(Error::PartialUnfit { partial: self.partial.clone(), problem })
+    }
+
+    /// Returns the error of opening what an earlier job has left, where that is the reason.
+    pub(super) fn unfit(&self, error: Error) -> Error {
+        match (self.stage.start(), error.kind()) {
+            (Some(_), crate::ErrorKind::Image) => {
+                let cause = std::error::Error::source(&error);
+                let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+                let problem = format!("{error}{cause}");
+                Error::PartialUnfit { partial: self.partial.clone(), problem }
+            }
+            _ => error,
+        }
     }
 
     /// Notes that the files get what makes them whole, so that a later job takes them for it. All

@@ -177,12 +177,7 @@ impl Journal {
 
     /// Returns the error of a journal that could not be written.
     pub(super) fn failed(&self, error: &io::Error) -> Error {
-        self.unusable(error.to_string())
-    }
-
-    /// Returns the error of a journal with which nobody can go on.
-    pub(super) fn unusable(&self, problem: String) -> Error {
-        Error::Journal { path: self.path.clone(), problem }
+        Error::Journal { path: self.path.clone(), problem: error.to_string() }
     }
 
     /// Takes the journal away: the job is done, or will never be.

@@ -125,7 +125,11 @@ impl Making<'_> {
         };
         let keys: &dyn Resizable = apart.as_ref().map_or(&data as &dyn Resizable, |apart| apart);
         let volume = match (parts.stage.start(), permit) {
-            (Some(_), _) => Staged::open(keys, self.passphrase()?, &self.work.policy)?,
+            (Some(_), _) => {
+                parts.check_len(&data, contents.len().unwrap_or(0))?;
+                Staged::open(keys, self.passphrase()?, &self.work.policy)
+                    .map_err(|error| parts.unfit(error))?
+            }
             (None, Some(permit)) => {
                 let label = parts.data.label();
                 let formatted =
@@ -174,7 +178,7 @@ impl Making<'_> {
         };
         if parts.stage.start().is_some() {
             // What was written after the last checkpoint may be counted, but nobody refers to it.
-            qcow2::check(&file, Repair::Leaks)?;
+            qcow2::check(&file, Repair::Leaks).map_err(|error| parts.unfit(error.into()))?;
         } else {
             let luks_header = match &formatted {
                 Some(formatted) => Some(placed(formatted.header.clone(), file.label())?.1),

@@ -126,6 +126,7 @@ impl Job {
             permit: stage.start().is_none().then(permit),
             journal: &journal,
             stage,
+            partial: ".target.partial".into(),
         };
         making.parts(Contents::Disk(plain), parts)
     }
