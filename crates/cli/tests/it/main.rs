@@ -14,6 +14,7 @@ mod http_jobs;
 mod interop;
 mod kill;
 mod real_images;
+mod leftovers;
 mod resizing;
 mod secrecy;
 mod sources;
