@@ -85,7 +85,8 @@ impl Seen {
     /// Returns what was saved; `None` when that is nothing of the kind.
     pub(super) fn restore(numbers: &[u64]) -> Option<Self> {
         let (&holes, rest) = numbers.split_first()?;
-        let (holes, blocks) = rest.split_at_checked(usize::try_from(holes).ok()?.checked_mul(2)?)?;
+        let (holes, blocks) =
+            rest.split_at_checked(usize::try_from(holes).ok()?.checked_mul(2)?)?;
         let mut seen = Self::default();
         for hole in holes.chunks_exact(2) {
             seen.add_hole(hole[0]..hole[1].max(hole[0]));

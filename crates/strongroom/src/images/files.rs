@@ -186,12 +186,13 @@ impl Files {
             return error;
         }
         match self.keep() {
-            Ok(partial) => Error::Stopped { partial, durable, cause: Box::new(error) },
+            Ok((partial, durable)) => Error::Stopped { partial, durable, cause: Box::new(error) },
             Err(_) => error,
         }
     }
 
-    fn keep(self) -> Result<PathBuf> {
+    /// Returns what is kept, and up to where it is durable.
+    fn keep(self) -> Result<(PathBuf, u64)> {
         // What another job has left there is not this one's to replace, nor its journal.
         let names = [Some(&self.data), self.header.as_ref()];
         if self.stage == Stage::Unnamed {
@@ -202,12 +203,19 @@ impl Files {
                 }
             }
         }
-        self.journal.write().map_err(|error| self.journal.failed(&error))?;
+        let durable = match self.journal.write() {
+            Ok(()) => self.journal.durable_len(),
+            // A disk may be so full that not even this can be written: what was written before counts.
+            Err(error) => match self.journal.read()?.map_or(0, |entry| entry.durable()) {
+                0 => return Err(self.journal.failed(&error)),
+                durable => durable,
+            },
+        };
         let kept = (|| {
             self.header.map(NewFile::keep).transpose()?;
             self.data.keep()
         })();
-        kept.map_err(|error| {
+        kept.map(|partial| (partial, durable)).map_err(|error| {
             self.journal.remove();
             error.into()
         })
@@ -290,7 +298,8 @@ impl Place<'_> {
             entry.refuse_changes(&job, partial)?;
             return self.reopen(entry);
         }
-        // Nothing in it is known to be durable, so there is nothing to go on with.
+        // Nothing is known to be durable, so there is nothing to go on with: whatever there is of
+        // data or header is made anew.
         for target in std::iter::once(self.target).chain(self.header) {
             discard(target, self.overwrite, self.sources)?;
         }

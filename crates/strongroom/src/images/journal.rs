@@ -96,12 +96,13 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// [`Error::JobChanged`], which names the first difference.
+    /// [`Error::JobChanged`], which names the first difference: one of [`FOREMOST`] before all that
+    /// follow from them.
     pub(super) fn refuse_changes(&self, job: &Facts, partial: &Path) -> Result<()> {
         let none = "not given".to_owned();
         let value = |facts: &Facts, name: &str| facts.get(name).unwrap_or(&none).clone();
-        let names = self.job.keys().chain(job.keys());
-        for name in names {
+        let foremost = FOREMOST.map(str::to_owned);
+        for name in foremost.iter().chain(self.job.keys()).chain(job.keys()) {
             let (then, now) = (value(&self.job, name), value(job, name));
             if then != now {
                 let (partial, what) = (partial.to_owned(), name.clone());
@@ -148,11 +149,20 @@ impl Journal {
             serde_json::to_vec_pretty(&*entry)?
         };
         let new = beside(&self.path);
-        let mut file = create(&new)?;
-        file.write_all(&text)?;
-        file.sync_data()?;
-        fs::rename(&new, &self.path)?;
-        sync_directory(&self.path)
+        let replaced = create(&new).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_data()?;
+            fs::rename(&new, &self.path)
+        });
+        if replaced.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        replaced.and_then(|()| sync_directory(&self.path))
+    }
+
+    /// Returns what the file says, which is less than this journal where it could not be written.
+    pub(super) fn read(&self) -> Result<Option<Entry>> {
+        Entry::read(&self.path)
     }
 
     /// Returns up to where the target is durable.
@@ -234,6 +244,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     };
     File::open(directory)?.sync_all()
 }
+
+/// What makes it another job altogether.
+const FOREMOST: [&str; 4] = ["operation", "source", "source format", "target format"];
 
 /// The version of the journal that this program writes and reads.
 const VERSION: u32 = 1;
