@@ -155,6 +155,7 @@ pub enum Error {
         /// How much of the contents is in it.
         durable: u64,
         /// Why it ended.
+        #[source]
         cause: Box<Self>,
     },
     /// The contents of an encrypted source are no multiple of the target's encryption sector.
