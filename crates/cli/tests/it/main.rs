@@ -14,6 +14,7 @@ mod http_jobs;
 mod interop;
 mod kill;
 mod leftovers;
+mod limits;
 mod real_images;
 mod resizing;
 mod resume;
