@@ -51,6 +51,7 @@ pub struct NewFile {
     /// Device and inode of the file that stood under the final name at creation.
     replaced: Option<(u64, u64)>,
     stage: Stage,
+    dropped: Dropped,
     /// Keeps other jobs away from a file that has a name which they know.
     _lock: Option<LockGuard>,
 }
@@ -70,10 +71,17 @@ pub enum Overwrite {
 #[derive(Debug, PartialEq, Eq)]
 enum Stage {
     Unnamed,
-    /// It has this name, and loses it when it is dropped.
+    /// It has this name, until it is committed.
     Partial(OsString),
     /// It has a name that it shall keep: the final one, or that of a partial file.
     Named,
+}
+
+/// What becomes of a file with a partial name when it is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dropped {
+    Removed,
+    Kept,
 }
 
 /// What giving a file its final name did to that name.
@@ -191,6 +199,16 @@ impl NewFile {
         Ok(one
             .zip(two)
             .is_some_and(|(one, two)| identity(&one) == identity(&two) && one.st_nlink == 1))
+    }
+
+    /// Lets the file keep its partial name from now on, should it be dropped or fail to be committed.
+    pub fn keep_when_dropped(&mut self) {
+        self.dropped = Dropped::Kept;
+    }
+
+    /// Removes the file, though it may be one that is kept when it is dropped.
+    pub fn remove(mut self) {
+        self.dropped = Dropped::Removed;
     }
 
     /// Returns the final name.
@@ -323,7 +341,7 @@ impl NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
-        if let Stage::Partial(partial) = &self.stage
+        if let (Stage::Partial(partial), Dropped::Removed) = (&self.stage, self.dropped)
             && self.check_partial().is_ok()
         {
             // Nobody is left to tell: the error that led here is on its way already.

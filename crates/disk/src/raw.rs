@@ -228,8 +228,8 @@ impl Raw {
         &self.file
     }
 
-    /// Returns device and inode.
-    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+    /// Returns device and inode of the file.
+    pub fn identity(&self) -> Result<(u64, u64)> {
         let metadata = self
             .file
             .metadata()

@@ -128,6 +128,7 @@ pub fn clone(
         Some(encryption) => Some(encryption_options(encryption, &source, formats.target, work)?),
         None => None,
     };
+    refuse_reused_keystream(request, options.as_ref())?;
     let making = Making {
         request,
         format: formats.target,
@@ -214,6 +215,18 @@ fn refuse_pipes(
         _ => return Ok(()),
     };
     Err(Error::Request { problem: problem.to_owned() })
+}
+
+/// Refuses to go on, or to let another job go on, with a keystream under which other bytes might be
+/// encrypted then.
+fn refuse_reused_keystream(request: &CloneRequest, options: Option<&FormatOptions>) -> Result<()> {
+    let spec = options.map(|options| options.encryption.spec().to_string()).unwrap_or_default();
+    if request.resume == Resume::Allowed && spec.contains("-ctr-") {
+        let problem = "a job in CTR mode cannot be resumed: what is copied again would be encrypted \
+                       twice in the same way";
+        return Err(Error::Request { problem: problem.to_owned() });
+    }
+    Ok(())
 }
 
 /// Returns the encryption with the version of the header that the target's format has.

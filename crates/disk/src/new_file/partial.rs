@@ -62,7 +62,8 @@ impl NewFile {
         Ok((new, FormatPermit::for_exclusively_created_file()))
     }
 
-    /// Opens the file that an interrupted job has left for `target`, to go on with it.
+    /// Opens the file that an interrupted job has left for `target`, to go on with it. Dropped, it
+    /// stays; [`remove`](Self::remove) takes it away.
     ///
     /// # Errors
     ///
@@ -76,14 +77,10 @@ impl NewFile {
         overwrite: Overwrite,
         sources: &[&Raw],
     ) -> Result<(Self, FormatPermit)> {
-        let mut new = Self::reopen_at_the_end(target, overwrite, sources)?;
-        let marked = is_marked(new.disk());
-        if let Ok(true) = marked {
+        let new = Self::reopen_at_the_end(target, overwrite, sources)?;
+        if is_marked(new.disk())? {
             return Ok((new, FormatPermit::for_unfinished_file()));
         }
-        // Kept, and not removed, since it may not be ours.
-        new.stage = Stage::Named;
-        marked?;
         let path = Self::partial_path(&new.target).display().to_string();
         Err(Error::new(ErrorKind::Invalid, Operation::Open, path)
             .because("it does not bear the marker of an unfinished file; remove it to begin anew"))
@@ -94,8 +91,7 @@ impl NewFile {
     ///
     /// # Assumptions
     ///
-    /// The caller knows from elsewhere that the job was about to finish the file. Dropped, it is
-    /// removed, as one that [`reopen`](Self::reopen) returns.
+    /// The caller knows from elsewhere that the job was about to finish the file.
     ///
     /// # Errors
     ///
@@ -122,7 +118,9 @@ impl NewFile {
                 return refuse(ErrorKind::SameFile, "it is the source itself");
             }
         }
-        place.put(file, Stage::Partial(partial), Some(lock))
+        let mut new = place.put(file, Stage::Partial(partial), Some(lock))?;
+        new.keep_when_dropped();
+        Ok(new)
     }
 
     /// Lets go of the file and leaves it under the name [`partial_path`](Self::partial_path), from

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
-use super::{NewFile, Overwrite, Stage};
+use super::{Dropped, NewFile, Overwrite, Stage};
 use crate::lock::LockGuard;
 use crate::{Access, Error, ErrorKind, Operation, Raw, Result};
 
@@ -45,7 +45,18 @@ impl Place {
     pub(super) fn put(self, file: File, stage: Stage, lock: Option<LockGuard>) -> Result<NewFile> {
         let Self { directory, name, target, label, overwrite, replaced } = self;
         let disk = Raw::from_file(file, label, Access::ReadWrite)?;
-        Ok(NewFile { disk, directory, name, target, overwrite, replaced, stage, _lock: lock })
+        let dropped = Dropped::Removed;
+        Ok(NewFile {
+            disk,
+            directory,
+            name,
+            target,
+            overwrite,
+            replaced,
+            stage,
+            dropped,
+            _lock: lock,
+        })
     }
 
     pub(super) fn failed(&self, source: io::Error) -> Error {

@@ -30,19 +30,30 @@ impl<D: Resizable> Qcow2<D> {
             self.write_zeroes(size..old)?;
         }
         self.flush()?;
-        self.write_size(size)?;
-        self.len = size;
-        self.header.size = size;
         if let Some(data) = &self.data_file
             && self.header.data_file_is_raw()
+            && size > old
         {
             data.set_len(size)?;
         }
         if old < size {
+            self.write_size(old, size)?;
             // What a longer backing file has there was never part of this disk, nor was what
-            // others may have left in the tables behind the end.
-            self.write_zeroes(old..size)?;
-            self.flush()?;
+            // others may have left in the tables behind the end. The header says that the disk is
+            // longer only when all of that is durable.
+            self.len = size;
+            let zeroed = self.write_zeroes(old..size).and_then(|()| self.flush());
+            self.len = old;
+            zeroed?;
+        }
+        self.write_size(size, size)?;
+        self.len = size;
+        self.header.size = size;
+        if let Some(data) = &self.data_file
+            && self.header.data_file_is_raw()
+            && size < old
+        {
+            data.set_len(size)?;
         }
         Ok(())
     }
@@ -63,11 +74,11 @@ impl<D: Resizable> Qcow2<D> {
         Err(Error::new(ErrorKind::Unsupported, Operation::Resize, self.label()).because(reason))
     }
 
-    /// Makes the L1 table long enough, and the header say the new length.
-    fn write_size(&self, size: u64) -> Result<()> {
+    /// Makes the L1 table long enough for `room` bytes, and the header say the length `size`.
+    fn write_size(&self, size: u64, room: u64) -> Result<()> {
         let mut metadata = self.lock();
         let coverage = metadata.geometry().l2_coverage();
-        let needed = size.div_ceil(coverage);
+        let needed = room.div_ceil(coverage);
         let (mut offset, mut entries) = metadata.l1_place();
         let mut moved = None;
         if needed > entries {

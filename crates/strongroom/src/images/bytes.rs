@@ -1,6 +1,7 @@
 //! The bytes of a source, wherever they come from: a file, a resource on the network, a pipe.
 
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use strongroom_crypto::Hasher;
-use strongroom_disk::{Access, Checked, Disk, Raw, Resizable};
+use strongroom_disk::{Access, Checked, Raw, Resizable};
 use strongroom_fetch::{Options, Resource};
 use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource};
 
@@ -190,6 +191,7 @@ impl Identity {
         // A device's file says nothing of its contents.
         if let Some(found) = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file) {
             facts.push(("length of the source", found.len().to_string()));
+            facts.push(("inode of the source", format!("{}:{}", found.dev(), found.ino())));
             if let Ok(modified) = found.modified() {
                 facts.push(("modification time of the source", since_epoch(modified)));
             }
@@ -240,12 +242,8 @@ fn disk(
         return Ok(DiskBytes { disk, file, checked: None, identity, unknowable: None });
     };
     let hash = checksum::hash(checksum.algorithm());
-    // Where it cannot go on, the source has changed, which is said when the jobs are compared.
-    let resumed = earlier.and_then(|earlier| {
-        Checked::resume(Arc::clone(&disk), hash, earlier.bytes, &earlier.state()?).ok()
-    });
-    let checked = Arc::new(match resumed {
-        Some(checked) => checked,
+    let checked = Arc::new(match earlier {
+        Some(earlier) => Checked::resume(disk, hash, earlier.bytes, &earlier.state())?,
         None => Checked::new(disk, hash)?,
     });
     let disk = Arc::clone(&checked) as Arc<dyn Resizable>;

@@ -1,8 +1,8 @@
 //! The files of a target while it is made: without names, or with names that say that they are
 //! unfinished.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use strongroom_disk::{Disk, ErrorKind, FormatPermit, NewFile, Overwrite, Raw, Resizable};
 use strongroom_model::{CacheMode, CloneRequest, ExistingTarget, ImageTarget, Resume};
@@ -146,26 +146,39 @@ impl Files {
     /// # Errors
     ///
     /// Those of [`NewFile::commit`].
-    pub(super) fn commit(self) -> Result<()> {
+    pub(super) fn commit(mut self) -> Result<()> {
+        if self.stage != Stage::Unnamed {
+            self.data.keep_when_dropped();
+            self.header.iter_mut().for_each(NewFile::keep_when_dropped);
+        }
+        let partial = NewFile::partial_path(self.data.target());
         let committed = match self.header {
             None => self.data.commit(),
             Some(header) => NewFile::commit_pair(self.data, header),
         };
-        // After an error, too, there is no unfinished file any more that it could be about.
-        if self.stage != Stage::Unnamed {
-            self.journal.remove();
+        match (committed, self.stage) {
+            (Ok(()), Stage::Unnamed) => Ok(()),
+            (Ok(()), _) => {
+                self.journal.remove();
+                Ok(())
+            }
+            (Err(error), Stage::Unnamed) => Err(error.into()),
+            // All is there but its name, which another job can give it.
+            (Err(error), _) => {
+                let (durable, cause) = (self.journal.durable_len(), Box::new(error.into()));
+                Err(Error::Stopped { partial, durable, cause })
+            }
         }
-        Ok(committed?)
     }
 
     /// Ends a job that failed. What was made is kept where another job can go on with it, and
     /// where there is enough of it: see [`WORTH_KEEPING`].
     pub(super) fn stop(self, error: Error) -> Error {
-        let useless = matches!(
-            (&error, error.of_network()),
-            (Error::SourceChanged { .. } | Error::Checksum { .. } | Error::JobChanged { .. }, _)
-                | (_, Some(strongroom_fetch::Error::Changed { .. }))
-        );
+        let useless = match &error {
+            Error::SourceChanged { .. } | Error::Checksum { .. } => true,
+            Error::Disk(error) if error.kind() == ErrorKind::Changed => true,
+            error => matches!(error.of_network(), Some(strongroom_fetch::Error::Changed { .. })),
+        };
         if let Error::PartialUnfit { .. } = error {
             // Nothing was done to it: whoever knows what it is may need it.
             return self.keep().err().unwrap_or(error);
@@ -180,15 +193,21 @@ impl Files {
             }
         };
         if useless || !keep {
-            if self.stage != Stage::Unnamed {
-                self.journal.remove();
-            }
+            self.remove();
             return error;
         }
         match self.keep() {
             Ok((partial, durable)) => Error::Stopped { partial, durable, cause: Box::new(error) },
             Err(_) => error,
         }
+    }
+
+    fn remove(self) {
+        if self.stage != Stage::Unnamed {
+            self.journal.remove();
+        }
+        self.header.map(NewFile::remove);
+        self.data.remove();
     }
 
     /// Returns what is kept, and up to where it is durable.
@@ -235,8 +254,16 @@ pub(super) fn earlier_checksum(request: &CloneRequest) -> Result<Option<Checksum
     if NewFile::leftover(target)?.is_none() {
         return Ok(None);
     }
-    let entry = Entry::read(&NewFile::journal_path(target))?;
-    Ok(entry.filter(|entry| entry.durable() > 0).and_then(|entry| entry.checksum().cloned()))
+    let path = NewFile::journal_path(target);
+    let Some(entry) = Entry::read(&path)?.filter(|entry| entry.durable() > 0) else {
+        return Ok(None);
+    };
+    if request.checksum.is_some() && entry.checksum().is_none() {
+        // What is in the target was never part of a checksum.
+        let problem = "it says nothing of a checksum".to_owned();
+        return Err(Error::Journal { path, problem });
+    }
+    Ok(entry.checksum().cloned())
 }
 
 impl Parts<'_> {
@@ -296,17 +323,24 @@ impl Place<'_> {
             && !is_empty(partial)
         {
             entry.refuse_changes(&job, partial)?;
-            return self.reopen(entry);
+            return self.reopen(entry, journal);
         }
         // Nothing is known to be durable, so there is nothing to go on with: whatever there is of
         // data or header is made anew.
         for target in std::iter::once(self.target).chain(self.header) {
             discard(target, self.overwrite, self.sources)?;
         }
-        self.create(job, Stage::New)
+        // A journal of another file must never stand beside the new one.
+        match fs::remove_file(journal) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let (path, problem) = (journal.to_owned(), error.to_string());
+                return Err(Error::Journal { path, problem });
+            }
+            _ => self.create(job, Stage::New),
+        }
     }
 
-    fn reopen(&self, entry: Entry) -> Result<Opened> {
+    fn reopen(&self, entry: Entry, journal: &Path) -> Result<Opened> {
         let start = entry.durable();
         let open = |target: &Path| -> Result<NewFile> {
             Ok(match entry.is_finishing() {
@@ -316,6 +350,18 @@ impl Place<'_> {
         };
         let data = open(self.target)?;
         let header = self.header.map(open).transpose()?;
+        // Only now that nobody else can be at work on them does the journal count.
+        let problem = if Entry::read(journal)?.as_ref() != Some(&entry) {
+            "another job has changed it"
+        } else if data.disk().identity()? != entry.file() {
+            "it is about another file than the unfinished one beside it"
+        } else {
+            ""
+        };
+        if !problem.is_empty() {
+            let (path, problem) = (journal.to_owned(), problem.to_owned());
+            return Err(Error::Journal { path, problem });
+        }
         let stage = match entry.is_finishing() {
             true => Stage::Finishing(start),
             false => Stage::GoingOn(start),
@@ -328,8 +374,8 @@ impl Place<'_> {
             Stage::Unnamed => NewFile::create(target, self.overwrite, self.sources),
             _ => NewFile::create_named(target, self.overwrite, self.sources),
         };
-        let entry = Entry::new(job);
         let (data, permit) = create(self.target)?;
+        let entry = Entry::new(job, data.disk().identity()?);
         let Some(header) = self.header else {
             return Ok(Opened { data, header: None, permit: Some(permit), entry, stage });
         };
@@ -351,8 +397,7 @@ fn discard(target: &Path, overwrite: Overwrite, sources: &[&Raw]) -> Result<()> 
     }
     match NewFile::reopen(target, overwrite, sources) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // Dropped, it is gone.
-        opened => Ok(opened.map(drop)?),
+        opened => Ok(opened.map(|(file, _)| file.remove())?),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strongroom_disk::{Checked, Disk, Resizable};
+use strongroom_disk::{Checked, Resizable};
 use strongroom_model::{CloneRequest, ImageSource};
 
 use super::Work;

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use strongroom_clone::Checkpoints;
 use strongroom_disk::{Checked, Resizable};
@@ -32,6 +33,8 @@ pub(super) struct Journal {
 pub(super) struct Entry {
     strongroom_journal: u32,
     job: Facts,
+    /// Device and inode of the unfinished file that the journal is about.
+    file: (u64, u64),
     /// The extents of the target that survive a loss of power: first byte and end.
     durable: Vec<(u64, u64)>,
     /// Whether all of the contents is durable and was checked, so that the target may have got its
@@ -51,10 +54,21 @@ pub(super) struct ChecksumState {
 }
 
 impl Entry {
-    /// Returns the entry of a job of which nothing is durable yet.
-    pub(super) fn new(job: Facts) -> Self {
-        let durable = Vec::new();
-        Self { strongroom_journal: VERSION, job, durable, finishing: false, checksum: None }
+    /// Returns the entry of a job of which nothing is durable yet, and which makes `file`.
+    pub(super) fn new(job: Facts, file: (u64, u64)) -> Self {
+        Self {
+            strongroom_journal: VERSION,
+            job,
+            file,
+            durable: Vec::new(),
+            finishing: false,
+            checksum: None,
+        }
+    }
+
+    /// Returns device and inode of the unfinished file.
+    pub(super) fn file(&self) -> (u64, u64) {
+        self.file
     }
 
     /// Reads the journal at `path`; `None` when there is none.
@@ -64,7 +78,7 @@ impl Entry {
     /// [`Error::Journal`] when it is no journal of this version.
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
         let failed = |problem: String| Error::Journal { path: path.to_owned(), problem };
-        let text = match fs::read(path) {
+        let text = match read_own(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error.to_string())),
@@ -114,12 +128,12 @@ impl Entry {
 }
 
 impl ChecksumState {
-    /// Returns the state of the hasher; `None` when it is not hexadecimal.
-    pub(super) fn state(&self) -> Option<Vec<u8>> {
+    /// Returns the state; of none, when it is not hexadecimal.
+    pub(super) fn state(&self) -> Vec<u8> {
         let digits: Option<Vec<u32>> = self.state.chars().map(|digit| digit.to_digit(16)).collect();
-        let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+        let digits = digits.filter(|digits| digits.len().is_multiple_of(2)).unwrap_or_default();
         let bytes = digits.chunks(2);
-        Some(bytes.map(|pair| pair.iter().fold(0, |sum, digit| sum << 4 | *digit as u8)).collect())
+        bytes.map(|pair| pair.iter().fold(0, |sum, digit| sum << 4 | *digit as u8)).collect()
     }
 }
 
@@ -190,10 +204,15 @@ impl Journal {
         Error::Journal { path: self.path.clone(), problem: error.to_string() }
     }
 
-    /// Takes the journal away: the job is done, or will never be.
+    /// Takes the journal away: the job is done, or will never be. That of another file stays.
     pub(super) fn remove(&self) {
-        // What is left of it says that it belongs to a file that is no more.
-        let _ = fs::remove_file(&self.path);
+        let file = self.entry.lock().unwrap_or_else(PoisonError::into_inner).file;
+        if let Ok(Some(entry)) = self.read()
+            && entry.file == file
+        {
+            // What would be left of it says that it belongs to a file that is no more.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -219,6 +238,28 @@ impl Checkpoints for Unwritten<'_> {
         self.0.note(offset);
         Ok(())
     }
+}
+
+/// Reads a file that nobody else can have written: whoever may plant a journal says how much of a
+/// target is to be believed.
+fn read_own(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let found = file.metadata()?;
+    let reason = if !found.is_file() {
+        "it is not a plain file"
+    } else if found.uid() != rustix::process::geteuid().as_raw() {
+        "it belongs to another user"
+    } else if found.mode() & 0o022 != 0 || found.nlink() != 1 {
+        "others can write to it"
+    } else if found.len() > LONGEST {
+        "it is longer than any journal"
+    } else {
+        let mut text = Vec::new();
+        file.take(LONGEST).read_to_end(&mut text)?;
+        return Ok(text);
+    };
+    Err(io::Error::other(reason))
 }
 
 /// Returns the name under which the next state of a journal is written.
@@ -247,6 +288,9 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 /// What makes it another job altogether.
 const FOREMOST: [&str; 4] = ["operation", "source", "source format", "target format"];
+
+/// The most bytes of a journal. That of a checksum over 1 TiB has 32 MiB.
+const LONGEST: u64 = 256 << 20;
 
 /// The version of the journal that this program writes and reads.
 const VERSION: u32 = 1;

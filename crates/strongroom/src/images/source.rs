@@ -33,6 +33,9 @@ pub(super) struct ChainFile {
     file: Raw,
 }
 
+/// An image of QEMU's over the bytes of a source.
+type Image = Qcow2<Arc<dyn Resizable>>;
+
 /// What a source is.
 pub(super) enum SourceKind {
     /// A plain disk, or one whose bytes nobody asks about.
@@ -132,6 +135,9 @@ impl Source {
     pub(super) fn check_resumable(&self) -> Result<()> {
         let reason = match &self.kind {
             SourceKind::Stream(_) => Some("it can only be read from beginning to end"),
+            _ if self.files().iter().any(|file| file.is_block_device()) => {
+                Some("a block device does not tell whether it was changed")
+            }
             _ => self.bytes().and_then(|bytes| bytes.unknowable),
         };
         let label = || self.label().to_owned();
@@ -272,7 +278,7 @@ fn open_qcow2(
     request: &CloneRequest,
     passphrase: Option<&Passphrase>,
     work: &Work<'_>,
-) -> Result<(Qcow2<Arc<dyn Resizable>>, Vec<ChainFile>)> {
+) -> Result<(Image, Vec<ChainFile>)> {
     let head = device::read_first(&bytes.disk, 4096)?;
     if !head.starts_with(QCOW2_MAGIC) {
         return Err(Error::SourceFormat {

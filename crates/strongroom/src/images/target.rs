@@ -178,7 +178,12 @@ impl Making<'_> {
         };
         if parts.stage.start().is_some() {
             // What was written after the last checkpoint may be counted, but nobody refers to it.
-            qcow2::check(&file, Repair::Leaks).map_err(|error| parts.unfit(error.into()))?;
+            let found = qcow2::check(&file, Repair::Leaks);
+            let found = found.map_err(|error| parts.unfit(error.into()))?;
+            if found.corruptions > 0 {
+                let problem = format!("{} of its clusters are damaged", found.corruptions);
+                return Err(Error::PartialUnfit { partial: parts.partial.clone(), problem });
+            }
         } else {
             let luks_header = match &formatted {
                 Some(formatted) => Some(placed(formatted.header.clone(), file.label())?.1),
