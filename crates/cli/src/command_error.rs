@@ -208,6 +208,9 @@ fn hint_for_others(error: &Error) -> Option<String> {
         Error::SourceFormat { wanted: "a qcow2 image", .. } => {
             "its name does not tell its format: say it with --source-format".to_owned()
         }
+        Error::EndUntold { .. } => {
+            "say what it must be: --checksum sha256:…, or download it first".to_owned()
+        }
         Error::NotSeekable { .. } => "download it first, and name the file".to_owned(),
         Error::Checksum { .. } => "nothing was left behind; fetch the source anew".to_owned(),
         Error::PartialUnfit { partial, .. } => {

@@ -33,4 +33,4 @@ pub use identity::Identity;
 pub use open::{Resource, open};
 pub use options::{Options, Proxy};
 pub use remote::Remote;
-pub use stream::Stream;
+pub use stream::{End, Stream};

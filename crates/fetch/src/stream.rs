@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
+use reqwest::header::TRANSFER_ENCODING;
 use reqwest::{Response, StatusCode};
 
 use crate::again::check_part;
@@ -34,9 +35,19 @@ pub struct Stream {
     identity: Identity,
     pipe: Arc<Pipe>,
     chunk: Bytes,
+    end: End,
     cancelled: Arc<AtomicBool>,
     // Dropping it ends the transfer.
     _engine: Engine,
+}
+
+/// How the end of a stream is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The server has told the length, or marks the end.
+    Told,
+    /// The connection ends, which it also does when it breaks.
+    Untold,
 }
 
 impl Stream {
@@ -48,16 +59,30 @@ impl Stream {
         response: Response,
         cancelled: Arc<AtomicBool>,
     ) -> Self {
+        let chunked = response
+            .headers()
+            .get(TRANSFER_ENCODING)
+            .is_some_and(|coding| coding.as_bytes().to_ascii_lowercase().ends_with(b"chunked"));
+        let end = match identity.len.is_some() || chunked {
+            true => End::Told,
+            false => End::Untold,
+        };
         let pipe = Arc::new(Pipe::default());
         let transfer =
             Transfer { link, identity: identity.clone(), pipe: Arc::clone(&pipe), reached: 0 };
         engine.spawn(transfer.run(response));
-        Self { identity, pipe, chunk: Bytes::new(), cancelled, _engine: engine }
+        Self { identity, pipe, chunk: Bytes::new(), end, cancelled, _engine: engine }
     }
 
     /// Returns which resource in which state this is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Returns how the end is known. A stream whose end is not told may be cut short by a
+    /// connection that breaks, which nothing but a checksum finds out.
+    pub fn end(&self) -> End {
+        self.end
     }
 
     /// Returns the length in bytes, if the server tells it.

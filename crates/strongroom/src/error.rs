@@ -52,6 +52,14 @@ pub enum Error {
         /// The source.
         label: String,
     },
+    /// A server does not say where the source ends.
+    #[error(
+        "the server of {label} tells neither its length nor its end, so a part of it would look whole"
+    )]
+    EndUntold {
+        /// The source.
+        label: String,
+    },
     /// A source on the network failed.
     #[error(transparent)]
     Fetch(strongroom_fetch::Error),
@@ -255,9 +263,10 @@ impl Error {
             Self::Journal { .. } => ErrorKind::Io,
             Self::Fetch(error) => fetch_kind(error),
             Self::Stopped { cause, .. } => cause.kind(),
-            Self::JobChanged { .. } | Self::NotResumable { .. } | Self::NotSeekable { .. } => {
-                ErrorKind::Request
-            }
+            Self::EndUntold { .. }
+            | Self::JobChanged { .. }
+            | Self::NotResumable { .. }
+            | Self::NotSeekable { .. } => ErrorKind::Request,
             Self::Crypto(_)
             | Self::Model(_)
             | Self::NoPassphrase { .. }

@@ -10,13 +10,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use strongroom_crypto::Hasher;
 use strongroom_disk::{Access, Checked, Raw, Resizable};
-use strongroom_fetch::{Options, Resource};
+use strongroom_fetch::{End, Options, Resource};
 use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource};
 
 use super::Work;
 use super::checksum::{self, Verdict};
 use super::journal::ChecksumState;
-use crate::Result;
+use crate::{Error, Result};
 
 /// The bytes of a source.
 pub(super) enum Bytes {
@@ -90,6 +90,10 @@ impl Bytes {
                         Ok(Self::Disk(DiskBytes { unknowable, ..bytes }))
                     }
                     Resource::Stream(stream) => {
+                        if stream.end() == End::Untold && request.checksum.is_none() {
+                            let label = stream.identity().url.clone();
+                            return Err(Error::EndUntold { label });
+                        }
                         let (label, len) = (stream.identity().url.clone(), stream.len());
                         let reader = StreamReader::new(Box::new(stream), request.checksum.as_ref());
                         Ok(Self::Stream(StreamBytes { reader, label, len }))

@@ -206,7 +206,9 @@ impl Files {
         if self.stage != Stage::Unnamed {
             self.journal.remove();
         }
-        self.header.map(NewFile::remove);
+        if let Some(header) = self.header {
+            header.remove();
+        }
         self.data.remove();
     }
 
@@ -334,7 +336,7 @@ impl Place<'_> {
         match fs::remove_file(journal) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 let (path, problem) = (journal.to_owned(), error.to_string());
-                return Err(Error::Journal { path, problem });
+                Err(Error::Journal { path, problem })
             }
             _ => self.create(job, Stage::New),
         }
