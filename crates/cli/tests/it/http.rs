@@ -187,22 +187,23 @@ fn what_a_server_says_wrongly_is_an_error_and_leaves_no_target() {
     let place = place();
     let before = place.names();
     for (name, lie) in lies {
-        let server = serve_by(&place, "plain", lie);
         for command in [
-            format!("image clone {} target", server.url("/x")),
-            format!("image clone {} target --resume", server.url("/x")),
-            encrypt(&server.url("/x"), "target"),
+            "image clone URL target".to_owned(),
+            "image clone URL target --resume".to_owned(),
+            encrypt("URL", "target"),
         ] {
-            let outcome = strongroom(&place, &command);
-            assert!(matches!(outcome.code, Some(1 | 7)), "{name}: {}", outcome.describe());
-            assert!(outcome.stderr.contains(&server.url("/x")), "{}", outcome.describe());
+            let server = serve_by(&place, "plain", lie);
+            let outcome = strongroom(&place, &command.replace("URL", &server.url("/x")));
+            let context = format!("{name}: {}", outcome.describe());
+            assert!(matches!(outcome.code, Some(1 | 7)), "{context}");
+            assert!(outcome.stderr.contains(&server.url("/x")), "{context}");
             // What was copied before the lie may be of use yet, to whoever asked for a journal.
             for name in [".target.partial", ".target.journal"] {
                 if command.ends_with("--resume") && place.exists(name) {
                     std::fs::remove_file(place.path(name)).unwrap();
                 }
             }
-            assert_nothing_left(&place, &before, name);
+            assert_nothing_left(&place, &before, &context);
         }
     }
 }
