@@ -89,6 +89,16 @@ impl Job {
 
     /// Makes the target on a disk, from the stage on that it has reached.
     fn make(self, disk: &dyn Resizable, stage: Stage, journal: &Path) -> Result<Cloned> {
+        self.make_with_header(disk, None, stage, journal)
+    }
+
+    fn make_with_header(
+        self,
+        disk: &dyn Resizable,
+        header: Option<&dyn Resizable>,
+        stage: Stage,
+        journal: &Path,
+    ) -> Result<Cloned> {
         let bytes: Arc<dyn Resizable> = Arc::new(self.source());
         let plain: Arc<dyn Disk> = match self.source {
             ImageFormat::Qcow2 => {
@@ -122,7 +132,7 @@ impl Job {
         let journal = Journal::new(journal.to_owned(), Entry::new(Facts::new()), None);
         let parts = Parts {
             data: disk,
-            header: None,
+            header,
             permit: stage.start().is_none().then(permit),
             journal: &journal,
             stage,
@@ -302,6 +312,35 @@ fn a_job_goes_on_where_its_journal_says_from_any_crash_after_that() {
             match job.target {
                 ImageFormat::Raw => assert_whole(&left, &context),
                 _ => assert_whole(&*job.opened(&left).unwrap(), &context),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_header_apart_is_durable_before_what_needs_it_and_is_finished_after_its_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = directory.path().join("journal");
+    for format in [ImageFormat::Luks1, ImageFormat::Luks2] {
+        let job = Job::new(ImageFormat::Raw, format);
+        let (data, header) =
+            (RecordingDisk::new(Memory::new(0)), RecordingDisk::new(Memory::new(0)));
+        job.make_with_header(&data, Some(&header), Stage::New, &journal).unwrap();
+        let (data_total, header_total) = (data.changes().len(), header.changes().len());
+        // The first flush is that of the key material, before there is any data.
+        let flush = header.changes().iter().position(|change| *change == Change::Flush).unwrap();
+        assert_eq!(taken_for(&header.replay(flush)), None);
+        for data_count in data_total - 3..=data_total {
+            for header_count in (flush + 1).max(header_total - 4)..=header_total {
+                let (data, header) = (data.replay(data_count), header.replay(header_count));
+                let (stage, again) = (Stage::Finishing(LEN), Some(&header as &dyn Resizable));
+                job.make_with_header(&data, again, stage, &journal).unwrap();
+                let context = format!("{format}: {data_count}, {header_count}");
+                let found = taken_for(&header).unwrap();
+                let policy = CostPolicy::default();
+                let key =
+                    device::unlock(&header, &found, &passphrase(), None, &policy).unwrap().key;
+                assert_whole(&encrypted(&data, &found, &key, 0).unwrap(), &context);
             }
         }
     }
