@@ -57,7 +57,8 @@ pub(crate) struct TargetArgs {
 #[command(next_help_heading = "Job")]
 struct JobArgs {
     /// Keep a journal beside the unfinished target, so that an interrupted job can go on; go on
-    /// with the one that is there
+    /// with the one that is there. A server must send ranges, and an ETag or a modification date
+    /// by which the source is known again; the query of its URL may be another one
     #[arg(long)]
     resume: bool,
 
