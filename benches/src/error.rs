@@ -8,8 +8,8 @@ use std::process::ExitStatus;
 pub(crate) enum Error {
     /// The command line is not one that works.
     #[error(
-        "usage: strongroom-benches STRONGROOM [aes] [ciphers] [images] [opening], STRONGROOM \
-         being the release binary"
+        "usage: strongroom-benches STRONGROOM [aes] [ciphers] [images] [qcow2] [opening], \
+         STRONGROOM being the release binary"
     )]
     Usage,
     /// A result is wrong, so its speed does not matter.

@@ -4,18 +4,20 @@
 //! A missed target is a line that says by how much; only a wrong result fails.
 //!
 //! ```text
-//! strongroom-benches STRONGROOM [aes] [ciphers] [images] [opening]   all parts unless named
+//! strongroom-benches STRONGROOM [PART]...           aes ciphers images qcow2 opening; all unless named
 //! strongroom-benches measure PROGRAM ARGUMENT...                     resource use of a process
 //! strongroom-benches copy SOURCE TARGET write|skip                   the loop without encryption
 //! ```
 
 mod aes;
 mod block_ciphers;
+mod contest;
 mod error;
 mod images;
 mod opening;
 mod openssl_sectors;
 mod process;
+mod qcow2;
 mod report;
 mod scratch;
 mod stopwatch;
@@ -27,7 +29,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use strongroom_clone::{Plan, Zeroes};
+use strongroom_clone::{Pass, Plan, Zeroes};
 use strongroom_disk::{Access, Disk, NewFile, Overwrite, Raw};
 
 use error::Error;
@@ -76,6 +78,9 @@ fn bench(tools: &Tools, parts: &[&str]) -> Result<(), Error> {
     if wanted("images") {
         images::run(tools, &mut report)?;
     }
+    if wanted("qcow2") {
+        qcow2::run(tools, &mut report)?;
+    }
     if wanted("opening") {
         opening::run(tools)?;
     }
@@ -90,9 +95,10 @@ fn copy(source: &Path, target: &Path, zeroes: Zeroes) -> Result<(), Error> {
     let (new, _never_formatted) = NewFile::create(target, Overwrite::Refuse, &[&source])?;
     new.disk().set_len(source.len())?;
     let plan = Plan::for_this_machine(zeroes);
-    strongroom_clone::run(&source, new.disk(), &plan, &(), &AtomicBool::new(false))?;
+    let cancelled = AtomicBool::new(false);
+    strongroom_clone::run(&source, new.disk(), &Pass::new(plan, &(), &cancelled))?;
     new.commit()?;
     Ok(())
 }
 
-const PARTS: &[&str] = &["aes", "ciphers", "images", "opening"];
+const PARTS: &[&str] = &["aes", "ciphers", "images", "qcow2", "opening"];

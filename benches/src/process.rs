@@ -76,7 +76,8 @@ impl CommandLine {
         Ok(Usage { wall, cpu, resident_kib })
     }
 
-    fn output(&self) -> Result<String, Error> {
+    /// Runs it to its end and returns what it printed.
+    pub(crate) fn output(&self) -> Result<String, Error> {
         let output = self.command().stdin(Stdio::null()).output().map_err(Error::system(self))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
@@ -97,7 +98,11 @@ impl CommandLine {
 
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = self.words.iter().map(|word| word.to_string_lossy()).collect();
+        let quoted = |word: &OsString| match word.to_string_lossy() {
+            word if word.contains(' ') => format!("'{word}'"),
+            word => word.into_owned(),
+        };
+        let words: Vec<String> = self.words.iter().map(quoted).collect();
         f.write_str(&words.join(" "))
     }
 }
@@ -111,6 +116,19 @@ impl ops::Sub for Usage {
             wall: self.wall.saturating_sub(other.wall),
             cpu: self.cpu.saturating_sub(other.cpu),
             resident_kib: self.resident_kib,
+        }
+    }
+}
+
+/// One after the other.
+impl ops::Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            wall: self.wall + other.wall,
+            cpu: self.cpu + other.cpu,
+            resident_kib: self.resident_kib.max(other.resident_kib),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
@@ -19,6 +20,9 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// The bytes of a piece of data in a sparse image.
+    pub(crate) const PIECE: u64 = 64 << 10;
+
     /// Makes the folder.
     pub(crate) fn new() -> Result<Self, Error> {
         let parent = parent();
@@ -41,6 +45,33 @@ impl Scratch {
 
     /// Writes a file without holes or zeros: so many MiB of noise.
     pub(crate) fn dense(&self, name: &str, mib: u64) -> Result<PathBuf, Error> {
+        self.filled(name, mib, |_| {})
+    }
+
+    /// Writes a file that can be compressed: every other 32 KiB hold one byte only.
+    pub(crate) fn half_noise(&self, name: &str, mib: u64) -> Result<PathBuf, Error> {
+        self.filled(name, mib, |buffer| {
+            buffer.chunks_mut(32 << 10).step_by(2).for_each(|half| half.fill(b'x'));
+        })
+    }
+
+    /// Writes a file of so many MiB with so many pieces of noise, apart from each other.
+    pub(crate) fn sparse(&self, name: &str, mib: u64, pieces: u64) -> Result<PathBuf, Error> {
+        let noise = self.dense(&format!("{name}.noise"), ((pieces * Self::PIECE) >> 20).max(1))?;
+        let path = self.path(name);
+        let label = path.display();
+        let bytes = fs::read(&noise).map_err(Error::system(&noise.display()))?;
+        Self::remove(&noise);
+        let file = File::create(&path).map_err(Error::system(&label))?;
+        file.set_len(mib << 20).map_err(Error::system(&label))?;
+        for (number, piece) in (0..pieces).zip(bytes.chunks(Self::PIECE as usize)) {
+            let offset = number * ((mib << 20) / pieces) / Self::PIECE * Self::PIECE;
+            file.write_all_at(piece, offset).map_err(Error::system(&label))?;
+        }
+        Ok(path)
+    }
+
+    fn filled(&self, name: &str, mib: u64, change: impl Fn(&mut [u8])) -> Result<PathBuf, Error> {
         let path = self.path(name);
         let label = path.display();
         let failed = || Error::system(&label);
@@ -50,7 +81,10 @@ impl Scratch {
         let mut buffer = vec![0; 1 << 20];
         for number in 0..mib {
             cipher.encrypt(&mut buffer, number << 11);
+            let noise = buffer.clone();
+            change(&mut buffer);
             file.write_all(&buffer).map_err(failed())?;
+            buffer = noise;
         }
         Ok(path)
     }
