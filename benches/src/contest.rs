@@ -29,14 +29,16 @@ pub(crate) struct Contender {
     pub(crate) source: &'static str,
     /// The name of its target.
     pub(crate) target: &'static str,
-    /// What it runs, one command after the other.
-    pub(crate) commands: Box<MakeCommands>,
+    /// What has to be there first. It is not measured: nothing but key derivation.
+    pub(crate) before: Option<Box<MakeCommand>>,
+    /// What it runs.
+    pub(crate) command: Box<MakeCommand>,
     /// Compares its source with its target.
     pub(crate) check: Check,
 }
 
-/// Returns the commands for a turn.
-pub(crate) type MakeCommands = dyn Fn(&Turn<'_>) -> Vec<CommandLine>;
+/// Returns the command for a turn.
+pub(crate) type MakeCommand = dyn Fn(&Turn<'_>) -> CommandLine;
 
 /// What a contender works on.
 #[derive(Debug, Clone, Copy)]
@@ -82,8 +84,9 @@ impl Contender {
         check: Check,
         command: impl Fn(&Path, &Path) -> CommandLine + 'static,
     ) -> Self {
-        let commands = move |turn: &Turn<'_>| vec![command(turn.source, turn.target)];
-        Self { name, source, target: "target", commands: Box::new(commands), check }
+        let command = move |turn: &Turn<'_>| command(turn.source, turn.target);
+        let command = Box::new(command);
+        Self { name, source, target: "target", before: None, command, check }
     }
 
     /// Lets the target have the name of a qcow2 image.
@@ -286,22 +289,20 @@ pub(crate) fn rounds() -> u64 {
     number("BENCH_ROUNDS", 3).max(1)
 }
 
-/// Measures the commands of a turn together, again when `qemu-img` gives up timing its key
-/// derivation on a busy machine.
+/// Measures a turn, again when `qemu-img` gives up timing its key derivation on a busy machine.
 fn patiently(contender: &Contender, turn: &Turn<'_>, print: bool) -> Result<Usage, Error> {
-    let commands = (contender.commands)(turn);
-    if print {
-        commands.iter().for_each(|command| println!("  $ {command}"));
-    }
-    let all = || {
-        let mut sum = Usage::default();
-        for command in &commands {
-            sum = sum + command.measured()?;
-        }
-        Ok(sum)
+    let before = contender.before.as_ref().map(|before| before(turn));
+    let command = (contender.command)(turn);
+    let attempt = || {
+        before.as_ref().map_or(Ok(()), CommandLine::run)?;
+        command.measured()
     };
+    if print {
+        before.iter().for_each(|before| println!("  $ {before}    (not measured)"));
+        println!("  $ {command}");
+    }
     for _ in 1..ATTEMPTS {
-        match all() {
+        match attempt() {
             Err(Error::Process { text, .. }) if text.contains("accurate CPU usage") => {
                 println!("  once more, since it failed: {text}");
                 Scratch::remove(turn.target);
@@ -309,7 +310,7 @@ fn patiently(contender: &Contender, turn: &Turn<'_>, print: bool) -> Result<Usag
             result => return result,
         }
     }
-    all()
+    attempt()
 }
 
 /// Returns the median of each figure.

@@ -120,19 +120,6 @@ impl ops::Sub for Usage {
     }
 }
 
-/// One after the other.
-impl ops::Add for Usage {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            wall: self.wall + other.wall,
-            cpu: self.cpu + other.cpu,
-            resident_kib: self.resident_kib.max(other.resident_kib),
-        }
-    }
-}
-
 /// Runs a program and prints microseconds of wall time, microseconds of processor time, and its
 /// peak in KiB. Its own output is dropped.
 pub(crate) fn measure(words: &[OsString]) -> Result<ExitCode, Error> {
