@@ -47,10 +47,8 @@ impl<D: Resizable> Qcow2<D> {
             let end = table.unwrap_or(last).saturating_mul(coverage).min(len);
             if table == Some(first) {
                 let end = (first + 1).saturating_mul(coverage).min(len);
-                let end = end.min(start.saturating_add(EXTENT_STEP << geometry.cluster_bits));
-                let runs = metadata.resolve(&self.file, l1, start..end)?;
                 drop(metadata);
-                return self.join(found, runs);
+                return self.extent_in_table(l1, found, start..end);
             }
             drop(metadata);
             let next = self.backing_extent(start..end)?;
@@ -65,6 +63,27 @@ impl<D: Resizable> Qcow2<D> {
             }
         }
         found.ok_or_else(|| invalid(&self.file, "an empty disk has no extents"))
+    }
+
+    /// Returns what is known already, joined with what lies in a range of one L2 table as far as
+    /// that is of one kind. Looks further and further, so that a short extent costs little.
+    fn extent_in_table(
+        &self,
+        l1: Option<L1>,
+        found: Option<Extent>,
+        range: Range<u64>,
+    ) -> Result<Extent> {
+        let (mut found, mut start, mut clusters) = (found, range.start, FIRST_LOOK);
+        let last = range.end.min(start.saturating_add(EXTENT_STEP << self.header.cluster_bits));
+        loop {
+            let end = last.min(start.saturating_add(clusters << self.header.cluster_bits));
+            let runs = self.lock().resolve(&self.file, l1, start..end)?;
+            let extent = self.join(found, runs)?;
+            if extent.range.end != end || end == last {
+                return Ok(extent);
+            }
+            (found, start, clusters) = (Some(extent), end, 2 * clusters);
+        }
     }
 
     /// Joins what is known already with the runs behind it, as far as they are of one kind.
@@ -177,6 +196,9 @@ impl<D: Resizable> Qcow2<D> {
         })
     }
 }
+
+/// The clusters that are looked at first for an extent.
+const FIRST_LOOK: u64 = 16;
 
 /// The clusters that are looked at for one extent.
 const EXTENT_STEP: u64 = 4096;

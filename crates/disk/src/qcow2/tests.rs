@@ -213,6 +213,21 @@ fn compressed_clusters_are_packed_read_and_overwritten() {
 }
 
 #[test]
+fn an_extent_goes_on_as_far_as_its_kind_however_long_it_is() {
+    const KIB: u64 = 1 << 10;
+    for clusters in [1, 15, 16, 17, 47, 48, 49, 127] {
+        let image = new(&options(512 * KIB, KIB));
+        image.write_at(&vec![1; (clusters * KIB) as usize], 0).unwrap();
+        let data = image.extent_at(0).unwrap();
+        assert_eq!(data, Extent { range: 0..clusters * KIB, kind: ExtentKind::Data });
+        let hole = image.extent_at(clusters * KIB).unwrap();
+        assert_eq!(hole.kind, ExtentKind::Unallocated);
+        // An extent goes on to the end of an L2 table at least.
+        assert!(hole.range.end >= 128 * KIB, "{hole:?}");
+    }
+}
+
+#[test]
 fn extents_tell_data_zeros_and_nothing_apart_through_the_backing_file() {
     fn base() -> Memory {
         let base = Memory::new(3 << 20);
