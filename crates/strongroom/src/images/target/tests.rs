@@ -116,7 +116,7 @@ impl Job {
             },
             disk: Arc::clone(&plain),
         };
-        let source = Source { kind, header: None };
+        let source = Source { kind, header: None, chain: Vec::new() };
         let (request, cancelled) = (self.request(), Arc::new(AtomicBool::new(false)));
         let work = Work { policy: CostPolicy::default(), observer: &Silent, cancelled: &cancelled };
         let passphrase = passphrase();
@@ -129,7 +129,7 @@ impl Job {
             guard: Guard::new(&request, None, &source, &work),
             work: &work,
         };
-        let journal = Journal::new(journal.to_owned(), Entry::new(Facts::new()), None);
+        let journal = Journal::new(journal.to_owned(), Entry::new(Facts::new(), (0, 0)), None);
         let parts = Parts {
             data: disk,
             header,
