@@ -99,8 +99,9 @@ impl Session {
         (self.shadow, self.failed) = (None, false);
         let Some(report) = self.check(Repair::Nothing) else { return };
         let Ok(header) = read_header(&*self.file) else { return };
-        // Snapshots do not protect what lies in a data file.
-        if report.corruptions > 0 || header.has_data_file() && header.snapshots > 0 {
+        // Snapshots do not protect what lies in a data file, and whether every cluster lies there at
+        // its own offset is seen only when it is read.
+        if report.corruptions > 0 || header.has_data_file() {
             return;
         }
         let gate = Beside(Arc::new((*self.data).clone()));
