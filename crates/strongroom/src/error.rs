@@ -156,7 +156,7 @@ pub enum Error {
         wanted: &'static str,
     },
     /// A job ended before its time, and left what it had done.
-    #[error("{cause}")]
+    #[error("the job stopped before its end")]
     Stopped {
         /// What it has left.
         partial: PathBuf,

@@ -49,7 +49,6 @@ fn spread(place: &Workplace, name: &str, len: u64, runs: u64) {
     }
 }
 
-/// Eight threads are the most that a job takes by itself.
 #[test]
 fn no_job_needs_more_than_64_mib() {
     if !has("limits::memory", &[Tool::QEMU_IMG]) {
@@ -67,6 +66,7 @@ fn no_job_needs_more_than_64_mib() {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let key = format!("--passphrase-file pw {CHEAP}");
+    // Eight threads are the most that a job takes by itself.
     for words in [
         format!("encrypt plain volume {key}"),
         format!("encrypt plain a.qcow2 --resume {key}"),
