@@ -1,5 +1,7 @@
 //! Compressed clusters (specification: "Compressed Clusters Descriptor").
 
+mod matches;
+
 use std::collections::VecDeque;
 use std::io::Read;
 use std::ops::Range;
@@ -7,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
-use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use ruzstd::encoding::{CompressionLevel, FrameCompressor};
 
+use self::matches::Matches;
 use super::header::Compression;
 use crate::Result;
 
@@ -99,7 +102,16 @@ pub(super) fn compress(kind: Compression, cluster: &[u8]) -> Option<Vec<u8>> {
                 _ => return None,
             }
         }
-        Compression::Zstd => compress_to_vec(cluster, CompressionLevel::Fastest),
+        Compression::Zstd => {
+            let mut bytes = Vec::with_capacity(cluster.len());
+            let level = CompressionLevel::Fastest;
+            let mut frame = FrameCompressor::new_with_matcher(Matches::new(), level);
+            frame.set_source(cluster);
+            frame.set_drain(&mut bytes);
+            frame.compress();
+            drop(frame);
+            bytes
+        }
     };
     (smaller.len() < cluster.len()).then_some(smaller)
 }
