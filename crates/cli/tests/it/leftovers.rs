@@ -68,8 +68,10 @@ impl Left {
             let _ = fs::remove_file(self.place.path(name));
             if let Some(bytes) = bytes {
                 self.place.write(name, bytes);
+                self.place.set_mode(name, 0o600);
             }
         }
+        self.place.bind_journal(".target");
         let _ = fs::remove_file(self.place.path("target"));
         self.place.strongroom(&format!("{}{more}", self.job))
     }

@@ -406,6 +406,9 @@ fn journals_and_parts_without_each_other_are_not_gone_on_with() {
     assert_eq!(resumed(), 0, "there is nothing to go on with");
     place.write(".target.journal", &journal);
     place.copy("kept.partial", ".target.partial");
+    let message = place.strongroom(words).fails(1);
+    assert!(message.contains("about another file than the unfinished one"), "{message}");
+    place.bind_journal(".target");
     assert!(resumed() > 0);
 }
 

@@ -1,12 +1,13 @@
 //! A directory to work in, and the program to work with.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
+use serde_json::{Value, json};
 use strongroom_disk::{Access, Raw};
 use strongroom_testkit::{Outcome, Pattern, Tool, run, skip};
 use tempfile::TempDir;
@@ -65,6 +66,26 @@ impl Workplace {
     /// Returns how many bytes of the disk a file takes.
     pub(crate) fn allocated(&self, name: &str) -> u64 {
         self.path(name).metadata().unwrap().blocks() * 512
+    }
+
+    pub(crate) fn set_mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Makes a journal that a test has put there be about the unfinished file that it has put
+    /// there, as if that were the one that the job has left.
+    pub(crate) fn bind_journal(&self, name: &str) {
+        let (journal, partial) = (format!("{name}.journal"), format!("{name}.partial"));
+        if !self.exists(&journal) || !self.exists(&partial) {
+            return;
+        }
+        let found = self.path(&partial).metadata().unwrap();
+        if let Ok(mut value) = serde_json::from_slice::<Value>(&self.read(&journal))
+            && value.get("file").is_some()
+        {
+            value["file"] = json!([found.dev(), found.ino()]);
+            self.write(&journal, value.to_string());
+        }
     }
 
     /// Returns the names of all files, sorted.

@@ -256,16 +256,8 @@ pub(super) fn earlier_checksum(request: &CloneRequest) -> Result<Option<Checksum
     if NewFile::leftover(target)?.is_none() {
         return Ok(None);
     }
-    let path = NewFile::journal_path(target);
-    let Some(entry) = Entry::read(&path)?.filter(|entry| entry.durable() > 0) else {
-        return Ok(None);
-    };
-    if request.checksum.is_some() && entry.checksum().is_none() {
-        // What is in the target was never part of a checksum.
-        let problem = "it says nothing of a checksum".to_owned();
-        return Err(Error::Journal { path, problem });
-    }
-    Ok(entry.checksum().cloned())
+    let entry = Entry::read(&NewFile::journal_path(target))?;
+    Ok(entry.filter(|entry| entry.durable() > 0).and_then(|entry| entry.checksum().cloned()))
 }
 
 impl Parts<'_> {
@@ -325,6 +317,11 @@ impl Place<'_> {
             && !is_empty(partial)
         {
             entry.refuse_changes(&job, partial)?;
+            if job.contains_key("checksum") && entry.checksum().is_none() {
+                // What is in the target was never part of a checksum.
+                let problem = "it says nothing of how far the checksum has come".to_owned();
+                return Err(Error::Journal { path: journal.to_owned(), problem });
+            }
             return self.reopen(entry, journal);
         }
         // Nothing is known to be durable, so there is nothing to go on with: whatever there is of

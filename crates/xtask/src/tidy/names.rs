@@ -12,7 +12,8 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     source::walk(source.all.clone(), &mut |rest| {
         let [keyword, TokenTree::Ident(name), ..] = rest else { return };
         let name = name.to_string();
-        let message = if is_ident(keyword, "fn") && name.starts_with("get_") {
+        let is_ours = !OF_FOREIGN_TRAITS.contains(&name.as_str());
+        let message = if is_ident(keyword, "fn") && name.starts_with("get_") && is_ours {
             format!("`{name}`: call it `{}`", name.trim_start_matches("get_"))
         } else if is_ident(keyword, "mod") && files::says_nothing(&name) {
             files::complaint(&name)
@@ -23,6 +24,9 @@ pub(crate) fn check(source: &Source) -> Vec<Finding> {
     });
     findings
 }
+
+/// Methods that a foreign trait names; they stand where it is implemented.
+const OF_FOREIGN_TRAITS: &[&str] = &["get_last_space", "get_next_space"];
 
 #[cfg(test)]
 mod tests {

@@ -115,13 +115,14 @@ fn what_was_kept_is_reported_and_not_overwritten_but_gone_on_with() {
 }
 
 #[test]
-fn a_file_that_is_gone_on_with_is_removed_when_dropped() {
+fn a_file_that_is_gone_on_with_stays_when_dropped_until_it_is_removed() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("disk");
     let new = create(&target, Overwrite::Refuse).unwrap();
     write_half(&new);
     new.keep().unwrap();
     drop(reopen(&target).unwrap());
+    reopen(&target).unwrap().remove();
     assert!(names(&directory).is_empty());
     assert_eq!(reopen(&target).unwrap_err().kind(), ErrorKind::NotFound);
 }
