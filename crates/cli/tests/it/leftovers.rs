@@ -71,7 +71,9 @@ impl Left {
                 self.place.set_mode(name, 0o600);
             }
         }
-        self.place.bind_journal(".target");
+        if more.contains("--resume") {
+            self.place.bind_journal(".target");
+        }
         let _ = fs::remove_file(self.place.path("target"));
         self.place.strongroom(&format!("{}{more}", self.job))
     }

@@ -332,7 +332,7 @@ fn a_job_that_has_changed_is_refused_by_name_and_nothing_is_lost() {
     source.set_len(LEN).unwrap();
     fs::rename(place.path("plain"), place.path("kept")).unwrap();
     place.image("plain", LEN);
-    refused(&words, 2, "modification time of the source");
+    refused(&words, 2, "inode of the source");
     fs::rename(place.path("kept"), place.path("plain")).unwrap();
     source.set_modified(modified).unwrap();
 

@@ -1,10 +1,8 @@
 //! What makes a job the same job when it is taken up again.
 
-use std::os::unix::fs::MetadataExt;
-
 use strongroom_model::{
-    CloneFormats, CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource,
-    SourceFormat, TargetFormat,
+    CloneFormats, CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, SourceFormat,
+    TargetFormat,
 };
 
 use super::DetachedHeaders;
@@ -35,12 +33,6 @@ pub(super) fn of(
         ("checksum", request.checksum.as_ref().map(ToString::to_string)),
         ("header of the target", headers.target.map(|path| path.display().to_string())),
     ];
-    if let ImageSource::File(path) = &request.source {
-        // Whoever writes a file may set back its modification time, but not this one.
-        let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
-        let changed = found.map(|found| format!("{}.{:09}", found.ctime(), found.ctime_nsec()));
-        facts.push(("status change time of the source", changed));
-    }
     if let Some(bytes) = source.bytes() {
         let Identity(identity) = &bytes.identity;
         facts.extend(identity.iter().map(|(name, value)| (*name, Some(value.clone()))));
