@@ -308,7 +308,8 @@ impl Session {
         if let Some(shadow) = &mut self.shadow {
             match resized {
                 Ok(()) => shadow.change(size..u64::MAX, Content::Zero),
-                Err(_) if disk.len() != size => {
+                // With the size that it has, nothing shows how far it came.
+                Err(_) if disk.len() != size || size == old => {
                     // The end may be lost already.
                     shadow.change(size.min(old)..u64::MAX, Content::Unknown);
                     self.failed = true;
