@@ -319,7 +319,6 @@ pub fn read_header(file: &dyn Disk) -> Result<Header> {
     Header::parse(&head).map_err(malformed)
 }
 
-/// Returns the snapshots and the length of their table in bytes.
 /// Reads the internal snapshots of the image in `file` and nothing else.
 ///
 /// # Errors
@@ -329,6 +328,7 @@ pub fn list_snapshots(file: &dyn Disk, header: &Header) -> Result<Vec<Snapshot>>
     read_snapshots(file, header).map(|(snapshots, _)| snapshots)
 }
 
+/// Returns the snapshots and the length of their table in bytes.
 fn read_snapshots(file: &dyn Disk, header: &Header) -> Result<(Vec<Snapshot>, u64)> {
     let mut length = 64 << 10;
     loop {
