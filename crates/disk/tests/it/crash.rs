@@ -237,6 +237,30 @@ fn every_prefix_of_growing_and_shrinking_is_one_of_both() {
 }
 
 #[test]
+fn at_no_moment_does_growing_show_what_a_longer_backing_file_has_there() {
+    use strongroom_disk::qcow2::Shrinking;
+    for cluster_size in [512, 4096, 64 << 10] {
+        let memory = Memory::new(0);
+        let name = BackingName { name: "base".to_owned(), format: Some("raw".to_owned()) };
+        let options =
+            CreateOptions { cluster_size, backing: Some(name), ..CreateOptions::new(40 << 10) };
+        create(&memory, &options).unwrap();
+        let mut image = Qcow2::open(RecordingDisk::new(memory), Access::ReadWrite, &Base).unwrap();
+        image.resize(90 << 10, Shrinking::Refuse).unwrap();
+        let mut lengths = std::collections::BTreeSet::new();
+        for (changes, memory) in image.file().crashes(Tearing::Sectors) {
+            let image = Qcow2::open(&memory, Access::ReadOnly, &Base).unwrap();
+            lengths.insert(image.len());
+            let mut found = vec![0; image.len() as usize];
+            image.read_at(&mut found, 0).unwrap();
+            assert!(found[..40 << 10].iter().all(|&byte| byte == 0xBB), "{changes} changes");
+            assert!(found[40 << 10..].iter().all(|&byte| byte == 0), "{changes} changes");
+        }
+        assert!(lengths.into_iter().eq([40 << 10, 90 << 10]));
+    }
+}
+
+#[test]
 fn a_repair_that_is_interrupted_can_be_repeated() {
     let memory = Memory::new(0);
     create(&memory, &options(512)).unwrap();

@@ -294,3 +294,50 @@ const LONGEST: u64 = 256 << 20;
 
 /// The version of the journal that this program writes and reads.
 const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_journal_that_somebody_else_may_have_planted_is_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let path = at("journal");
+        let journal = Journal::new(path.clone(), Entry::new(Facts::new(), (1, 2)), None);
+        journal.note(7);
+        journal.write().unwrap();
+        assert_eq!(Entry::read(&path).unwrap().unwrap().durable(), 7);
+        assert_eq!(Entry::read(&at("none")).unwrap(), None);
+
+        let refused = |path: &Path, reason: &str| {
+            let error = Entry::read(path).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        };
+        symlink(&path, at("link")).unwrap();
+        refused(&at("link"), "cannot be used");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), kind, mode, 0).unwrap();
+        refused(&at("pipe"), "it is not a plain file");
+        fs::hard_link(&path, at("name")).unwrap();
+        refused(&path, "others can write to it");
+        fs::remove_file(at("name")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).unwrap();
+        refused(&path, "others can write to it");
+    }
+
+    #[test]
+    fn the_journal_of_another_file_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let journal = |file| Journal::new(path.clone(), Entry::new(Facts::new(), file), None);
+        journal((1, 2)).write().unwrap();
+        journal((1, 3)).remove();
+        assert!(path.exists());
+        journal((1, 2)).remove();
+        assert!(!path.exists());
+    }
+}
