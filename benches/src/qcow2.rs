@@ -109,11 +109,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// With a checksum, and from a pipe.
+    /// With a checksum.
     fn watched(&self, report: &mut Report) -> Result<(), Error> {
-        println!(
-            "\n  dense qcow2 -> LUKS2 with the checksum of the source, and its bytes by a pipe"
-        );
+        println!("\n  dense qcow2 -> LUKS2 with the checksum of the source");
         let sum = |size: &str| -> Result<String, Error> {
             let path = self.contest.scratch.path(&format!("{size}.qcow2"));
             let text = CommandLine::new("sha256sum").path(&path).output()?;
@@ -141,14 +139,7 @@ impl Bench<'_> {
             Contender::one("sha256sum", "qcow2", Check::Nothing, |source: &Path, _: &Path| {
                 CommandLine::new("sha256sum").path(source)
             });
-        let piped = Contender::one("strongroom from a pipe", "qcow2", Check::Nothing, {
-            move |source, target| {
-                let encrypt = encrypt.clone().words("-").path(target);
-                let script = format!("cat {} | {encrypt}", source.display());
-                CommandLine::new("sh").words("-c").path(Path::new(&script))
-            }
-        });
-        let rows = self.contest.measure(&[checked, hashed, piped], self.mib, rounds())?;
+        let rows = self.contest.measure(&[checked, hashed], self.mib, rounds())?;
         self.report(&rows, "qcow2 -> LUKS2", [Bound::None; 2], report);
         Ok(())
     }
