@@ -196,6 +196,9 @@ fn hint_for_others(error: &Error) -> Option<String> {
         Error::SourceChanged { .. } => {
             "nothing was left behind; stop whatever writes to it, or copy a snapshot".to_owned()
         }
+        Error::SourceFormat { label, .. } if label == "standard input" => {
+            "a pipe carries raw images only: name the file, or decode it first".to_owned()
+        }
         Error::SourceFormat { found: "a qcow2 image", .. } => {
             "if you trust where it comes from, say so: --source-format qcow2".to_owned()
         }
