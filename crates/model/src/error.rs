@@ -143,6 +143,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A kind of KMS that nobody knows.
+    #[error("KMS {name:?} is not one of passphrase, local, transit, kmip, pkcs11")]
+    UnknownKms {
+        /// The name.
+        name: String,
+    },
     /// The Secret has a key that looks like one of encryption and is none.
     #[error("key {key:?} is unknown: the encryption keys are {}", crate::dialect::longhorn::KEYS.join(", "))]
     UnknownKey {

@@ -12,6 +12,7 @@ mod encryption;
 mod error;
 mod image;
 mod image_format;
+mod key_management;
 
 pub use checksum::{Checksum, ChecksumAlgorithm};
 pub use encryption::{EncryptionRequest, EncryptionSettings, LuksFormat, Pbkdf};
@@ -21,3 +22,4 @@ pub use image::{
     ImageSource, ImageTarget, Resume, SourceFormat, TargetFormat, encrypted_target,
 };
 pub use image_format::{ImageFormat, NamedFormat};
+pub use key_management::{KmsKind, KmsLogin, KmsRequest};

@@ -1,0 +1,85 @@
+//! What can go wrong between here and a KMS.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of everything a provider does.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of a provider: its kind, the KMS that it is about, and what happened.
+///
+/// The text names the KMS and the key, never a secret, and never repeats the source.
+#[derive(Debug)]
+pub struct Error {
+    // Boxed so that results stay small.
+    inner: Box<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    /// The KMS, as people know it.
+    label: String,
+    problem: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What a caller can act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The KMS cannot be reached or does not work just now: trying later may help.
+    Unavailable,
+    /// The KMS does not let these credentials do that.
+    Denied,
+    /// The KMS has no such key, or not any more.
+    NotFound,
+    /// An envelope, or what the KMS made of it, is not what it should be.
+    Corrupt,
+    /// What was said of the KMS is wrong or not enough.
+    Misconfigured,
+}
+
+impl Error {
+    /// Returns an error about the KMS that people know as `label`.
+    pub fn new(kind: ErrorKind, label: impl Into<String>, problem: impl Into<String>) -> Self {
+        let (label, problem) = (label.into(), problem.into());
+        Self { inner: Box::new(Inner { kind, label, problem, hint: None, source: None }) }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hinted(mut self, hint: impl Into<String>) -> Self {
+        self.inner.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds why it happened.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.inner.source = Some(source.into());
+        self
+    }
+
+    /// Returns what a caller can act on.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// Returns what to do about it, where somebody knew.
+    pub fn hint(&self) -> Option<&str> {
+        self.inner.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.inner.label, self.inner.problem)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}

@@ -1,0 +1,109 @@
+//! From a key encryption key that encrypts and decrypts to a provider.
+
+use std::fmt;
+
+use strongroom_crypto::DataKey;
+use strongroom_model::KmsKind;
+use zeroize::Zeroizing;
+
+use crate::sealed::{self, Flaw};
+use crate::{Binding, Envelope, Error, ErrorKind, Fingerprint, KeyProvider, Probe, Result, Wrapped};
+
+/// A key encryption key, wherever it is: the part of a provider that differs from KMS to KMS.
+pub(crate) trait Kek: fmt::Debug + Send + Sync {
+    /// Returns which KMS it is in.
+    fn kind(&self) -> KmsKind;
+
+    /// Returns what errors call it.
+    fn label(&self) -> String;
+
+    /// Encrypts some hundred bytes at most.
+    fn encrypt(&self, plaintext: &[u8]) -> Result<Wrapped>;
+
+    /// Decrypts what it has encrypted.
+    fn decrypt(&self, wrapped: &Wrapped) -> Result<Zeroizing<Vec<u8>>>;
+
+    /// Encrypts the same bytes anew, under the newest version.
+    fn rewrap(&self, wrapped: &Wrapped) -> Result<Wrapped> {
+        let plaintext = self.decrypt(wrapped)?;
+        self.encrypt(&plaintext)
+    }
+
+    /// Asks how the KMS is.
+    fn probe(&self) -> Result<Probe>;
+}
+
+/// A provider over a key encryption key: seals the binding in, and believes the KMS nothing that it
+/// can check.
+#[derive(Debug)]
+pub(crate) struct Provider<K>(K);
+
+impl<K: Kek> Provider<K> {
+    pub(crate) fn new(kek: K) -> Self {
+        Self(kek)
+    }
+
+    /// Refuses an envelope of another kind of KMS.
+    fn check_kind(&self, envelope: &Envelope) -> Result<()> {
+        if envelope.kind == self.0.kind() {
+            return Ok(());
+        }
+        let problem = format!(
+            "the envelope was made by another kind of KMS: {} key {}{}",
+            envelope.kind,
+            envelope.wrapped.key_id,
+            envelope.wrapped.endpoint.as_ref().map_or(String::new(), |at| format!(" at {at}"))
+        );
+        Err(Error::new(ErrorKind::Misconfigured, self.0.label(), problem)
+            .hinted(format!("use it with --kms {}", envelope.kind)))
+    }
+}
+
+impl<K: Kek> KeyProvider for Provider<K> {
+    fn kind(&self) -> KmsKind {
+        self.0.kind()
+    }
+
+    fn label(&self) -> String {
+        self.0.label()
+    }
+
+    fn wrap(&self, key: &DataKey, binding: &Binding) -> Result<Envelope> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|error| {
+            let problem = "the system gives no random bytes";
+            Error::new(ErrorKind::Unavailable, self.0.label(), problem).with_source(error)
+        })?;
+        let wrapped = self.0.encrypt(&sealed::seal(key, binding))?;
+        Ok(Envelope::new(self.0.kind(), wrapped, Fingerprint::of(key, &salt)))
+    }
+
+    fn unwrap(&self, envelope: &Envelope, binding: &Binding) -> Result<DataKey> {
+        self.check_kind(envelope)?;
+        let sealed = self.0.decrypt(&envelope.wrapped)?;
+        let corrupt = |problem: String| Error::new(ErrorKind::Corrupt, self.0.label(), problem);
+        let key = sealed::open(&sealed, binding).map_err(|flaw| match flaw {
+            Flaw::Foreign => corrupt("what it unwrapped is no data key of ours".to_owned()),
+            Flaw::Newer(version) => {
+                corrupt(format!("the data key was sealed in version {version}, which is newer"))
+                    .hinted("use a newer release")
+            }
+            Flaw::BoundElsewhere => {
+                corrupt(format!("the envelope does not belong to {binding}, but to something else"))
+            }
+        })?;
+        if !envelope.fingerprint.matches(&key) {
+            return Err(corrupt("what it unwrapped is another data key than was wrapped".to_owned()));
+        }
+        Ok(key)
+    }
+
+    fn rewrap(&self, envelope: &Envelope) -> Result<Envelope> {
+        self.check_kind(envelope)?;
+        Ok(envelope.rewrapped(self.0.rewrap(&envelope.wrapped)?))
+    }
+
+    fn probe(&self) -> Result<Probe> {
+        self.0.probe()
+    }
+}

@@ -1,0 +1,28 @@
+//! Edge. Data keys, wrapped by a key that stays in a key management system (KMS).
+//!
+//! A *data key* ([`DataKey`](strongroom_crypto::DataKey)) opens a keyslot. A [`KeyProvider`] wraps
+//! it under a *key encryption key* (KEK), which makes an [`Envelope`]: text that may lie anywhere,
+//! since only whoever may use the KEK gets the data key out of it. What the data key belongs to is
+//! sealed in with it ([`Binding`]), so that no envelope opens in the place of another.
+//!
+//! [`open`] makes a provider of what people say: which KMS, which key, which credentials.
+
+#![forbid(unsafe_code)]
+
+mod binding;
+mod envelope;
+mod error;
+mod kek;
+mod local;
+mod open;
+mod provider;
+mod sealed;
+mod tls;
+
+pub use binding::Binding;
+pub use envelope::{Envelope, Fingerprint, Wrapped};
+pub use error::{Error, ErrorKind, Result};
+pub use local::LocalKek;
+pub use open::{Credentials, open};
+pub use provider::{Expiry, KeyProvider, Probe};
+pub use sealed::new_data_key;

@@ -1,0 +1,39 @@
+//! From what people say to a provider.
+
+use strongroom_crypto::{Passphrase, Token};
+use strongroom_model::{KmsKind, KmsRequest};
+
+use crate::{Error, ErrorKind, KeyProvider, Result, local};
+
+/// What proves to a KMS who we are, and to us who it is.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// A token, the secret of an AppRole, a service account's web token, or the PIN of a module:
+    /// whatever the login asks for. The exact bytes.
+    pub secret: Option<Token>,
+    /// The passphrase of the kind that has one.
+    pub passphrase: Option<Passphrase>,
+    /// The certificates of authorities that may vouch for the server, in PEM form.
+    pub authorities: Option<Vec<u8>>,
+    /// The client's certificate with its chain, in PEM form.
+    pub certificate: Option<Vec<u8>>,
+    /// The key of that certificate, in PEM form.
+    pub private_key: Option<Token>,
+}
+
+/// Returns the provider that a request means.
+///
+/// # Errors
+///
+/// [`ErrorKind::Misconfigured`] when something is missing or does not fit; nobody is talked to yet,
+/// unless logging in has to come first.
+pub fn open(request: &KmsRequest, _credentials: Credentials) -> Result<Box<dyn KeyProvider>> {
+    match request.kind {
+        KmsKind::Local => local::open(request),
+        kind => Err(Error::new(
+            ErrorKind::Misconfigured,
+            kind.name(),
+            "this build has no such kind of KMS",
+        )),
+    }
+}
