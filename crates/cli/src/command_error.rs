@@ -81,6 +81,8 @@ impl CommandError {
             ErrorKind::AlreadyExists => 6,
             ErrorKind::Busy => 7,
             ErrorKind::NotFound => 8,
+            ErrorKind::KmsUnavailable => 11,
+            ErrorKind::KmsDenied => 12,
             ErrorKind::Interrupted => 130,
             _ => 1,
         })
@@ -242,6 +244,7 @@ fn hint_for_others(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::Luks { source, label } => return luks_hint(source, label),
+        Error::Kms(error) => return error.hint().map(str::to_owned),
         Error::NotResumable { .. } => {
             "leave --resume out, or download it first and name the file".to_owned()
         }

@@ -7,7 +7,9 @@ use strongroom_model::KmsKind;
 use zeroize::Zeroizing;
 
 use crate::sealed::{self, Flaw};
-use crate::{Binding, Envelope, Error, ErrorKind, Fingerprint, KeyProvider, Probe, Result, Wrapped};
+use crate::{
+    Binding, Envelope, Error, ErrorKind, Fingerprint, KeyProvider, Probe, Result, Wrapped,
+};
 
 /// A key encryption key, wherever it is: the part of a provider that differs from KMS to KMS.
 pub(crate) trait Kek: fmt::Debug + Send + Sync {
@@ -93,7 +95,9 @@ impl<K: Kek> KeyProvider for Provider<K> {
             }
         })?;
         if !envelope.fingerprint.matches(&key) {
-            return Err(corrupt("what it unwrapped is another data key than was wrapped".to_owned()));
+            return Err(corrupt(
+                "what it unwrapped is another data key than was wrapped".to_owned(),
+            ));
         }
         Ok(key)
     }

@@ -49,8 +49,9 @@ pub(crate) fn config(credentials: &Credentials, label: &str) -> Result<ClientCon
         (Some(_), None) => {
             Err(wrong("a client certificate needs its key").hinted("give it with --kms-key-file"))
         }
-        (None, Some(_)) => Err(wrong("a client key needs its certificate")
-            .hinted("give it with --kms-cert-file")),
+        (None, Some(_)) => {
+            Err(wrong("a client key needs its certificate").hinted("give it with --kms-cert-file"))
+        }
     }
 }
 
@@ -58,8 +59,8 @@ pub(crate) fn config(credentials: &Credentials, label: &str) -> Result<ClientCon
 fn certificates(pem: &[u8], what: &str, label: &str) -> Result<Vec<CertificateDer<'static>>> {
     let wrong = |problem: String| Error::new(ErrorKind::Misconfigured, label, problem);
     let found: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found
-        .map_err(|error| wrong(format!("the {what} is not a PEM file")).with_source(error))?;
+    let found =
+        found.map_err(|error| wrong(format!("the {what} is not a PEM file")).with_source(error))?;
     if found.is_empty() {
         return Err(wrong(format!("the {what} file holds no certificate in PEM form")));
     }

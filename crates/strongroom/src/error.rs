@@ -86,6 +86,9 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A KMS, or what it was asked.
+    #[error(transparent)]
+    Kms(#[from] strongroom_kms::Error),
     /// The LUKS header, or what was asked of it. The text is the device; the source says the rest.
     #[error("{label}")]
     Luks {
@@ -214,7 +217,11 @@ pub enum ErrorKind {
     Io,
     /// Someone asked to stop.
     Interrupted,
-    /// There is no such file.
+    /// A KMS does not let these credentials do that.
+    KmsDenied,
+    /// A KMS cannot be reached or does not work just now.
+    KmsUnavailable,
+    /// There is no such file, or no such key.
     NotFound,
     /// The request cannot be carried out as it was made.
     Request,
@@ -261,6 +268,7 @@ impl Error {
                 strongroom_fetch::Error::within(error).map_or(ErrorKind::Io, fetch_kind)
             }
             Self::Journal { .. } => ErrorKind::Io,
+            Self::Kms(error) => kms_kind(error),
             Self::Fetch(error) => fetch_kind(error),
             Self::Stopped { cause, .. } => cause.kind(),
             Self::EndUntold { .. }
@@ -327,6 +335,17 @@ fn fetch_kind(error: &strongroom_fetch::Error) -> ErrorKind {
         Fetch::Changed { .. } => ErrorKind::Busy,
         Fetch::Status { status: 404 | 410, .. } => ErrorKind::NotFound,
         _ => ErrorKind::Io,
+    }
+}
+
+fn kms_kind(error: &strongroom_kms::Error) -> ErrorKind {
+    use strongroom_kms::ErrorKind as Kms;
+    match error.kind() {
+        Kms::Unavailable => ErrorKind::KmsUnavailable,
+        Kms::Denied => ErrorKind::KmsDenied,
+        Kms::NotFound => ErrorKind::NotFound,
+        Kms::Corrupt => ErrorKind::Image,
+        Kms::Misconfigured => ErrorKind::Request,
     }
 }
 

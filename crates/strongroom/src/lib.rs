@@ -5,15 +5,18 @@
 
 pub mod device;
 pub mod encryption;
+pub mod envelopes;
 mod error;
 pub mod image_size;
 pub mod images;
 pub mod keys;
 pub mod new_image;
+mod opener;
 pub mod qcow2_image;
 
 pub use device::{Device, Unlocked};
 pub use error::{Error, ErrorKind, Result};
+pub use opener::{ManagedKey, NewKey, NewManagedKey, Opener};
 
 /// Returns the operating system's random numbers.
 pub fn system_rng() -> impl rand_core::CryptoRng {

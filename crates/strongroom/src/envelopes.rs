@@ -1,0 +1,69 @@
+//! Envelopes in LUKS2 headers: tokens that tell with which key of a KMS a keyslot opens.
+//!
+//! ```text
+//! {"type": "strongroom-kms", "keyslots": ["0"], "envelope": { … }}
+//! ```
+//!
+//! Other tools keep such a token and print it (LUKS2 specification, section 3.6). The header is where
+//! the envelope is at home; a copy elsewhere is for when the header is lost, or has no tokens (LUKS1).
+
+use serde::{Deserialize, Serialize};
+use strongroom_kms::Envelope;
+use strongroom_luks::luks2;
+
+use crate::{Error, Result};
+
+/// An envelope in a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The number of its token.
+    pub token: u32,
+    /// The keyslots that the data key in it opens.
+    pub keyslots: Vec<u32>,
+    /// The envelope.
+    pub envelope: Envelope,
+}
+
+/// Returns the envelopes in a header, the newest token first. `label` is what errors call it.
+///
+/// # Errors
+///
+/// When a token of ours holds no envelope that can be read. Those of others are none of our business.
+pub fn held(header: &luks2::Header, label: &str) -> Result<Vec<Held>> {
+    let ours = header.metadata().tokens.iter().filter(|(_, token)| token.kind == TOKEN_TYPE);
+    ours.rev()
+        .map(|(&id, token)| {
+            let text = header.export_token(id).map_err(Error::luks(label))?;
+            let label = format!("{label}, token {id}");
+            let envelope = match serde_json::from_str::<TokenEnvelope<'_>>(&text) {
+                Ok(token) => Envelope::parse(token.envelope.get().as_bytes(), &label)?,
+                Err(_) => Envelope::parse(b"", &label)?,
+            };
+            Ok(Held { token: id, keyslots: token.keyslots.clone(), envelope })
+        })
+        .collect()
+}
+
+/// Returns the token of an envelope as JSON text.
+pub(crate) fn token_text(envelope: &Envelope, keyslots: &[u32]) -> String {
+    let keyslots = keyslots.iter().map(ToString::to_string).collect();
+    serde_json::to_string(&Token { kind: TOKEN_TYPE, keyslots, envelope })
+        .expect("strings and numbers are JSON")
+}
+
+#[derive(Serialize)]
+struct Token<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    keyslots: Vec<String>,
+    envelope: &'a Envelope,
+}
+
+#[derive(Deserialize)]
+struct TokenEnvelope<'a> {
+    #[serde(borrow)]
+    envelope: &'a serde_json::value::RawValue,
+}
+
+/// The type of our tokens.
+pub(crate) const TOKEN_TYPE: &str = "strongroom-kms";
