@@ -8,7 +8,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// An error of a provider: its kind, the KMS that it is about, and what happened.
 ///
-/// The text names the KMS and the key, never a secret, and never repeats the source.
+/// The text names the KMS and the key, never a secret, and never repeats the source. It fits any
+/// terminal and any log: what a hostile envelope or server has put into a name is escaped and cut.
 #[derive(Debug)]
 pub struct Error {
     // Boxed so that results stay small.
@@ -43,14 +44,14 @@ pub enum ErrorKind {
 impl Error {
     /// Returns an error about the KMS that people know as `label`.
     pub fn new(kind: ErrorKind, label: impl Into<String>, problem: impl Into<String>) -> Self {
-        let (label, problem) = (label.into(), problem.into());
+        let (label, problem) = (shown(label.into()), shown(problem.into()));
         Self { inner: Box::new(Inner { kind, label, problem, hint: None, source: None }) }
     }
 
     /// Adds what to do about it.
     #[must_use]
     pub fn hinted(mut self, hint: impl Into<String>) -> Self {
-        self.inner.hint = Some(hint.into());
+        self.inner.hint = Some(shown(hint.into()));
         self
     }
 
@@ -81,5 +82,58 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Returns a text without what moves a terminal's cursor, turns its lines around or fills it.
+fn shown(text: String) -> String {
+    let harmless = |c: char| !c.is_control() && !is_bidirectional(c);
+    if text.len() <= MAX_LEN && text.chars().all(harmless) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len().min(MAX_LEN));
+    for c in text.chars() {
+        if shown.len() > MAX_LEN - CUT {
+            shown.push('…');
+            break;
+        }
+        match c {
+            c if harmless(c) => shown.push(c),
+            c => shown.extend(c.escape_unicode()),
+        }
+    }
+    shown
+}
+
+/// Returns whether a character turns the direction of those around it.
+fn is_bidirectional(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The longest text in bytes that is shown.
+const MAX_LEN: usize = 1000;
+
+/// Room for one escaped character and the sign that more was there.
+const CUT: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_moves_no_cursor_and_has_an_end() {
+        let hostile = format!("no key a\u{1b}[2J\u{202e}\n{}", "b".repeat(5000));
+        let text = Error::new(ErrorKind::NotFound, "kms", hostile).to_string();
+        assert!(text.starts_with("kms: no key a\\u{1b}[2J\\u{202e}\\u{a}bbb"), "{text}");
+        assert!(text.ends_with("bb…") && text.len() < 1100, "{text}");
+    }
+
+    #[test]
+    fn a_text_that_is_harmless_stays_as_it_is() {
+        let text = "der Schlüssel fehlt";
+        assert_eq!(
+            Error::new(ErrorKind::NotFound, "kms", text).to_string(),
+            format!("kms: {text}")
+        );
     }
 }
