@@ -71,6 +71,10 @@ impl<K: Kek> KeyProvider for Provider<K> {
     }
 
     fn wrap(&self, key: &DataKey, binding: &Binding) -> Result<Envelope> {
+        if key.is_empty() || key.len() > MAX_KEY_LEN {
+            let problem = format!("a data key has from 1 to {MAX_KEY_LEN} bytes");
+            return Err(Error::new(ErrorKind::Misconfigured, self.0.label(), problem));
+        }
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(|error| {
             let problem = "the system gives no random bytes";
@@ -111,3 +115,6 @@ impl<K: Kek> KeyProvider for Provider<K> {
         self.0.probe()
     }
 }
+
+/// The longest data key in bytes: more than any keyslot wants, and what every KMS encrypts.
+const MAX_KEY_LEN: usize = 512;

@@ -9,6 +9,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conformance;
+
 mod binding;
 mod envelope;
 mod error;

@@ -245,24 +245,23 @@ const MAX_LEN: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use strongroom_crypto::DataKey;
-
     use super::*;
-    use crate::Binding;
+    use crate::conformance;
 
-    fn provider(folder: &tempfile::TempDir) -> Box<dyn KeyProvider> {
-        let path = folder.path().join("kek");
-        LocalKek::create(&path).unwrap();
-        open(&KmsRequest { kek_file: Some(path), ..KmsRequest::new(KmsKind::Local) }).unwrap()
+    struct File(tempfile::TempDir);
+
+    impl conformance::Harness for File {
+        fn provider(&self) -> Box<dyn KeyProvider> {
+            let path = self.0.path().join("kek");
+            open(&KmsRequest { kek_file: Some(path), ..KmsRequest::new(KmsKind::Local) }).unwrap()
+        }
     }
 
     #[test]
-    fn unwraps_what_it_has_wrapped() {
-        let folder = tempfile::tempdir().unwrap();
-        let provider = provider(&folder);
-        let (key, binding) = (DataKey::new(b"text".to_vec()), Binding::volume("pvc-1"));
-        let envelope = provider.wrap(&key, &binding).unwrap();
-        assert_eq!(provider.unwrap(&envelope, &binding).unwrap(), key);
+    fn does_what_every_provider_does() {
+        let file = File(tempfile::tempdir().unwrap());
+        LocalKek::create(&file.0.path().join("kek")).unwrap();
+        conformance::run(&file);
     }
 
     #[test]
