@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::sealed::{self, Flaw};
 use crate::{
-    Binding, Envelope, Error, ErrorKind, Fingerprint, KeyProvider, Probe, Result, Wrapped,
+    Binding, Envelope, Error, ErrorKind, Fingerprint, KeyProvider, Probe, Result, Wrapped, random,
 };
 
 /// A key encryption key, wherever it is: the part of a provider that differs from KMS to KMS.
@@ -76,10 +76,7 @@ impl<K: Kek> KeyProvider for Provider<K> {
             return Err(Error::new(ErrorKind::Misconfigured, self.0.label(), problem));
         }
         let mut salt = [0; 16];
-        getrandom::fill(&mut salt).map_err(|error| {
-            let problem = "the system gives no random bytes";
-            Error::new(ErrorKind::Unavailable, self.0.label(), problem).with_source(error)
-        })?;
+        random::fill(&mut salt, &self.0.label())?;
         let wrapped = self.0.encrypt(&sealed::seal(key, binding))?;
         Ok(Envelope::new(self.0.kind(), wrapped, Fingerprint::of(key, &salt)))
     }

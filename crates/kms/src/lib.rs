@@ -18,6 +18,7 @@ mod kek;
 mod local;
 mod open;
 mod provider;
+mod random;
 mod sealed;
 mod tls;
 
