@@ -17,13 +17,14 @@ mod error;
 mod kek;
 mod local;
 mod open;
+mod passphrase;
 mod provider;
 mod random;
 mod sealed;
 mod tls;
 
 pub use binding::Binding;
-pub use envelope::{Envelope, Fingerprint, Wrapped};
+pub use envelope::{Derivation, Envelope, Fingerprint, Wrapped};
 pub use error::{Error, ErrorKind, Result};
 pub use local::LocalKek;
 pub use open::{Credentials, open};

@@ -3,7 +3,7 @@
 use strongroom_crypto::{Passphrase, Token};
 use strongroom_model::{KmsKind, KmsRequest};
 
-use crate::{Error, ErrorKind, KeyProvider, Result, local};
+use crate::{Error, ErrorKind, KeyProvider, Result, local, passphrase};
 
 /// What proves to a KMS who we are, and to us who it is.
 #[derive(Debug, Default)]
@@ -27,8 +27,9 @@ pub struct Credentials {
 ///
 /// [`ErrorKind::Misconfigured`] when something is missing or does not fit; nobody is talked to yet,
 /// unless logging in has to come first.
-pub fn open(request: &KmsRequest, _credentials: Credentials) -> Result<Box<dyn KeyProvider>> {
+pub fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box<dyn KeyProvider>> {
     match request.kind {
+        KmsKind::Passphrase => passphrase::open(request, credentials),
         KmsKind::Local => local::open(request),
         kind => Err(Error::new(
             ErrorKind::Misconfigured,
