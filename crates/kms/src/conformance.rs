@@ -267,3 +267,6 @@ const LENGTHS: [usize; 8] = [1, 2, 16, 32, 43, 64, 255, 512];
 
 const THREADS: usize = 8;
 const ROUNDS: usize = 4;
+
+#[cfg(test)]
+mod tests;

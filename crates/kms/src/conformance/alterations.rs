@@ -74,7 +74,7 @@ impl Victim<'_> {
             }
             self.refused(&format!("no {name}"), |wrapped| *part(wrapped) = None);
             for len in [0, 1, 4, 8, 11, 15, 17, 64] {
-                self.refused(&format!("an {name} of {len} bytes"), |wrapped| {
+                self.refused(&format!("the {name} in {len} bytes"), |wrapped| {
                     part(wrapped).iter_mut().for_each(|bytes| {
                         // The right length is no alteration.
                         let same = bytes.len() == len;
