@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
@@ -49,6 +52,30 @@ impl Authority {
         params.not_before = rcgen::date_time_ymd(2001, 1, 1);
         params.not_after = rcgen::date_time_ymd(2002, 1, 1);
         self.sign(&params)
+    }
+
+    /// Returns a server's certificate and its key, in PEM form.
+    pub fn server_pem(&self, name: &str) -> (String, String) {
+        self.sign_pem(&params(vec![name.to_owned()]))
+    }
+
+    /// Returns a client's certificate and its key, in PEM form.
+    pub fn client_pem(&self, name: &str) -> (String, String) {
+        let mut params = params(vec![name.to_owned()]);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign_pem(&params)
+    }
+
+    /// Returns the authority's certificate in PEM form.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    fn sign_pem(&self, params: &CertificateParams) -> (String, String) {
+        let key = key();
+        let certificate = params.signed_by(&key, &self.issuer).expect("the issuer has its key");
+        (certificate.pem(), key.serialize_pem())
     }
 
     fn sign(&self, params: &CertificateParams) -> ServerConfig {

@@ -3,7 +3,9 @@
 
 mod authority;
 mod faulty;
+mod openbao;
 mod pattern;
+mod proxy;
 mod recording;
 mod server;
 mod skip;
@@ -11,7 +13,9 @@ mod tool;
 
 pub use authority::Authority;
 pub use faulty::{Fault, FaultyDisk};
+pub use openbao::{OpenBao, free_port, server_program};
 pub use pattern::Pattern;
+pub use proxy::{TcpFault, TcpProxy};
 pub use recording::{Change, RecordingDisk, Tearing};
 pub use server::{Body, Reply, Request, Server};
 pub use skip::skip;

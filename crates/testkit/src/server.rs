@@ -45,6 +45,8 @@ pub struct Request {
     pub method: String,
     /// The path with its query, or for a proxy the whole URL.
     pub target: String,
+    /// What follows the headers, where their length says that something does.
+    pub body: Vec<u8>,
     headers: HashMap<String, String>,
 }
 
@@ -298,8 +300,11 @@ fn receive(shared: &Shared, stream: &mut impl BufRead) -> io::Result<Option<Requ
         let Some((name, value)) = line.trim_end().split_once(": ") else { break };
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body)?;
     let mut requests = shared.requests();
-    let request = Request { number: requests.len(), method, target, headers };
+    let request = Request { number: requests.len(), method, target, body, headers };
     requests.push(request.clone());
     Ok(Some(request))
 }
