@@ -65,6 +65,14 @@ pub enum Error {
         /// The bytes that it may have.
         limit: usize,
     },
+    /// A StorageClass lacks a parameter.
+    #[error("storage class {class} has no parameter {key}, or an empty one")]
+    MissingParameter {
+        /// The parameter.
+        key: &'static str,
+        /// The StorageClass.
+        class: String,
+    },
     /// The Secret has no name.
     #[error("encryption Secret in the manifest has no valid metadata.name")]
     NamelessSecret,
@@ -74,6 +82,24 @@ pub enum Error {
         /// The name of the Secret.
         name: String,
     },
+    /// A Secret lacks what a kind of KMS asks for.
+    #[error(
+        "credentials Secret {secret} has no {key}, or an empty one: a KMS of the kind {kind} needs it"
+    )]
+    NoCredential {
+        /// The key.
+        key: &'static str,
+        /// The Secret, with its namespace.
+        secret: String,
+        /// The kind of KMS.
+        kind: crate::KmsKind,
+    },
+    /// No document is a Secret with credentials.
+    #[error(
+        "manifest holds no Secret with credentials: wanted is a document with apiVersion v1, kind \
+         Secret and token, or ca.crt, tls.crt and tls.key, under stringData or data"
+    )]
+    NoCredentials,
     /// No document is a Secret of encryption.
     #[error(
         "manifest holds no encryption Secret: wanted is a document with apiVersion v1, kind Secret \
@@ -86,11 +112,37 @@ pub enum Error {
         /// The Secret, with its namespace.
         secret: String,
     },
+    /// No document is a StorageClass.
+    #[error(
+        "manifest holds no StorageClass: wanted is a document with apiVersion storage.k8s.io/v1 \
+         and kind StorageClass"
+    )]
+    NoStorageClass,
+    /// A parameter of a StorageClass is not text, like an unquoted `true`.
+    #[error("parameter {key} is {found}, not text: put it in quotes")]
+    ParameterNotText {
+        /// The parameter.
+        key: &'static str,
+        /// What it is instead, with its article.
+        found: &'static str,
+    },
+    /// Several documents are Secrets with credentials.
+    #[error("manifest holds more than one Secret with credentials: {}", .secrets.join(", "))]
+    SeveralCredentials {
+        /// The Secrets, with their namespaces.
+        secrets: Vec<String>,
+    },
     /// Several documents are Secrets of encryption.
     #[error("manifest holds more than one encryption Secret: {}", .secrets.join(", "))]
     SeveralSecrets {
         /// The Secrets, with their namespaces.
         secrets: Vec<String>,
+    },
+    /// Several documents are StorageClasses to choose from.
+    #[error("manifest holds more than one StorageClass: {}", .classes.join(", "))]
+    SeveralStorageClasses {
+        /// Their names.
+        classes: Vec<String>,
     },
     /// The source cannot be of the format that was said.
     #[error("source format {format} does not go with this: it takes {wanted}")]
@@ -131,6 +183,15 @@ pub enum Error {
         /// The key.
         key: &'static str,
     },
+    /// A StorageClass asks for the encryption of two dialects at once.
+    #[error(
+        "storage class {class} says both encryptionEnabled and encrypted: the first means keys of \
+         a KMS, the second a passphrase"
+    )]
+    TwoEncryptions {
+        /// The StorageClass.
+        class: String,
+    },
     /// A header format that nobody knows.
     #[error("format {name:?} is not one of luks2, luks1")]
     UnknownFormat {
@@ -153,6 +214,15 @@ pub enum Error {
     #[error("key {key:?} is unknown: the encryption keys are {}", crate::dialect::longhorn::KEYS.join(", "))]
     UnknownKey {
         /// The key, cut when it is very long.
+        key: String,
+    },
+    /// A StorageClass has a parameter that looks like one of encryption and is none.
+    #[error(
+        "parameter {key:?} is unknown: the parameters of encryption are {}",
+        crate::dialect::osc::PARAMETERS.join(", ")
+    )]
+    UnknownParameter {
+        /// The parameter, cut when it is very long.
         key: String,
     },
     /// A key derivation function that nobody knows.

@@ -5,16 +5,11 @@
 //! sample gets wrong (plain text and a bare `256` under `data`) is therefore refused, with the
 //! reason. An empty value counts as not given.
 
-mod manifest;
-
 use std::fmt;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use self::manifest::{Document, Entries, Scalar};
+use super::manifest::{self, Document, Entries, Keys};
 use crate::{EncryptionSettings, Error, Pbkdf};
 
 /// The keys of the Secret. Any other that begins with `CRYPTO_` is refused, since it is most
@@ -55,8 +50,8 @@ impl EncryptionSecret {
     /// [`Error::NoSecret`] and [`Error::SeveralSecrets`] when there is not one to take; otherwise
     /// what is wrong with the text, or with the key that is named.
     pub fn parse(manifest: &[u8]) -> Result<Self, Error> {
-        let mut secrets: Vec<Document> =
-            manifest::read(manifest)?.into_iter().filter(Document::is_encryption_secret).collect();
+        let mut secrets: Vec<Document<CryptoKeys>> =
+            manifest::read(manifest)?.into_iter().filter(Document::is_secret).collect();
         if secrets.len() > 1 {
             return Err(Error::SeveralSecrets {
                 secrets: secrets.iter().map(Document::qualified_name).collect(),
@@ -90,10 +85,10 @@ impl EncryptionSecret {
     }
 }
 
-impl TryFrom<Document> for EncryptionSecret {
+impl TryFrom<Document<CryptoKeys>> for EncryptionSecret {
     type Error = Error;
 
-    fn try_from(mut document: Document) -> Result<Self, Error> {
+    fn try_from(mut document: Document<CryptoKeys>) -> Result<Self, Error> {
         let secret = document.qualified_name();
         let name = document.name().ok_or(Error::NamelessSecret)?.to_owned();
         let namespace = document.namespace()?.map(str::to_owned);
@@ -136,6 +131,17 @@ impl fmt::Debug for EncryptionSecret {
             .field("name", &self.name)
             .field("namespace", &self.namespace)
             .finish_non_exhaustive()
+    }
+}
+
+/// The keys, for the reader of manifests.
+struct CryptoKeys;
+
+impl Keys for CryptoKeys {
+    const NAMES: &'static [&'static str] = &KEYS;
+
+    fn resembles(name: &str) -> bool {
+        name.starts_with("CRYPTO_")
     }
 }
 
@@ -184,11 +190,15 @@ struct Values(Vec<(Key, Zeroizing<Vec<u8>>)>);
 impl Values {
     /// Merges both maps. A bad value is refused even where the other map covers it, as the API
     /// server would.
-    fn new(data: &mut Entries, string_data: &mut Entries) -> Result<Self, Error> {
+    fn new(
+        data: &mut Entries<CryptoKeys>,
+        string_data: &mut Entries<CryptoKeys>,
+    ) -> Result<Self, Error> {
         let mut values = Vec::new();
         for key in Key::ALL {
-            let decoded = data.take(key).map(|scalar| decoded(key, &scalar)).transpose()?;
-            let plain = string_data.take(key).map(|scalar| plain(key, scalar)).transpose()?;
+            let name = key.name();
+            let decoded = data.take(name).map(|scalar| scalar.decoded(name)).transpose()?;
+            let plain = string_data.take(name).map(|scalar| scalar.plain(name)).transpose()?;
             if let Some(value) = plain.or(decoded) {
                 values.push((key, value));
             }
@@ -236,42 +246,6 @@ impl Values {
         })
     }
 }
-
-/// Returns a value of `data`. Null is the empty value there, as in Kubernetes.
-fn decoded(key: Key, scalar: &Scalar) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let text = match scalar {
-        Scalar::Text(text) => text,
-        Scalar::Null => return Ok(Zeroizing::default()),
-        Scalar::Other(found) => {
-            return Err(Error::DataNotText { key: key.name(), found });
-        }
-    };
-    // Room is made once: a vector that grows leaves unwiped pieces behind.
-    let mut base64 = Zeroizing::new(Vec::with_capacity(text.len()));
-    base64.extend(text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')));
-    let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(base64.len())]);
-    let len = BASE64
-        .decode_slice(&base64, &mut bytes)
-        .map_err(|_| Error::DataNotBase64 { key: key.name() })?;
-    bytes.truncate(len);
-    Ok(bytes)
-}
-
-/// Returns a value of `stringData`.
-fn plain(key: Key, scalar: Scalar) -> Result<Zeroizing<Vec<u8>>, Error> {
-    match scalar {
-        Scalar::Text(mut text) => Ok(Zeroizing::new(std::mem::take(&mut *text).into_bytes())),
-        Scalar::Null => Ok(Zeroizing::default()),
-        Scalar::Other(found) => Err(Error::StringDataNotText { key: key.name(), found }),
-    }
-}
-
-/// The base64 of Kubernetes, that is of Go: padding required, line ends skipped (by [`decoded`]),
-/// stray bits behind the last byte ignored.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
 
 // What Longhorn takes when the Secret does not say.
 const DEFAULT_CIPHER: &str = "aes-xts-plain64";

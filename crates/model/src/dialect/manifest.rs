@@ -1,4 +1,4 @@
-//! The text of a manifest, read down to the few fields that an encryption Secret has.
+//! The text of a manifest, read down to the few fields that a dialect looks at.
 //!
 //! Everything else is skipped while it is read and never kept, so that aliases cannot multiply it.
 //! The parser's error texts may quote the document and are dropped for our own.
@@ -6,15 +6,26 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{NonFiniteFloatPolicy, Options};
 use zeroize::Zeroizing;
 
-use super::{KEYS, Key};
 use crate::Error;
 
+/// The keys that a dialect looks for in the maps of a document.
+pub(super) trait Keys: 'static {
+    /// Their names.
+    const NAMES: &'static [&'static str];
+
+    /// Returns whether a name that is none of them is most likely one of them misspelt.
+    fn resembles(name: &str) -> bool;
+}
+
 /// Returns the documents of a manifest, those that are no mappings as empty ones.
-pub(super) fn read(manifest: &[u8]) -> Result<Vec<Document>, Error> {
+pub(super) fn read<K: Keys>(manifest: &[u8]) -> Result<Vec<Document<K>>, Error> {
     if manifest.len() > MAX_LEN {
         return Err(Error::ManifestTooLarge { len: manifest.len(), limit: MAX_LEN });
     }
@@ -24,28 +35,29 @@ pub(super) fn read(manifest: &[u8]) -> Result<Vec<Document>, Error> {
     if text.contains('\0') {
         return Err(Error::ManifestBytes { problem: "it contains a NUL byte" });
     }
-    let documents: Vec<Mapping<Document>> =
+    let documents: Vec<Mapping<Document<K>>> =
         serde_saphyr::from_multiple_with_options(text, options())
             .map_err(|error| unread(&error))?;
     Ok(documents.into_iter().map(|document| document.0).collect())
 }
 
-/// What a document holds of an encryption Secret.
-#[derive(Default)]
-pub(super) struct Document {
+/// What a document holds of a Secret or a StorageClass.
+pub(super) struct Document<K> {
     api_version: Option<Scalar>,
     kind: Option<Scalar>,
     metadata: Option<Mapping<Metadata>>,
-    data: Option<Mapping<Entries>>,
-    string_data: Option<Mapping<Entries>>,
+    data: Option<Mapping<Entries<K>>>,
+    string_data: Option<Mapping<Entries<K>>>,
+    parameters: Option<Mapping<Entries<K>>>,
 }
 
-/// The values of a map of the Secret.
-#[derive(Default)]
-pub(super) struct Entries {
-    values: [Option<Scalar>; KEYS.len()],
-    /// The first key that looks like one of [`KEYS`] and is none.
+/// The values of a map.
+pub(super) struct Entries<K> {
+    /// In the order of [`Keys::NAMES`].
+    values: Vec<Option<Scalar>>,
+    /// The first key that looks like one of them and is none.
     unknown: Option<String>,
+    keys: PhantomData<K>,
 }
 
 /// A value that is text, or what it is instead.
@@ -56,24 +68,43 @@ pub(super) enum Scalar {
     Other(&'static str),
 }
 
-impl Document {
-    pub(super) fn is_encryption_secret(&self) -> bool {
-        let is = |scalar: &Option<Scalar>, wanted| {
-            scalar.as_ref().and_then(Scalar::text).is_some_and(|text| text == wanted)
-        };
-        is(&self.api_version, "v1")
-            && is(&self.kind, "Secret")
+impl<K: Keys> Document<K> {
+    /// Returns whether it is a Secret that has one of the keys.
+    pub(super) fn is_secret(&self) -> bool {
+        self.is("v1", "Secret")
             && [&self.data, &self.string_data].into_iter().flatten().any(|map| map.0.any())
     }
 
+    /// Returns whether it is a StorageClass, with the keys or without.
+    pub(super) fn is_storage_class(&self) -> bool {
+        self.is("storage.k8s.io/v1", "StorageClass")
+    }
+
+    fn is(&self, api_version: &str, kind: &str) -> bool {
+        let is = |scalar: &Option<Scalar>, wanted| {
+            scalar.as_ref().and_then(Scalar::text).is_some_and(|text| text == wanted)
+        };
+        is(&self.api_version, api_version) && is(&self.kind, kind)
+    }
+
+    /// Returns whether a StorageClass has one of the keys.
+    pub(super) fn has_parameters(&self) -> bool {
+        self.parameters.as_ref().is_some_and(|map| map.0.any())
+    }
+
     /// Takes the base64 values out.
-    pub(super) fn take_data(&mut self) -> Entries {
+    pub(super) fn take_data(&mut self) -> Entries<K> {
         self.data.take().unwrap_or_default().0
     }
 
     /// Takes the text values out.
-    pub(super) fn take_string_data(&mut self) -> Entries {
+    pub(super) fn take_string_data(&mut self) -> Entries<K> {
         self.string_data.take().unwrap_or_default().0
+    }
+
+    /// Takes the parameters of a StorageClass out.
+    pub(super) fn take_parameters(&mut self) -> Entries<K> {
+        self.parameters.take().unwrap_or_default().0
     }
 
     /// Returns the name, `None` when it is not one that Kubernetes gives to a Secret.
@@ -105,10 +136,10 @@ impl Document {
     }
 }
 
-impl Entries {
-    /// Takes a value out.
-    pub(super) fn take(&mut self, key: Key) -> Option<Scalar> {
-        let index = KEYS.iter().position(|name| *name == key.name())?;
+impl<K: Keys> Entries<K> {
+    /// Takes the value of one of the keys out.
+    pub(super) fn take(&mut self, name: &str) -> Option<Scalar> {
+        let index = K::NAMES.iter().position(|known| *known == name)?;
         self.values.get_mut(index)?.take()
     }
 
@@ -122,7 +153,53 @@ impl Entries {
     }
 }
 
+impl<K> Default for Document<K> {
+    fn default() -> Self {
+        Self {
+            api_version: None,
+            kind: None,
+            metadata: None,
+            data: None,
+            string_data: None,
+            parameters: None,
+        }
+    }
+}
+
+impl<K: Keys> Default for Entries<K> {
+    fn default() -> Self {
+        let values = K::NAMES.iter().map(|_| None).collect();
+        Self { values, unknown: None, keys: PhantomData }
+    }
+}
+
 impl Scalar {
+    /// Returns a value of a Secret's `data`. Null is the empty value there, as in Kubernetes.
+    pub(super) fn decoded(&self, key: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let text = match self {
+            Self::Text(text) => text,
+            Self::Null => return Ok(Zeroizing::default()),
+            Self::Other(found) => return Err(Error::DataNotText { key, found }),
+        };
+        // Room is made once: a vector that grows leaves unwiped pieces behind.
+        let mut base64 = Zeroizing::new(Vec::with_capacity(text.len()));
+        base64.extend(text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n')));
+        let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(base64.len())]);
+        let len =
+            BASE64.decode_slice(&base64, &mut bytes).map_err(|_| Error::DataNotBase64 { key })?;
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    /// Returns a value of a Secret's `stringData`.
+    pub(super) fn plain(self, key: &'static str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        match self {
+            Self::Text(mut text) => Ok(Zeroizing::new(std::mem::take(&mut *text).into_bytes())),
+            Self::Null => Ok(Zeroizing::default()),
+            Self::Other(found) => Err(Error::StringDataNotText { key, found }),
+        }
+    }
+
     fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -143,7 +220,7 @@ trait Fields: Default {
     fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
-impl Fields for Document {
+impl<K: Keys> Fields for Document<K> {
     fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "apiVersion" => read_once(&mut self.api_version, map),
@@ -151,6 +228,7 @@ impl Fields for Document {
             "metadata" => read_once(&mut self.metadata, map),
             "data" => read_once(&mut self.data, map),
             "stringData" => read_once(&mut self.string_data, map),
+            "parameters" => read_once(&mut self.parameters, map),
             _ => skip_value(map),
         }
     }
@@ -166,13 +244,13 @@ impl Fields for Metadata {
     }
 }
 
-impl Fields for Entries {
+impl<K: Keys> Fields for Entries<K> {
     fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        let known = KEYS.iter().position(|key| *key == name);
+        let known = K::NAMES.iter().position(|known| *known == name);
         match known.and_then(|index| self.values.get_mut(index)) {
             Some(value) => read_once(value, map),
             None => {
-                if name.starts_with("CRYPTO_") && self.unknown.is_none() {
+                if K::resembles(name) && self.unknown.is_none() {
                     self.unknown = Some(name.chars().take(MAX_SHOWN_KEY).collect());
                 }
                 skip_value(map)
@@ -377,6 +455,13 @@ fn options() -> Options {
         with_snippet: false,
     }
 }
+
+/// The base64 of Kubernetes, that is of Go: padding required, line ends skipped (by
+/// [`Scalar::decoded`]), stray bits behind the last byte ignored.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// Both our own error inside the parser and what becomes of the parser's.
 const KEY_TWICE: &str = "a key stands twice in one mapping";
