@@ -6,6 +6,8 @@ mod arguments;
 mod command_error;
 mod commands;
 mod interruption;
+mod key_arguments;
+mod kms_arguments;
 mod passphrases;
 mod sizes;
 mod ui;

@@ -35,7 +35,7 @@ pub(crate) struct PassphraseArgs {
 
 /// Where the new passphrase comes from. It is the exact bytes, a final newline included
 #[derive(Debug, Args)]
-#[group(id = "new_passphrase", required = true, multiple = false)]
+#[group(id = "new_passphrase", required = false, multiple = false)]
 pub(crate) struct NewPassphraseArgs {
     /// Read the new passphrase from this file, `-` for standard input
     #[arg(long, value_name = "FILE")]
@@ -107,13 +107,26 @@ impl NewPassphraseArgs {
     ///
     /// When it cannot be read.
     pub(crate) fn read(&self) -> Result<Given, CommandError> {
-        let given = read(
+        self.read_optional()?.ok_or_else(|| {
+            CommandError::request("a new passphrase is needed").hinted(
+                "give one with --new-passphrase-file, --new-passphrase-fd, --new-passphrase-env or \
+                 --new-secret-file",
+            )
+        })
+    }
+
+    /// Reads the passphrase, when one was given.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(crate) fn read_optional(&self) -> Result<Option<Given>, CommandError> {
+        read(
             self.new_passphrase_file.as_deref(),
             self.new_passphrase_fd,
             self.new_passphrase_env.as_deref(),
             self.new_secret_file.as_deref(),
-        )?;
-        given.ok_or_else(|| CommandError::request("a new passphrase is needed"))
+        )
     }
 }
 
@@ -130,14 +143,22 @@ impl Given {
 
     /// Adds to an error what people should know about the passphrase they gave.
     pub(crate) fn explain(&self, error: CommandError) -> CommandError {
-        let wrong = error.kind() == strongroom::ErrorKind::WrongPassphrase;
-        if wrong && self.passphrase.expose_bytes().ends_with(b"\n") {
-            error.hinted(
-                "the passphrase ends with a newline, which counts; write it without one with printf %s",
-            )
-        } else {
-            error
-        }
+        if self.ends_with_newline() { explain_newline(error) } else { error }
+    }
+
+    /// Tells whether the passphrase ends as lines do.
+    pub(crate) fn ends_with_newline(&self) -> bool {
+        self.passphrase.expose_bytes().ends_with(b"\n")
+    }
+}
+
+/// Adds to an error that the passphrase ends with a newline, where that may be why it opens nothing.
+pub(crate) fn explain_newline(error: CommandError) -> CommandError {
+    match error.kind() {
+        strongroom::ErrorKind::WrongPassphrase => error.hinted(
+            "the passphrase ends with a newline, which counts; write it without one with printf %s",
+        ),
+        _ => error,
     }
 }
 
@@ -155,21 +176,17 @@ fn read(
         _ => return Ok(None),
     };
     let (passphrase, settings) = match source {
-        Source::File(path) if path == Path::new("-") => {
-            (exact(StandardInput, "standard input")?, None)
-        }
-        Source::File(path) => (exact(open(path)?, &path.display().to_string())?, None),
+        Source::File(path) => (passphrase(read_file(path)?), None),
         Source::Descriptor(number) => {
             // Opening by this name reads on from where the descriptor stands, for a pipe.
             let path = PathBuf::from(format!("/dev/fd/{number}"));
-            (exact(open(&path)?, &format!("descriptor {number}"))?, None)
+            (passphrase(exact(open(&path)?, &format!("descriptor {number}"))?), None)
         }
         Source::Environment(name) => (from_environment(name)?, None),
         Source::Secret(path) => {
             let manifest = exact(open(path)?, &path.display().to_string())?;
             let (settings, passphrase) =
-                strongroom::encryption::read_secret(manifest.expose_bytes())
-                    .map_err(CommandError::from)?;
+                strongroom::encryption::read_secret(&manifest).map_err(CommandError::from)?;
             (passphrase, Some(settings))
         }
     };
@@ -177,6 +194,18 @@ fn read(
         return Err(CommandError::request("the passphrase is empty"));
     }
     Ok(Some(Given { passphrase, settings }))
+}
+
+/// Reads the exact bytes of a file, `-` for standard input. They are wiped in the end.
+///
+/// # Errors
+///
+/// When it cannot be read, or is longer than a Secret may be.
+pub(crate) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CommandError> {
+    if path == Path::new("-") {
+        return exact(StandardInput, "standard input");
+    }
+    exact(open(path)?, &path.display().to_string())
 }
 
 /// Standard input without the buffer of the standard library, which would keep a copy.
@@ -194,7 +223,7 @@ fn open(path: &Path) -> Result<File, CommandError> {
 }
 
 /// Reads to the end, every byte.
-fn exact(reader: impl Read, name: &str) -> Result<Passphrase, CommandError> {
+fn exact(reader: impl Read, name: &str) -> Result<Zeroizing<Vec<u8>>, CommandError> {
     // Grown to its full size at once, so that growing leaves no copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
     reader
@@ -204,7 +233,11 @@ fn exact(reader: impl Read, name: &str) -> Result<Passphrase, CommandError> {
     if bytes.len() > MAX_LEN {
         return Err(CommandError::request(format!("{name} has more than {MAX_LEN} bytes")));
     }
-    Ok(Passphrase::new(std::mem::take(&mut *bytes)))
+    Ok(bytes)
+}
+
+fn passphrase(mut bytes: Zeroizing<Vec<u8>>) -> Passphrase {
+    Passphrase::new(std::mem::take(&mut *bytes))
 }
 
 fn from_environment(name: &str) -> Result<Passphrase, CommandError> {

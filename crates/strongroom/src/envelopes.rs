@@ -7,7 +7,12 @@
 //! Other tools keep such a token and print it (LUKS2 specification, section 3.6). The header is where
 //! the envelope is at home; a copy elsewhere is for when the header is lost, or has no tokens (LUKS1).
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+use strongroom_disk::Operation;
 use strongroom_kms::Envelope;
 use strongroom_luks::luks2;
 
@@ -44,6 +49,23 @@ pub fn held(header: &luks2::Header, label: &str) -> Result<Vec<Held>> {
         .collect()
 }
 
+/// Reads an envelope from a file of its own.
+///
+/// # Errors
+///
+/// When it cannot be read, or holds no envelope.
+pub fn read_file(path: &Path) -> Result<Envelope> {
+    let label = path.display().to_string();
+    let failed = |operation| {
+        let label = label.clone();
+        move |source| Error::from(strongroom_disk::Error::from_io(operation, label, source))
+    };
+    let file = File::open(path).map_err(failed(Operation::Open))?;
+    let mut json = Vec::new();
+    file.take(LONGEST).read_to_end(&mut json).map_err(failed(Operation::Read))?;
+    Ok(Envelope::parse(&json, &label)?)
+}
+
 /// Returns the token of an envelope as JSON text.
 pub(crate) fn token_text(envelope: &Envelope, keyslots: &[u32]) -> String {
     let keyslots = keyslots.iter().map(ToString::to_string).collect();
@@ -67,3 +89,6 @@ struct TokenEnvelope<'a> {
 
 /// The type of our tokens.
 pub(crate) const TOKEN_TYPE: &str = "strongroom-kms";
+
+/// The most bytes that are read of a file: more than any envelope has.
+const LONGEST: u64 = 1 << 20;

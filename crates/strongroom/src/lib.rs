@@ -16,7 +16,7 @@ pub mod qcow2_image;
 
 pub use device::{Device, Unlocked};
 pub use error::{Error, ErrorKind, Result};
-pub use opener::{ManagedKey, NewKey, NewManagedKey, Opener};
+pub use opener::{ManagedKey, NewKey, NewManagedKey, Opener, OwnedNewKey, OwnedOpener};
 
 /// Returns the operating system's random numbers.
 pub fn system_rng() -> impl rand_core::CryptoRng {
