@@ -9,6 +9,7 @@ mod metadata;
 mod parse;
 mod read;
 mod segments;
+mod token_keyslots;
 mod tokens;
 mod validate;
 mod write;
@@ -18,6 +19,7 @@ pub use metadata::{
     Area, AreaKind, Config, Digest, DigestKind, Kdf, Keyslot, KeyslotKind, Luks2Keyslot, Metadata,
     Priority, Segment, SegmentKind, SegmentLength, Token,
 };
+pub use token_keyslots::AddedKeyslot;
 
 pub(crate) use binary::{Copy, LAST_SECONDARY, MIN_LEN, is_secondary, secondary_places};
 pub(crate) use document::{Document, ParsedDocument};

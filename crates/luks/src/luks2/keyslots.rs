@@ -94,6 +94,21 @@ impl Header {
         policy: &CostPolicy,
         rng: &mut dyn CryptoRng,
     ) -> Result<(u32, Self, Change), Error> {
+        let (id, header, mut change) = self.with_keyslot(key, passphrase, new, policy, rng)?;
+        header.write(&mut change);
+        Ok((id, header, change))
+    }
+
+    /// Seals `key` in a free keyslot. Returns its number, the new header, and the change that writes
+    /// the key material alone.
+    pub(super) fn with_keyslot(
+        &self,
+        key: &VolumeKey,
+        passphrase: &Passphrase,
+        new: &NewKeyslot,
+        policy: &CostPolicy,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(u32, Self, Change), Error> {
         self.refuse_unknown_requirements()?;
         let id = self.free_keyslot(new.id)?;
         let offset = self.free_area(key.len(), &[])?;
@@ -123,7 +138,6 @@ impl Header {
         let mut change = Change::default();
         change.write(offset, area);
         change.flush();
-        header.write(&mut change);
         Ok((id, header, change))
     }
 
@@ -395,7 +409,7 @@ fn unbind(document: &mut Document, section: &str, id: u32) {
 }
 
 /// Removes keyslot `id`, and a digest that then protects nothing.
-fn forget(document: &mut Document, id: u32) {
+pub(super) fn forget(document: &mut Document, id: u32) {
     document.section("keyslots").shift_remove(&id.to_string());
     unbind(document, "digests", id);
     unbind(document, "tokens", id);

@@ -32,25 +32,20 @@ impl Header {
                 || Error::unfit(Version::Luks2, format!("all {MAX_OBJECTS} tokens are in use")),
             )?,
         };
-        let token = serde_json::from_str::<ParsedDocument>(text)
-            .map_err(|error| Error::Token { id, problem: format!("is not valid JSON ({error})") })?
-            .into_value();
-        let kind = token.get("type").and_then(Value::as_str).unwrap_or_default();
-        let wrong = |problem: &str| Error::Token { id, problem: problem.to_owned() };
-        if kind == "luks2-keyring" {
-            let described = token.get("key_description").is_some_and(Value::is_string);
-            if !described || token.as_object().is_none_or(|members| members.len() != 3) {
-                return Err(wrong(
-                    "of type luks2-keyring has type, keyslots and key_description only",
-                ));
-            }
-        } else if kind.starts_with("luks2-") {
-            return Err(wrong("has a type that begins with luks2-, which is reserved"));
-        }
+        let token = parsed(id, text)?;
         let header = self.edited(|document| {
             document.section("tokens").insert(id.to_string(), token);
         })?;
         Ok((id, header))
+    }
+
+    /// Returns the header with another token in the place of token `id`, under its number.
+    pub(crate) fn with_token_replaced(&self, id: u32, text: &str) -> Result<Self, Error> {
+        self.token_text(id)?;
+        let token = parsed(id, text)?;
+        self.edited(|document| {
+            document.section("tokens").insert(id.to_string(), token);
+        })
     }
 
     /// Returns the header without token `id`.
@@ -76,6 +71,24 @@ impl Header {
             }
         })
     }
+}
+
+/// Reads the text of a token that is to get number `id`.
+fn parsed(id: u32, text: &str) -> Result<Value, Error> {
+    let token = serde_json::from_str::<ParsedDocument>(text)
+        .map_err(|error| Error::Token { id, problem: format!("is not valid JSON ({error})") })?
+        .into_value();
+    let kind = token.get("type").and_then(Value::as_str).unwrap_or_default();
+    let wrong = |problem: &str| Error::Token { id, problem: problem.to_owned() };
+    if kind == "luks2-keyring" {
+        let described = token.get("key_description").is_some_and(Value::is_string);
+        if !described || token.as_object().is_none_or(|members| members.len() != 3) {
+            return Err(wrong("of type luks2-keyring has type, keyslots and key_description only"));
+        }
+    } else if kind.starts_with("luks2-") {
+        return Err(wrong("has a type that begins with luks2-, which is reserved"));
+    }
+    Ok(token)
 }
 
 fn missing(id: u32) -> Error {

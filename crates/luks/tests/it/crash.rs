@@ -165,6 +165,31 @@ fn changing_labels_priorities_and_tokens() {
 }
 
 #[test]
+fn changing_a_key_together_with_its_token() {
+    let mut volume = with_keys(Version::Luks2, 2);
+    let token = |keyslot: u32| format!(r#"{{"type":"x","keyslots":["{keyslot}"]}}"#);
+    let (key, new) = (volume.key(), volume.keyslot());
+    let added = volume
+        .luks2()
+        .add_keyslot_with_token(&key, &passphrase("new"), &new, token, &policy(), &mut rng(3))
+        .unwrap();
+    survives(&volume, &added.change, &["old"]);
+    crash(&volume, &added.change, |device, moment| {
+        let Header::Luks2(header) = found(device).unwrap().header else { panic!("it is LUKS2") };
+        let both = (header.metadata().tokens.len(), header.keyslot(added.keyslot).is_ok());
+        assert!(matches!(both, (0, false) | (1, true)), "{moment}: {both:?}");
+        if both.1 {
+            assert!(opens(device, "new", key.expose_bytes()), "{moment}");
+        }
+    });
+    volume.apply(&added.change);
+    let (_, replaced) = volume.luks2().replace_token(0, &token(2)).unwrap();
+    survives(&volume, &replaced, &["new"]);
+    let (_, removed) = volume.luks2().remove_keyslots_and_tokens(&[0], &[0], &mut rng(4)).unwrap();
+    survives(&volume, &removed, &["new"]);
+}
+
+#[test]
 fn mending_a_copy() {
     for offset in [5000, 16384 + 5000] {
         let mut volume = with_keys(Version::Luks2, 1);

@@ -14,5 +14,6 @@ mod lifecycle;
 mod properties;
 mod recovery;
 mod reencryption;
+mod token_keyslots;
 mod tokens;
 mod volume;
