@@ -46,6 +46,11 @@ pub struct FormatOptions {
     pub subsystem: String,
     /// The UUID; `None` for a random one.
     pub uuid: Option<String>,
+    /// A token, as JSON text, which becomes token 0; LUKS1 has none.
+    pub token: Option<String>,
+    /// PBKDF2 iterations of the volume key's digest. The key is random, so stretching it adds
+    /// nothing; the usual number is what a tool that measures would choose on a modest machine.
+    pub digest_iterations: u32,
 }
 
 /// A new header, its volume key, and the writes that put it on a device.
@@ -92,7 +97,21 @@ impl FormatOptions {
             label: String::new(),
             subsystem: String::new(),
             uuid: None,
+            token: None,
+            digest_iterations: DIGEST_ITERATIONS,
         }
+    }
+
+    /// Settles the UUID before there is a header: the one that was asked for, else a random one.
+    /// Returns it as the header will spell it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unfit`] when what was asked for is none.
+    pub fn settle_uuid(&mut self, rng: &mut dyn CryptoRng) -> Result<String, Error> {
+        let uuid = self.uuid_or_random(rng)?;
+        self.uuid = Some(uuid.clone());
+        Ok(uuid)
     }
 
     /// Returns a new header with a random volume key in keyslot 0.
@@ -126,6 +145,7 @@ impl FormatOptions {
             ));
         }
         self.kdf.checked()?;
+        Kdf::Pbkdf2 { hash: self.hash, iterations: self.digest_iterations }.checked()?;
         let volume_key = VolumeKey::random(self.encryption.key_size().bytes(), rng);
         let (header, change) = match self.version {
             Version::Luks1 => {
@@ -172,8 +192,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// PBKDF2 iterations of a new volume key's digest. The key is random, so stretching it adds
-/// nothing; this is what a tool that measures would choose on a modest machine.
+/// The usual PBKDF2 iterations of a new volume key's digest.
 pub(crate) const DIGEST_ITERATIONS: u32 = 100_000;
 
 /// What LUKS1 payloads are aligned to, in bytes.

@@ -6,7 +6,7 @@ use strongroom_crypto::{CostPolicy, Kdf, Passphrase, SectorSize, VolumeKey};
 use super::header::{Header, Keyslot};
 use super::keyslots::digest;
 use super::{ALIGNMENT, KEYSLOTS, SECTOR};
-use crate::format::{DATA_ALIGNMENT, DIGEST_ITERATIONS};
+use crate::format::DATA_ALIGNMENT;
 use crate::{Change, Error, FormatOptions, Version, af};
 
 /// Returns a header for `key` with one keyslot, and the writes that make it.
@@ -29,9 +29,9 @@ pub(crate) fn format(
         hash_spec: options.hash.name().to_owned(),
         payload_offset: 0,
         key_bytes: u32::try_from(key.len()).expect("keys are at most 64 bytes"),
-        digest: digest(key, options.hash, &digest_salt, DIGEST_ITERATIONS, policy)?,
+        digest: digest(key, options.hash, &digest_salt, options.digest_iterations, policy)?,
         digest_salt,
-        digest_iterations: DIGEST_ITERATIONS,
+        digest_iterations: options.digest_iterations,
         uuid: options.uuid_or_random(rng)?,
         keyslots: std::array::from_fn(|_| empty.clone()),
     };
@@ -51,6 +51,9 @@ fn refuse_unfit(options: &FormatOptions) -> Result<(), Error> {
             Version::Luks1,
             "its only key derivation is pbkdf2, with the header's hash",
         ));
+    }
+    if options.token.is_some() {
+        return Err(Error::unfit(Version::Luks1, "it has no tokens"));
     }
     if !options.label.is_empty() || !options.subsystem.is_empty() {
         return Err(Error::unfit(Version::Luks1, "it has no label and no subsystem"));

@@ -9,7 +9,6 @@ use subtle::ConstantTimeEq;
 
 use super::metadata::{Digest, DigestKind};
 use crate::Error;
-use crate::format::DIGEST_ITERATIONS;
 
 impl Digest {
     /// Returns what checking a key derives, with the bytes of it; `None` when the kind is unknown.
@@ -43,18 +42,19 @@ impl Digest {
 pub(super) fn new(
     key: &VolumeKey,
     hash: Hash,
+    iterations: u32,
     policy: &CostPolicy,
     rng: &mut dyn CryptoRng,
 ) -> Result<Value, Error> {
     let mut salt = [0; 32];
     rng.fill_bytes(&mut salt);
-    let digest = pbkdf2(key, hash, DIGEST_ITERATIONS, &salt, hash.digest_len(), policy)?;
+    let digest = pbkdf2(key, hash, iterations, &salt, hash.digest_len(), policy)?;
     Ok(json!({
         "type": "pbkdf2",
         "keyslots": [],
         "segments": [],
         "hash": hash.name(),
-        "iterations": DIGEST_ITERATIONS,
+        "iterations": iterations,
         "salt": STANDARD.encode(salt),
         "digest": STANDARD.encode(digest),
     }))

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use strongroom_crypto::{CostPolicy, Passphrase, VolumeKey};
 
 use super::binary::{BinaryHeader, HEADER_SIZES};
+use super::tokens::parsed;
 use super::write::check_label;
 use super::{ALIGNMENT, Document, Header, MAX_KEYSLOTS_AREA, digests, keyslot_area_len, keyslots};
 use crate::format::DEFAULT_DATA_OFFSET;
@@ -24,14 +25,18 @@ pub(crate) fn format(
     let offset = 2 * layout.hdr_size;
     let (keyslot, area) =
         keyslots::sealed_keyslot(key, passphrase, &options.first_keyslot(), offset, policy, rng)?;
-    let mut digest = digests::new(key, options.hash, policy, rng)?;
+    let iterations = options.digest_iterations;
+    let mut digest = digests::new(key, options.hash, iterations, policy, rng)?;
     let members = digest.as_object_mut().expect("a new digest is an object");
     for member in ["keyslots", "segments"] {
         members.insert(member.to_owned(), json!(["0"]));
     }
     let mut document = Document(Map::new());
     document.section("keyslots").insert("0".to_owned(), keyslot);
-    document.section("tokens");
+    let tokens = document.section("tokens");
+    if let Some(token) = &options.token {
+        tokens.insert("0".to_owned(), parsed(0, token)?);
+    }
     document.section("segments").insert("0".to_owned(), segment(options, layout.data_offset));
     document.section("digests").insert("0".to_owned(), digest);
     let config = document.section("config");

@@ -12,6 +12,7 @@ use super::metadata::{
     self, Keyslot, KeyslotKind, Luks2Keyslot, MAX_DIGESTS, MAX_OBJECTS, Priority,
 };
 use super::{Document, Header, digests, keyslot_area_len};
+use crate::format::DIGEST_ITERATIONS;
 use crate::header::Binding;
 use crate::key_material::{Seal, policy_after};
 use crate::{Change, Error, NewKeyslot, Version, af};
@@ -122,7 +123,10 @@ impl Header {
         };
         let new_digest = match digest {
             Some(_) => None,
-            None => Some((self.free_digest()?, digests::new(key, new.af_hash, policy, rng)?)),
+            None => {
+                let digest = digests::new(key, new.af_hash, DIGEST_ITERATIONS, policy, rng)?;
+                Some((self.free_digest()?, digest))
+            }
         };
         let header = self.edited(|document| {
             document.section("keyslots").insert(id.to_string(), object);

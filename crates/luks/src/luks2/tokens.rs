@@ -74,7 +74,7 @@ impl Header {
 }
 
 /// Reads the text of a token that is to get number `id`.
-fn parsed(id: u32, text: &str) -> Result<Value, Error> {
+pub(super) fn parsed(id: u32, text: &str) -> Result<Value, Error> {
     let token = serde_json::from_str::<ParsedDocument>(text)
         .map_err(|error| Error::Token { id, problem: format!("is not valid JSON ({error})") })?
         .into_value();

@@ -1,7 +1,9 @@
 //! Tokens: imported, exported, assigned, removed.
 
-use strongroom_luks::{Error, Version};
+use strongroom_luks::luks2::DigestKind;
+use strongroom_luks::{Error, FormatOptions, Header, Version};
 
+use crate::device::{cheap, passphrase, policy, rng};
 use crate::volume::Volume;
 
 /// A volume with two keyslots.
@@ -137,4 +139,48 @@ fn a_removed_keyslot_is_named_by_no_token() {
     import(&mut volume, None, r#"{"type":"x","keyslots":["0","1"]}"#).unwrap();
     volume.remove(1);
     assert_eq!(volume.luks2().metadata().tokens[&0].keyslots, [0]);
+}
+
+#[test]
+fn a_new_header_has_the_token_that_was_asked_for() {
+    let text = r#"{"type":"x","keyslots":["0"],"more":{"b":1,"a":[2]}}"#;
+    let options = |version| FormatOptions {
+        kdf: cheap(version),
+        token: Some(text.to_owned()),
+        digest_iterations: 1000,
+        ..FormatOptions::new(version)
+    };
+    let format = |options: &FormatOptions| {
+        options
+            .format(&passphrase("word"), &policy(), &mut rng(1))
+            .map(|formatted| formatted.header)
+    };
+    let Ok(Header::Luks2(header)) = format(&options(Version::Luks2)) else { panic!("it is LUKS2") };
+    assert_eq!(header.export_token(0).unwrap(), text);
+    let digest = &header.metadata().digests[&0].kind;
+    assert!(matches!(digest, DigestKind::Pbkdf2 { iterations: 1000, .. }), "{digest:?}");
+
+    assert!(matches!(format(&options(Version::Luks1)), Err(Error::Unfit { .. })));
+    let plain = FormatOptions { token: None, ..options(Version::Luks1) };
+    assert!(matches!(format(&plain), Ok(Header::Luks1(_))));
+    for wrong in ["", "[]", r#"{"type":"luks2-x"}"#, r#"{"type":"x","keyslots":["1"]}"#] {
+        let options = FormatOptions { token: Some(wrong.to_owned()), ..options(Version::Luks2) };
+        assert!(format(&options).is_err(), "{wrong}");
+    }
+    let weak = FormatOptions { digest_iterations: 999, ..options(Version::Luks2) };
+    assert!(format(&weak).unwrap_err().to_string().contains("999"));
+}
+
+#[test]
+fn a_uuid_that_was_settled_is_that_of_the_header() {
+    let mut options =
+        FormatOptions { kdf: cheap(Version::Luks2), ..FormatOptions::new(Version::Luks2) };
+    let random = options.settle_uuid(&mut rng(1)).unwrap();
+    let formatted = options.format(&passphrase("word"), &policy(), &mut rng(2)).unwrap();
+    assert_eq!(formatted.header.uuid(), random);
+    options.uuid = Some("0F3A4E1C-7D2B-4C6A-9E57-112233445566".to_owned());
+    let spelt = options.settle_uuid(&mut rng(1)).unwrap();
+    assert_eq!(spelt, "0f3a4e1c-7d2b-4c6a-9e57-112233445566");
+    options.uuid = Some("nonsense".to_owned());
+    assert!(options.settle_uuid(&mut rng(1)).is_err());
 }
