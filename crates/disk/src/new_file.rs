@@ -138,6 +138,16 @@ impl NewFile {
         self.disk.bypass_cache()
     }
 
+    /// Lets everybody read the file: for what is no secret.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file system.
+    pub fn let_all_read(&self) -> Result<()> {
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+        rustix::fs::fchmod(self.disk.file(), mode).map_err(|errno| self.failed(errno.into()))
+    }
+
     /// Makes the file durable and gives it its final name, durably.
     ///
     /// # Errors
