@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use strongroom::OwnedNewKey;
 use strongroom_crypto::{CostPolicy, Hash, Kdf, Passphrase};
 use strongroom_luks::Version;
 use strongroom_model::{
-    CacheMode, Checksum, CloneRequest, ClusterCompression, EncryptionRequest, EncryptionSettings,
-    ExistingTarget, ImageFormat, ImageOperation, ImageSource, ImageTarget, LuksFormat, Pbkdf,
-    Resume, encrypted_target,
+    CacheMode, Checksum, CloneRequest, ClusterCompression, EncryptionRequest, ExistingTarget,
+    ImageFormat, ImageOperation, ImageSource, ImageTarget, LuksFormat, Pbkdf, Resume,
+    encrypted_target,
 };
 
 use crate::command_error::CommandError;
+use crate::key_arguments::GivenNewKey;
 use crate::ui::Output;
 
 /// What becomes of source and target
@@ -208,8 +210,8 @@ impl PlainTargetArgs {
 }
 
 impl EncryptionArgs {
-    /// Returns what was asked for, its gaps filled from a Secret, and the format of the target if
-    /// somebody said it.
+    /// Returns what was asked for, its gaps filled from the Secret of the key, and the format of the
+    /// target if somebody said it.
     ///
     /// # Errors
     ///
@@ -217,11 +219,11 @@ impl EncryptionArgs {
     pub(crate) fn request(
         &self,
         target: &TargetArgs,
-        settings: Option<&EncryptionSettings>,
+        key: &GivenNewKey,
         policy: &CostPolicy,
     ) -> Result<(EncryptionRequest, Option<ImageFormat>), CommandError> {
         let format = encrypted_target(self.format, &target.target(), LuksFormat::default())?;
-        let request = self.encryption(format.luks().unwrap_or_default(), settings, policy)?;
+        let request = self.encryption(format.luks().unwrap_or_default(), Some(key), policy)?;
         Ok((request, self.format))
     }
 
@@ -230,7 +232,8 @@ impl EncryptionArgs {
         self.format
     }
 
-    /// Returns what was asked for, for a header of that version, its gaps filled from a Secret.
+    /// Returns what was asked for, for a header of that version, its gaps filled from the Secret of
+    /// the key.
     ///
     /// # Errors
     ///
@@ -238,9 +241,17 @@ impl EncryptionArgs {
     pub(crate) fn encryption(
         &self,
         format: LuksFormat,
-        settings: Option<&EncryptionSettings>,
+        key: Option<&GivenNewKey>,
         policy: &CostPolicy,
     ) -> Result<EncryptionRequest, CommandError> {
+        let is_managed = key.is_some_and(|given| matches!(given.key, OwnedNewKey::Kms { .. }));
+        if is_managed && self.derivation.is_given() {
+            return Err(CommandError::request(
+                "the data key that a KMS wraps is random: no key derivation makes it any stronger",
+            )
+            .hinted("leave the options for key derivation (--pbkdf…) out"));
+        }
+
         let request = EncryptionRequest {
             format,
             cipher: self.cipher.clone(),
@@ -252,10 +263,20 @@ impl EncryptionArgs {
             uuid: self.uuid.clone(),
             ..self.derivation.request()
         };
-        let mut request = match settings {
+        let mut request = match key.and_then(|given| given.settings.as_ref()) {
             Some(settings) => request.merged_with(settings),
             None => request,
         };
+        if is_managed {
+            // What a Secret says of it is about a passphrase in a keyslot.
+            request = EncryptionRequest {
+                pbkdf: None,
+                pbkdf_memory_kib: None,
+                pbkdf_iterations: None,
+                pbkdf_parallel: None,
+                ..request
+            };
+        }
         if let Some(target) = self.derivation.pbkdf_time {
             let version = match format {
                 LuksFormat::Luks1 => Version::Luks1,
@@ -280,12 +301,7 @@ impl DerivationArgs {
         version: Version,
         policy: &CostPolicy,
     ) -> Result<Option<Kdf>, CommandError> {
-        let given = self.pbkdf.is_some()
-            || self.pbkdf_memory.is_some()
-            || self.pbkdf_iterations.is_some()
-            || self.pbkdf_parallel.is_some()
-            || self.pbkdf_time.is_some();
-        if !given {
+        if !self.is_given() {
             return Ok(None);
         }
         let kdf = strongroom::encryption::derivation(&self.request(), version, Hash::Sha256)?;
@@ -293,6 +309,14 @@ impl DerivationArgs {
             Some(target) => calibrate(kdf, target, policy).map(Some),
             None => Ok(Some(kdf)),
         }
+    }
+
+    fn is_given(&self) -> bool {
+        self.pbkdf.is_some()
+            || self.pbkdf_memory.is_some()
+            || self.pbkdf_iterations.is_some()
+            || self.pbkdf_parallel.is_some()
+            || self.pbkdf_time.is_some()
     }
 
     fn request(&self) -> EncryptionRequest {

@@ -186,8 +186,22 @@ fn hint_for_others(error: &Error) -> Option<String> {
             "use `strongroom image encrypt` for a plain image, or `image clone` to copy it".to_owned()
         }
         Error::NoPassphrase { .. } => {
-            "give one with --passphrase-file, --passphrase-fd, --passphrase-env or --secret-file"
+            "give one with --passphrase-file, --passphrase-fd, --passphrase-env or --secret-file, or \
+             name the KMS that opens it with --kms"
                 .to_owned()
+        }
+        Error::NoEnvelope { .. } => {
+            "if it lies elsewhere, name it with --envelope-file; or open the image with a passphrase"
+                .to_owned()
+        }
+        Error::NoEnvelopeFile { .. } => {
+            "say where it is to be kept: --envelope-file FILE, or use --format luks2".to_owned()
+        }
+        Error::EnvelopeExists { .. } => {
+            "name another file; this one may be all that opens an image".to_owned()
+        }
+        Error::DataKey { .. } => {
+            "it may belong to a keyslot that was removed; open the image with a passphrase".to_owned()
         }
         Error::UnalignedLength { label, len, sector } => format!(
             "pad it with zeros first: truncate -s {} {}",

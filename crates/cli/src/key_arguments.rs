@@ -101,11 +101,6 @@ impl KeyArgs {
     pub(crate) fn read_new_optional(&self) -> Result<Option<GivenNewKey>, CommandError> {
         new_key(self.passphrase.read_optional()?, &self.kms)
     }
-
-    /// Returns what was said of the KMS.
-    pub(crate) fn kms(&self) -> &KmsArgs<Own> {
-        &self.kms
-    }
 }
 
 impl NewKeyArgs {

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use strongroom_crypto::{CostPolicy, Passphrase, VolumeKey};
+use strongroom_crypto::{CostBudget, CostPolicy, Passphrase, VolumeKey};
 use strongroom_disk::{Access, Disk, Encrypted, ErrorKind, FormatPermit, LockGuard, LockMode, Raw};
 use strongroom_luks::{Change, Formatted, Found, Header, Payload, RepairScope, Step, head_len};
 
-use crate::{Error, Result, system_rng};
+use crate::{Error, Opener, Result, managed_key, system_rng};
 
 /// A device with a LUKS header, and its data where that lies elsewhere.
 ///
@@ -21,7 +21,7 @@ pub struct Device {
     data: Option<Raw>,
 }
 
-/// What a passphrase has opened.
+/// What a passphrase or a KMS has opened.
 #[derive(Debug)]
 pub struct Unlocked {
     /// The keyslot.
@@ -91,15 +91,16 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`strongroom_luks::Error::WrongPassphrase`] inside [`Error::Luks`] when none does.
-    pub fn unlock(
+    /// [`strongroom_luks::Error::WrongPassphrase`] inside [`Error::Luks`] when a passphrase opens
+    /// none; for a KMS what it says, [`Error::NoEnvelope`] and [`Error::DataKey`].
+    pub fn unlock<'a>(
         &self,
         header: &Header,
-        passphrase: &Passphrase,
+        opener: impl Into<Opener<'a>>,
         keyslot: Option<u32>,
         policy: &CostPolicy,
     ) -> Result<Unlocked> {
-        unlock(&self.header, header, passphrase, keyslot, policy)
+        unlock(&self.header, header, opener, keyslot, policy)
     }
 
     /// Returns the plaintext of the data.
@@ -192,44 +193,69 @@ pub(crate) fn payload(header: &Header, data: &dyn Disk, detached: Option<&str>) 
 }
 
 /// Opens a keyslot of a header that lies on `disk`: `keyslot`, or whichever opens.
-pub(crate) fn unlock(
+pub(crate) fn unlock<'a>(
     disk: &dyn Disk,
     header: &Header,
-    passphrase: &Passphrase,
+    opener: impl Into<Opener<'a>>,
     keyslot: Option<u32>,
     policy: &CostPolicy,
 ) -> Result<Unlocked> {
-    let luks = Error::luks(disk.label());
     let ids = match keyslot {
         Some(id) => vec![id],
-        None => header.keyslots_to_try().map_err(&luks)?,
+        None => header.keyslots_to_try().map_err(Error::luks(disk.label()))?,
     };
-    let (mut skipped, mut tried, mut budget) = (Vec::new(), 0, policy.unlock_budget());
-    for id in ids {
-        // What cannot be tried, or costs too much by itself, says so itself below.
-        let cost = header.keyslot_cost(id).unwrap_or_default();
-        if cost <= policy.max_time
-            && let Err(error) = budget.spend(cost)
-        {
-            skipped.push((id, error.into()));
-            continue;
-        }
-        let range = header.keyslot_area(id).map_err(&luks)?;
-        let len = usize::try_from(range.end - range.start).expect("areas are at most 128 MiB");
-        let mut area = vec![0; len];
-        disk.read_at(&mut area, range.start)?;
-        match header.open_keyslot(id, &area, passphrase, policy) {
-            Ok(key) => return Ok(Unlocked { keyslot: id, key }),
-            Err(strongroom_luks::Error::WrongPassphrase { .. }) => tried += 1,
-            Err(error) => skipped.push((id, error)),
-        }
+    let mut trial = Trial { disk, header, policy, budget: policy.unlock_budget() };
+    match opener.into() {
+        Opener::Passphrase(passphrase) => trial.open(&ids, passphrase),
+        Opener::Kms(key) => managed_key::unlock(&mut trial, &ids, key),
     }
-    // Where no keyslot could even be tried, the passphrase may well be right.
-    if tried == 0 && !skipped.is_empty() {
-        return Err(luks(skipped.swap_remove(0).1));
+}
+
+/// A header of which keyslots are tried.
+pub(crate) struct Trial<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) header: &'a Header,
+    policy: &'a CostPolicy,
+    /// What all tries together may cost.
+    budget: CostBudget,
+}
+
+impl Trial<'_> {
+    /// Opens one of the keyslots, in this order.
+    ///
+    /// # Errors
+    ///
+    /// [`strongroom_luks::Error::WrongPassphrase`] inside [`Error::Luks`] when none opens.
+    pub(crate) fn open(&mut self, ids: &[u32], passphrase: &Passphrase) -> Result<Unlocked> {
+        let Self { disk, header, policy, budget } = self;
+        let luks = Error::luks(disk.label());
+        let (mut skipped, mut tried) = (Vec::new(), 0);
+        for &id in ids {
+            // What cannot be tried, or costs too much by itself, says so itself below.
+            let cost = header.keyslot_cost(id).unwrap_or_default();
+            if cost <= policy.max_time
+                && let Err(error) = budget.spend(cost)
+            {
+                skipped.push((id, error.into()));
+                continue;
+            }
+            let range = header.keyslot_area(id).map_err(&luks)?;
+            let len = usize::try_from(range.end - range.start).expect("areas are at most 128 MiB");
+            let mut area = vec![0; len];
+            disk.read_at(&mut area, range.start)?;
+            match header.open_keyslot(id, &area, passphrase, policy) {
+                Ok(key) => return Ok(Unlocked { keyslot: id, key }),
+                Err(strongroom_luks::Error::WrongPassphrase { .. }) => tried += 1,
+                Err(error) => skipped.push((id, error)),
+            }
+        }
+        // Where no keyslot could even be tried, the passphrase may well be right.
+        if tried == 0 && !skipped.is_empty() {
+            return Err(luks(skipped.swap_remove(0).1));
+        }
+        let skipped = skipped.into_iter().map(|(id, error)| (id, error.to_string())).collect();
+        Err(luks(strongroom_luks::Error::WrongPassphrase { skipped }))
     }
-    let skipped = skipped.into_iter().map(|(id, error)| (id, error.to_string())).collect();
-    Err(luks(strongroom_luks::Error::WrongPassphrase { skipped }))
 }
 
 /// Writes the header of a volume that was just formatted, once its data is durable.

@@ -75,6 +75,22 @@ pub fn derivation(request: &EncryptionRequest, version: Version, hash: Hash) -> 
     })
 }
 
+/// Refuses key derivation for a key that a KMS wraps.
+///
+/// # Errors
+///
+/// [`Error::Request`] when somebody asked for some.
+pub(crate) fn refuse_derivation(request: &EncryptionRequest) -> Result<()> {
+    let given = request.pbkdf.is_some()
+        || request.pbkdf_memory_kib.is_some()
+        || request.pbkdf_iterations.is_some()
+        || request.pbkdf_parallel.is_some();
+    if !given {
+        return Ok(());
+    }
+    Err(Error::Request { problem: NOTHING_TO_DERIVE.to_owned() })
+}
+
 /// Returns a Secret's passphrase and settings.
 ///
 /// # Errors
@@ -96,3 +112,7 @@ fn pbkdf2(request: &EncryptionRequest, hash: Hash) -> Result<Kdf> {
         None => Kdf::default_pbkdf2(hash),
     })
 }
+
+/// Why a key that a KMS wraps has no key derivation to choose.
+const NOTHING_TO_DERIVE: &str = "the data key that a KMS wraps is random, so nothing makes guessing it \
+                                 any harder: leave the key derivation out";

@@ -35,18 +35,21 @@ pub struct Held {
 ///
 /// When a token of ours holds no envelope that can be read. Those of others are none of our business.
 pub fn held(header: &luks2::Header, label: &str) -> Result<Vec<Held>> {
+    each(header, label).collect()
+}
+
+/// Returns what [`held`] does, with an error in the place of each that cannot be read.
+pub(crate) fn each(header: &luks2::Header, label: &str) -> impl Iterator<Item = Result<Held>> {
     let ours = header.metadata().tokens.iter().filter(|(_, token)| token.kind == TOKEN_TYPE);
-    ours.rev()
-        .map(|(&id, token)| {
-            let text = header.export_token(id).map_err(Error::luks(label))?;
-            let label = format!("{label}, token {id}");
-            let envelope = match serde_json::from_str::<TokenEnvelope<'_>>(&text) {
-                Ok(token) => Envelope::parse(token.envelope.get().as_bytes(), &label)?,
-                Err(_) => Envelope::parse(b"", &label)?,
-            };
-            Ok(Held { token: id, keyslots: token.keyslots.clone(), envelope })
-        })
-        .collect()
+    ours.rev().map(move |(&id, token)| {
+        let text = header.export_token(id).map_err(Error::luks(label))?;
+        let label = format!("{label}, token {id}");
+        let envelope = match serde_json::from_str::<TokenEnvelope<'_>>(&text) {
+            Ok(token) => Envelope::parse(token.envelope.get().as_bytes(), &label)?,
+            Err(_) => Envelope::parse(b"", &label)?,
+        };
+        Ok(Held { token: id, keyslots: token.keyslots.clone(), envelope })
+    })
 }
 
 /// Reads an envelope from a file of its own.

@@ -43,6 +43,14 @@ pub enum Error {
     /// A cipher, hash or cost that is not possible.
     #[error(transparent)]
     Crypto(#[from] strongroom_crypto::Error),
+    /// The data key that a KMS has unwrapped opens none of its keyslots.
+    #[error("the data key of {label} that {kms} has unwrapped opens none of its keyslots")]
+    DataKey {
+        /// The image.
+        label: String,
+        /// The KMS.
+        kms: String,
+    },
     /// A file or device failed.
     #[error(transparent)]
     Disk(strongroom_disk::Error),
@@ -59,6 +67,12 @@ pub enum Error {
     EndUntold {
         /// The source.
         label: String,
+    },
+    /// The file for an envelope is there. It may be the only thing that opens an image.
+    #[error("{} exists, and no envelope is ever replaced", path.display())]
+    EnvelopeExists {
+        /// The file.
+        path: PathBuf,
     },
     /// A source on the network failed.
     #[error(transparent)]
@@ -100,6 +114,18 @@ pub enum Error {
     /// A document or request.
     #[error(transparent)]
     Model(#[from] strongroom_model::Error),
+    /// A KMS was named for an image of which nobody has the wrapped key.
+    #[error("{label} has no envelope: there is nothing that a KMS could unwrap")]
+    NoEnvelope {
+        /// The image.
+        label: String,
+    },
+    /// A new image has no place for its envelope, and nobody named one.
+    #[error("{label} has no room for its envelope: LUKS1 has no tokens")]
+    NoEnvelopeFile {
+        /// The image.
+        label: String,
+    },
     /// Nobody said how to open an encrypted image.
     #[error("{label} is encrypted, and no passphrase was given for it")]
     NoPassphrase {
@@ -267,6 +293,8 @@ impl Error {
             Self::Clone(error) => {
                 strongroom_fetch::Error::within(error).map_or(ErrorKind::Io, fetch_kind)
             }
+            Self::DataKey { .. } => ErrorKind::WrongPassphrase,
+            Self::EnvelopeExists { .. } => ErrorKind::AlreadyExists,
             Self::Journal { .. } => ErrorKind::Io,
             Self::Kms(error) => kms_kind(error),
             Self::Fetch(error) => fetch_kind(error),
@@ -277,6 +305,8 @@ impl Error {
             | Self::NotSeekable { .. } => ErrorKind::Request,
             Self::Crypto(_)
             | Self::Model(_)
+            | Self::NoEnvelope { .. }
+            | Self::NoEnvelopeFile { .. }
             | Self::NoPassphrase { .. }
             | Self::Request { .. }
             | Self::WouldShrink { .. } => ErrorKind::Request,

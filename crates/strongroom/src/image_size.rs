@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use strongroom_crypto::{CostPolicy, Passphrase, VolumeKey};
+use strongroom_crypto::{CostPolicy, VolumeKey};
 use strongroom_disk::qcow2::{Closed, Folders, Gate, ImageEncryption, Qcow2, Shrinking};
 use strongroom_disk::{Access, Disk, LockMode, Raw};
 use strongroom_luks::{Header, Payload, Version};
@@ -11,7 +11,7 @@ use strongroom_model::{ImageFormat, NamedFormat};
 use crate::device::{payload, read_header, unlock};
 use crate::new_image::check_size;
 use crate::qcow2_image::refuse_other;
-use crate::{Error, Result};
+use crate::{Error, Opener, Result};
 
 /// A change of an image's length.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ pub struct Resized {
 /// and for a qcow2 image where a cluster is cut.
 pub fn resize(
     request: &ResizeRequest,
-    passphrase: Option<&Passphrase>,
+    opener: Option<Opener<'_>>,
     policy: &CostPolicy,
 ) -> Result<Resized> {
     let file = Raw::open(&request.path, Access::ReadWrite)?;
@@ -74,13 +74,13 @@ pub fn resize(
     match (request.format, NamedFormat::of(&request.path)) {
         (Some(ImageFormat::Raw), _) | (None, NamedFormat::Plain) => resize_raw(&file, request),
         (Some(format @ (ImageFormat::Luks1 | ImageFormat::Luks2)), _) => {
-            resize_volume(&file, request, Some(format), passphrase, policy)
+            resize_volume(&file, request, Some(format), opener, policy)
         }
-        (None, NamedFormat::Luks) => resize_volume(&file, request, None, passphrase, policy),
+        (None, NamedFormat::Luks) => resize_volume(&file, request, None, opener, policy),
         (Some(format @ (ImageFormat::Qcow2 | ImageFormat::Qcow2Luks)), _) => {
-            resize_qcow2(&file, request, Some(format), passphrase, policy)
+            resize_qcow2(&file, request, Some(format), opener, policy)
         }
-        (None, NamedFormat::Qcow2) => resize_qcow2(&file, request, None, passphrase, policy),
+        (None, NamedFormat::Qcow2) => resize_qcow2(&file, request, None, opener, policy),
     }
 }
 
@@ -116,7 +116,7 @@ fn resize_volume(
     file: &Raw,
     request: &ResizeRequest,
     format: Option<ImageFormat>,
-    passphrase: Option<&Passphrase>,
+    opener: Option<Opener<'_>>,
     policy: &CostPolicy,
 ) -> Result<Resized> {
     let header = read_header(file)?.header;
@@ -137,8 +137,8 @@ fn resize_volume(
         file.flush()?;
         return Ok(sizes);
     }
-    let passphrase = passphrase.ok_or(Error::NoPassphrase { label })?;
-    let key = unlock(file, &header, passphrase, None, policy)?.key;
+    let opener = opener.ok_or(Error::NoPassphrase { label })?;
+    let key = unlock(file, &header, opener, None, policy)?.key;
     append_zeros(file, volume, &key, sizes)?;
     Ok(sizes)
 }
@@ -183,14 +183,14 @@ fn resize_qcow2(
     file: &Raw,
     request: &ResizeRequest,
     format: Option<ImageFormat>,
-    passphrase: Option<&Passphrase>,
+    opener: Option<Opener<'_>>,
     policy: &CostPolicy,
 ) -> Result<Resized> {
     refuse_other(file)?;
     let gate: Box<dyn Gate + '_> = match request.backing_from.as_slice() {
         [] => Box::new(Closed),
         folders => {
-            let passphrases: Vec<_> = passphrase.into_iter().collect();
+            let passphrases: Vec<_> = opener.and_then(Opener::passphrase).into_iter().collect();
             Box::new(Folders::new(folders)?.with_passphrases(&passphrases, *policy))
         }
     };
@@ -224,8 +224,8 @@ fn resize_qcow2(
     };
     let cuts = !cut.is_multiple_of(header.cluster_size()) || image.backing().is_some();
     if encrypted && cuts {
-        let passphrase = passphrase.ok_or_else(|| Error::NoPassphrase { label: label() })?;
-        crate::images::unlock_qcow2(&mut image, passphrase, policy)?;
+        let opener = opener.ok_or_else(|| Error::NoPassphrase { label: label() })?;
+        crate::images::unlock_qcow2(&mut image, opener, policy)?;
     }
     image.resize(sizes.to, request.shrinking)?;
     image.close()?;

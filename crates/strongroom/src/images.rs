@@ -9,13 +9,15 @@ mod journal;
 mod source;
 mod staged;
 mod target;
+mod target_key;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use strongroom_clone::{Comparison, Pass, Plan, Progress, Report, Zeroes};
-use strongroom_crypto::{CostPolicy, Passphrase};
+use strongroom_crypto::CostPolicy;
 use strongroom_disk::NewFile;
 use strongroom_luks::{FormatOptions, Header};
 use strongroom_model::{
@@ -25,11 +27,12 @@ use strongroom_model::{
 
 use self::files::Files;
 use self::guard::Guard;
-use self::source::Source;
+use self::source::{Contents, Source};
 pub(crate) use self::source::{refuse_encrypted, unlock_qcow2};
-use self::target::Making;
-use crate::encryption::format_options;
-use crate::{Error, Result};
+use self::target::{Making, target_label};
+pub(crate) use self::target_key::{Earlier, TargetKey};
+use crate::encryption::{format_options, refuse_derivation};
+use crate::{Error, Opener, OwnedNewKey, OwnedOpener, Result};
 
 /// Detached headers of a clone: files apart from the data.
 #[derive(Debug, Default, Clone, Copy)]
@@ -40,13 +43,14 @@ pub struct DetachedHeaders<'a> {
     pub target: Option<&'a Path>,
 }
 
-/// The passphrases of a clone: each is needed where its side is encrypted.
+/// The keys of a clone: each is needed where its side is encrypted. A clone takes them, and has let
+/// go of them when it begins to copy.
 #[derive(Debug, Default)]
-pub struct Passphrases<'a> {
+pub struct Keys {
     /// Opens the source.
-    pub source: Option<&'a Passphrase>,
+    pub source: Option<OwnedOpener>,
     /// Will open the target.
-    pub target: Option<&'a Passphrase>,
+    pub target: Option<OwnedNewKey>,
 }
 
 /// What a long piece of work is told and tells.
@@ -91,7 +95,7 @@ pub struct Side<'a> {
     /// Its detached header.
     pub header: Option<&'a Path>,
     /// What opens it if it is encrypted.
-    pub passphrase: Option<&'a Passphrase>,
+    pub opener: Option<Opener<'a>>,
 }
 
 /// Makes a new image from another one.
@@ -102,6 +106,8 @@ pub struct Side<'a> {
 ///   there is no such file, or the old one.
 /// - What makes a file an image of its format is written after all of its data is durable.
 /// - A source that does not have the checksum that it must have leaves no target.
+/// - A KMS is asked before there is any file, and has given a new data key back before anything is
+///   encrypted.
 /// - A job that may be resumed, or that was interrupted when it had done much, leaves its part
 ///   with a journal ([`Error::Stopped`]); a later request for the same goes on from there.
 ///
@@ -111,41 +117,72 @@ pub struct Side<'a> {
 pub fn clone(
     request: &CloneRequest,
     headers: DetachedHeaders<'_>,
-    passphrases: &Passphrases<'_>,
+    keys: Keys,
     work: &Work<'_>,
 ) -> Result<Cloned> {
     let formats = request.formats()?;
     refuse_header_apart(headers, formats)?;
     refuse_pipes(request, headers, formats.target)?;
-    let source = Source::open(request, formats.source, headers.source, passphrases.source, work)?;
+    let opener = keys.source.as_ref().map(OwnedOpener::opener);
+    let source = Source::open(request, formats.source, headers.source, opener, work)?;
     let encryption = match &request.operation {
         ImageOperation::Copy | ImageOperation::Decrypt => None,
         ImageOperation::Encrypt(encryption) => Some(encryption.clone()),
         ImageOperation::Reencrypt(encryption) => Some(inherited(encryption, &source)?),
     };
     let encryption = encryption.map(|encryption| with_format(encryption, formats.target));
-    let options = match &encryption {
+    if let (Some(OwnedNewKey::Kms { .. }), Some(encryption)) = (&keys.target, &encryption) {
+        refuse_derivation(encryption)?;
+    }
+    let mut options = match &encryption {
         Some(encryption) => Some(encryption_options(encryption, &source, formats.target, work)?),
         None => None,
     };
     refuse_reused_keystream(request, options.as_ref())?;
+    let source_key = match opener {
+        Some(opener @ Opener::Kms(_)) => source.unlock(Some(opener), work)?,
+        _ => None,
+    };
+    let mut key = match (keys.target, &mut options) {
+        (Some(key), Some(options)) => {
+            let (label, earlier) = (target_label(&request.target), files::earlier_key(request)?);
+            Some(TargetKey::prepare(key, options, earlier, &label)?)
+        }
+        _ => None,
+    };
+    let envelope = key.as_ref().and_then(TargetKey::envelope).cloned();
+    let envelope_file = match &mut key {
+        Some(key) => key.envelope_file()?,
+        None => None,
+    };
     let making = Making {
         request,
         format: formats.target,
         options,
-        passphrase: passphrases.target,
+        key: Cell::new(key),
         guard: Guard::new(request, headers.source, &source, work),
         work,
     };
+    // A passphrase may take its time, so what else can be wrong is found out before.
+    let contents = |source: Source| -> Result<Contents> {
+        let source_key = match source_key {
+            Some(key) => Some(key),
+            None => source.unlock(keys.source.as_ref().map(OwnedOpener::opener), work)?,
+        };
+        drop(keys.source);
+        source.into_contents(source_key.as_ref())
+    };
     match &request.target {
         ImageTarget::StandardOutput => {
-            let contents = source.into_contents(passphrases.source, work)?;
-            making.standard_output(contents)
+            let contents = contents(source)?;
+            making.standard_output(contents, envelope_file)
         }
         ImageTarget::File(path) => {
             let job = facts::of(request, formats, encryption.as_ref(), headers, &source);
-            let files = Files::open(request, path, headers.target, &source, job)?;
-            match source.into_contents(passphrases.source, work) {
+            let header = headers.target;
+            let files = Files::open(request, path, header, &source, job, envelope.as_ref())?;
+            let files = files.with_envelope(envelope_file)?;
+            match contents(source) {
                 Ok(contents) => making.file(contents, files),
                 Err(error) => Err(files.stop(error)),
             }

@@ -5,11 +5,13 @@
 
 pub mod device;
 pub mod encryption;
+mod envelope_file;
 pub mod envelopes;
 mod error;
 pub mod image_size;
 pub mod images;
 pub mod keys;
+mod managed_key;
 pub mod new_image;
 mod opener;
 pub mod qcow2_image;

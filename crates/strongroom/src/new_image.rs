@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use strongroom_clone::{Pass, Plan, Zeroes};
-use strongroom_crypto::Passphrase;
 use strongroom_disk::qcow2::{self, BackingName, CreateOptions};
 use strongroom_disk::{
     Access, Disk, Encrypted, FormatPermit, Memory, NewEnds, NewFile, Overwrite, Raw, Slice,
@@ -12,9 +11,10 @@ use strongroom_luks::{FormatOptions, Formatted, Header};
 use strongroom_model::{EncryptionRequest, ExistingTarget, ImageFormat};
 
 use crate::device::write_new_header;
-use crate::encryption::format_options;
-use crate::images::Work;
-use crate::{Error, Result, system_rng};
+use crate::encryption::{format_options, refuse_derivation};
+use crate::envelope_file::{EnvelopeFile, NamedEnvelope};
+use crate::images::{Earlier, TargetKey, Work};
+use crate::{Error, OwnedNewKey, Result};
 
 /// What a new image shall be like.
 #[derive(Debug, Clone)]
@@ -58,13 +58,16 @@ pub struct NewImage {
 /// When the request contradicts itself, the backing file is not there, or the file exists.
 pub fn create(
     request: &NewImageRequest,
-    passphrase: Option<&Passphrase>,
+    key: Option<OwnedNewKey>,
     work: &Work<'_>,
 ) -> Result<NewImage> {
-    let options = match request.format.luks() {
+    let mut options = match request.format.luks() {
         None => None,
         Some(format) => {
             let encryption = EncryptionRequest { format, ..request.encryption.clone() };
+            if let Some(OwnedNewKey::Kms { .. }) = &key {
+                refuse_derivation(&encryption)?;
+            }
             Some(format_options(&encryption, &work.policy)?)
         }
     };
@@ -76,17 +79,26 @@ pub fn create(
         ExistingTarget::Replace => Overwrite::Replace,
     };
     let sources: Vec<&Raw> = backing.iter().collect();
-    let (file, permit) = NewFile::create(&request.path, overwrite, &sources)?;
-    let label = file.disk().label().to_owned();
-    let formatted = match &options {
+    let label = request.path.display().to_string();
+    let mut target_key = match &mut options {
         None => None,
         Some(options) => {
-            let passphrase =
-                passphrase.ok_or_else(|| Error::NoPassphrase { label: label.clone() })?;
             refuse_offset(request.format, options)?;
-            let formatted = options.format(passphrase, &work.policy, &mut system_rng());
-            Some(formatted.map_err(Error::luks(&label))?)
+            let key = key.ok_or_else(|| Error::NoPassphrase { label: label.clone() })?;
+            Some(TargetKey::prepare(key, options, Earlier::Nothing, &label)?)
         }
+    };
+    let envelope = match &mut target_key {
+        Some(key) => key.envelope_file()?,
+        None => None,
+    };
+    let (file, permit) = NewFile::create(&request.path, overwrite, &sources)?;
+    if let Some(envelope) = &envelope {
+        envelope.refuse_place_of(&file)?;
+    }
+    let formatted = match (&options, target_key) {
+        (Some(options), Some(key)) => Some(key.format(options, &label, &work.policy)?),
+        _ => None,
     };
     let disk = file.disk();
     match (request.format.is_qcow2(), &formatted) {
@@ -95,7 +107,11 @@ pub fn create(
         (false, None) => disk.set_len(request.size)?,
     }
     let len = disk.len();
-    file.commit()?;
+    let envelope = envelope.map(EnvelopeFile::commit).transpose()?;
+    if let Err(error) = file.commit() {
+        envelope.into_iter().for_each(NamedEnvelope::take_back);
+        return Err(error.into());
+    }
     Ok(NewImage { header: formatted.map(|formatted| formatted.header), len })
 }
 

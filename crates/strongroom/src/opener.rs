@@ -95,6 +95,12 @@ impl OwnedNewKey {
     }
 }
 
+impl<'a> From<&'a Passphrase> for Opener<'a> {
+    fn from(passphrase: &'a Passphrase) -> Self {
+        Self::Passphrase(passphrase)
+    }
+}
+
 impl<'a> Opener<'a> {
     /// Returns the passphrase, where it is one.
     pub fn passphrase(self) -> Option<&'a Passphrase> {

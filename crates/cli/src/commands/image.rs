@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde_json::json;
-use strongroom::images::{self, Cloned, DetachedHeaders, Passphrases, Work};
+use strongroom::images::{self, Cloned, DetachedHeaders, Keys, Work};
 use strongroom_crypto::CostPolicy;
 use strongroom_model::{CloneRequest, ImageFormat, ImageTarget, TargetFormat};
 
@@ -82,7 +82,7 @@ fn make(
     ui: &mut Ui,
     request: &CloneRequest,
     headers: DetachedHeaders<'_>,
-    passphrases: &Passphrases<'_>,
+    keys: Keys,
     policy: CostPolicy,
     output: Output,
 ) -> Result<(), CommandError> {
@@ -99,7 +99,7 @@ fn make(
             partial.display()
         ));
     }
-    let cloned = images::clone(request, headers, passphrases, &work)?;
+    let cloned = images::clone(request, headers, keys, &work)?;
     let (preparation, copying) = watch.finish();
     print(ui, request, &cloned, preparation, copying, output)
 }

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use strongroom_disk::{Disk, ErrorKind, FormatPermit, NewFile, Overwrite, Raw, Resizable};
+use strongroom_kms::Envelope;
 use strongroom_model::{CacheMode, CloneRequest, ExistingTarget, ImageTarget, Resume};
 
 use super::journal::{ChecksumState, Entry, Facts, Journal};
 use super::source::Source;
+use super::target_key::Earlier;
+use crate::envelope_file::EnvelopeFile;
 use crate::{Error, Result};
 
 /// A target that is not whole yet.
@@ -22,6 +25,8 @@ pub(super) struct Files {
     stage: Stage,
     /// Whether a later job could know the source again.
     resumable: bool,
+    /// The file of the wrapped key, where there is to be one.
+    envelope: Option<EnvelopeFile>,
 }
 
 /// What a target is written to, wherever it lies.
@@ -66,6 +71,7 @@ struct Place<'a> {
     header: Option<&'a Path>,
     overwrite: Overwrite,
     sources: &'a [&'a Raw],
+    envelope: Option<&'a Envelope>,
 }
 
 /// The files, and what their journal says.
@@ -90,13 +96,14 @@ impl Files {
         header: Option<&Path>,
         source: &Source,
         job: Facts,
+        envelope: Option<&Envelope>,
     ) -> Result<Self> {
         let overwrite = match request.existing_target {
             ExistingTarget::Refuse => Overwrite::Refuse,
             ExistingTarget::Replace => Overwrite::Replace,
         };
         let sources = source.files();
-        let place = Place { target, header, overwrite, sources: &sources };
+        let place = Place { target, header, overwrite, sources: &sources, envelope };
         let journal = NewFile::journal_path(target);
         let mut opened = match request.resume {
             Resume::Never => place.unnamed(job)?,
@@ -126,7 +133,21 @@ impl Files {
             journal,
             stage: opened.stage,
             resumable: source.check_resumable().is_ok(),
+            envelope: None,
         })
+    }
+
+    /// Adds the file of the wrapped key, which gets its name before the others do.
+    ///
+    /// # Errors
+    ///
+    /// When it would be one of them.
+    pub(super) fn with_envelope(mut self, envelope: Option<EnvelopeFile>) -> Result<Self> {
+        for file in std::iter::once(&self.data).chain(&self.header) {
+            envelope.as_ref().map_or(Ok(()), |envelope| envelope.refuse_place_of(file))?;
+        }
+        self.envelope = envelope;
+        Ok(self)
     }
 
     /// Returns what the target is written to.
@@ -152,20 +173,28 @@ impl Files {
             self.header.iter_mut().for_each(NewFile::keep_when_dropped);
         }
         let partial = NewFile::partial_path(self.data.target());
-        let committed = match self.header {
-            None => self.data.commit(),
-            Some(header) => NewFile::commit_pair(self.data, header),
-        };
+        // What opens the image is there before the image is.
+        let envelope = self.envelope.take().map(EnvelopeFile::commit).transpose();
+        let committed: Result<()> = envelope.and_then(|envelope| {
+            let committed = match self.header {
+                None => self.data.commit(),
+                Some(header) => NewFile::commit_pair(self.data, header),
+            };
+            if let (Err(_), Some(envelope)) = (&committed, envelope) {
+                envelope.take_back();
+            }
+            Ok(committed?)
+        });
         match (committed, self.stage) {
             (Ok(()), Stage::Unnamed) => Ok(()),
             (Ok(()), _) => {
                 self.journal.remove();
                 Ok(())
             }
-            (Err(error), Stage::Unnamed) => Err(error.into()),
+            (Err(error), Stage::Unnamed) => Err(error),
             // All is there but its name, which another job can give it.
             (Err(error), _) => {
-                let (durable, cause) = (self.journal.durable_len(), Box::new(error.into()));
+                let (durable, cause) = (self.journal.durable_len(), Box::new(error));
                 Err(Error::Stopped { partial, durable, cause })
             }
         }
@@ -250,14 +279,35 @@ impl Files {
 ///
 /// When its journal is no journal.
 pub(super) fn earlier_checksum(request: &CloneRequest) -> Result<Option<ChecksumState>> {
+    let entry = earlier_entry(request)?.filter(|entry| entry.durable() > 0);
+    Ok(entry.and_then(|entry| entry.checksum().cloned()))
+}
+
+/// Returns what an interrupted job says of the target of a request that is to go on with it.
+///
+/// # Errors
+///
+/// When its journal is no journal.
+pub(super) fn earlier_key(request: &CloneRequest) -> Result<Earlier> {
+    let entry = earlier_entry(request)?.filter(Entry::has_begun);
+    let is_there = |target: &Path| !is_empty(&NewFile::partial_path(target));
+    Ok(match (entry, &request.target) {
+        (Some(entry), ImageTarget::File(target)) if is_there(target) => {
+            Earlier::Begun(entry.envelope().cloned())
+        }
+        _ => Earlier::Nothing,
+    })
+}
+
+/// Returns the journal of an interrupted job with which a request is to go on.
+fn earlier_entry(request: &CloneRequest) -> Result<Option<Entry>> {
     let (ImageTarget::File(target), Resume::Allowed) = (&request.target, request.resume) else {
         return Ok(None);
     };
     if NewFile::leftover(target)?.is_none() {
         return Ok(None);
     }
-    let entry = Entry::read(&NewFile::journal_path(target))?;
-    Ok(entry.filter(|entry| entry.durable() > 0).and_then(|entry| entry.checksum().cloned()))
+    Entry::read(&NewFile::journal_path(target))
 }
 
 impl Parts<'_> {
@@ -310,8 +360,7 @@ impl Place<'_> {
 
     /// Opens the files of an earlier job, or creates such as a later one can open.
     fn named(&self, journal: &Path, job: Facts) -> Result<Opened> {
-        let entry =
-            Entry::read(journal)?.filter(|entry| entry.durable() > 0 || entry.is_finishing());
+        let entry = Entry::read(journal)?.filter(Entry::has_begun);
         let partial = NewFile::leftover(self.target)?;
         if let (Some(partial), Some(entry)) = (&partial, entry)
             && !is_empty(partial)
@@ -374,7 +423,7 @@ impl Place<'_> {
             _ => NewFile::create_named(target, self.overwrite, self.sources),
         };
         let (data, permit) = create(self.target)?;
-        let entry = Entry::new(job, data.disk().identity()?);
+        let entry = Entry::new(job, data.disk().identity()?, self.envelope.cloned());
         let Some(header) = self.header else {
             return Ok(Opened { data, header: None, permit: Some(permit), entry, stage });
         };

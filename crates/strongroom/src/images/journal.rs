@@ -1,7 +1,8 @@
 //! The journal of a job that can be taken up again: which job it is, and how far it is durable.
 //!
 //! It stands beside the unfinished target as long as there is one. It holds no key: the keyslots of
-//! an encrypted target lie in the target itself, and open with its passphrase alone.
+//! an encrypted target lie in the target itself, and open with its passphrase alone. Where a KMS opens
+//! it, the journal holds the wrapped key, which is no secret.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -14,6 +15,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use strongroom_clone::Checkpoints;
 use strongroom_disk::{Checked, Resizable};
+use strongroom_kms::Envelope;
 
 use crate::{Error, Result};
 
@@ -41,6 +43,9 @@ pub(super) struct Entry {
     /// first bytes already.
     finishing: bool,
     checksum: Option<ChecksumState>,
+    /// The wrapped key of the target, where a KMS opens it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    envelope: Option<Envelope>,
 }
 
 /// A checksum on its way through the source.
@@ -55,7 +60,7 @@ pub(super) struct ChecksumState {
 
 impl Entry {
     /// Returns the entry of a job of which nothing is durable yet, and which makes `file`.
-    pub(super) fn new(job: Facts, file: (u64, u64)) -> Self {
+    pub(super) fn new(job: Facts, file: (u64, u64), envelope: Option<Envelope>) -> Self {
         Self {
             strongroom_journal: VERSION,
             job,
@@ -63,6 +68,7 @@ impl Entry {
             durable: Vec::new(),
             finishing: false,
             checksum: None,
+            envelope,
         }
     }
 
@@ -99,6 +105,16 @@ impl Entry {
     /// Returns whether the target may be whole but for its name.
     pub(super) fn is_finishing(&self) -> bool {
         self.finishing
+    }
+
+    /// Returns the wrapped key of the target, where a KMS opens it.
+    pub(super) fn envelope(&self) -> Option<&Envelope> {
+        self.envelope.as_ref()
+    }
+
+    /// Tells whether there is something to go on with.
+    pub(super) fn has_begun(&self) -> bool {
+        self.durable() > 0 || self.finishing
     }
 
     /// Returns how far the checksum had come.
@@ -306,7 +322,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let path = at("journal");
-        let journal = Journal::new(path.clone(), Entry::new(Facts::new(), (1, 2)), None);
+        let journal = Journal::new(path.clone(), Entry::new(Facts::new(), (1, 2), None), None);
         journal.note(7);
         journal.write().unwrap();
         assert_eq!(Entry::read(&path).unwrap().unwrap().durable(), 7);
@@ -333,7 +349,7 @@ mod tests {
     fn the_journal_of_another_file_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let journal = |file| Journal::new(path.clone(), Entry::new(Facts::new(), file), None);
+        let journal = |file| Journal::new(path.clone(), Entry::new(Facts::new(), file, None), None);
         journal((1, 2)).write().unwrap();
         journal((1, 3)).remove();
         assert!(path.exists());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strongroom_crypto::{CostPolicy, Passphrase};
+use strongroom_crypto::{CostPolicy, Passphrase, VolumeKey};
 use strongroom_disk::qcow2::{Closed, Folders, Gate, ImageEncryption, Qcow2};
 use strongroom_disk::{Access, Disk, Encrypted, LockMode, Raw, Resizable};
 use strongroom_luks::{Header, Payload, Version};
@@ -15,7 +15,7 @@ use strongroom_model::{
 use super::bytes::{Bytes, DiskBytes, Identity, StreamBytes};
 use super::files;
 use super::{Side, Work};
-use crate::{Error, Result, device};
+use crate::{Error, Opener, Result, Unlocked, device};
 
 /// A source whose format was found to be what it should be. Nothing is decrypted yet.
 pub(super) struct Source {
@@ -66,9 +66,11 @@ impl Source {
         request: &CloneRequest,
         format: SourceFormat,
         header: Option<&Path>,
-        passphrase: Option<&Passphrase>,
+        opener: Option<Opener<'_>>,
         work: &Work<'_>,
     ) -> Result<Self> {
+        // Files that the source names are tried with a passphrase alone: each has a data key of its own.
+        let passphrase = opener.and_then(Opener::passphrase);
         let earlier = files::earlier_checksum(request)?;
         let header = header.map(|path| Raw::open(path, Access::ReadOnly)).transpose()?;
         let bytes = match (Bytes::open(request, earlier.as_ref(), work)?, format) {
@@ -182,41 +184,63 @@ impl Source {
         }
     }
 
-    /// Opens the source's keyslots if it has some, and returns its plain contents.
+    /// Opens the source's keyslots if it has some, and returns its volume key.
     ///
     /// # Errors
     ///
-    /// [`Error::NoPassphrase`] where one is needed; [`strongroom_luks::Error::WrongPassphrase`]
-    /// inside [`Error::Luks`] when it opens nothing.
-    pub(super) fn into_contents(
-        self,
-        passphrase: Option<&Passphrase>,
+    /// [`Error::NoPassphrase`] where something is needed to open it, and those of
+    /// [`Device::unlock`](crate::Device::unlock).
+    pub(super) fn unlock(
+        &self,
+        opener: Option<Opener<'_>>,
         work: &Work<'_>,
-    ) -> Result<Contents> {
-        let passphrase =
-            |label: &str| passphrase.ok_or_else(|| Error::NoPassphrase { label: label.to_owned() });
+    ) -> Result<Option<VolumeKey>> {
+        let opener =
+            |label: &str| opener.ok_or_else(|| Error::NoPassphrase { label: label.to_owned() });
+        let unlocked = match &self.kind {
+            SourceKind::Plain { .. } | SourceKind::Stream(_) => return Ok(None),
+            SourceKind::Luks { bytes, header, .. } => {
+                let keys: &dyn Disk = match &self.header {
+                    Some(header) => header,
+                    None => &bytes.disk,
+                };
+                device::unlock(keys, header, opener(keys.label())?, None, &work.policy)?
+            }
+            SourceKind::Qcow2Luks { image, .. } => {
+                qcow2_key(image, opener(image.label())?, &work.policy)?
+            }
+        };
+        Ok(Some(unlocked.key))
+    }
+
+    /// Returns the plain contents, for which an encrypted source needs its volume key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPassphrase`] where it is missing.
+    pub(super) fn into_contents(self, key: Option<&VolumeKey>) -> Result<Contents> {
+        let key = |label: &str| key.ok_or_else(|| Error::NoPassphrase { label: label.to_owned() });
         Ok(match self.kind {
             SourceKind::Stream(stream) => Contents::Stream(stream),
             SourceKind::Plain { disk, bytes } => {
                 advise_sequential(&bytes);
                 Contents::Disk(disk)
             }
-            SourceKind::Luks { bytes, header, payload } => {
+            SourceKind::Luks { bytes, payload, .. } => {
                 let keys: &dyn Disk = match &self.header {
                     Some(header) => header,
                     None => &bytes.disk,
                 };
-                let passphrase = passphrase(keys.label())?;
-                let key = device::unlock(keys, &header, passphrase, None, &work.policy)?.key;
+                let cipher =
+                    payload.cipher(key(keys.label())?).map_err(Error::luks(keys.label()))?;
                 advise_sequential(&bytes);
-                let cipher = payload.cipher(&key).map_err(Error::luks(keys.label()))?;
                 let range = payload.offset..payload.offset + payload.length;
                 let plain = Encrypted::new(bytes.disk, range, cipher, payload.iv_tweak)?;
                 Contents::Disk(Arc::new(plain))
             }
             SourceKind::Qcow2Luks { mut image, .. } => {
-                let passphrase = passphrase(image.label())?;
-                unlock_qcow2(&mut image, passphrase, &work.policy)?;
+                let key = key(image.label())?;
+                image.unlock_with_key(key)?;
                 Contents::Disk(Arc::from(image as Box<dyn Disk>))
             }
         })
@@ -234,7 +258,7 @@ pub(super) fn open_any(
     let operation = ImageOperation::Copy;
     let mut request = CloneRequest::new(source, ImageTarget::StandardOutput, operation);
     request.backing_from = backing_from.to_vec();
-    let open = |format| Source::open(&request, format, side.header, side.passphrase, work);
+    let open = |format| Source::open(&request, format, side.header, side.opener, work);
     let named = NamedFormat::of(side.path);
     let opened = match (side.format, named) {
         (Some(ImageFormat::Raw), _) => open(SourceFormat::Raw),
@@ -253,7 +277,9 @@ pub(super) fn open_any(
             opened => opened,
         },
     };
-    match opened?.into_contents(side.passphrase, work)? {
+    let opened = opened?;
+    let key = opened.unlock(side.opener, work)?;
+    match opened.into_contents(key.as_ref())? {
         Contents::Disk(disk) => Ok(disk),
         Contents::Stream(stream) => Err(Error::NotSeekable { label: stream.label }),
     }
@@ -262,13 +288,21 @@ pub(super) fn open_any(
 /// Opens a keyslot of an encrypted image of QEMU's and gives the image its key.
 pub(crate) fn unlock_qcow2<D: Resizable>(
     image: &mut Qcow2<D>,
-    passphrase: &Passphrase,
+    opener: Opener<'_>,
     policy: &CostPolicy,
 ) -> Result<()> {
+    let key = qcow2_key(image, opener, policy)?.key;
+    Ok(image.unlock_with_key(&key)?)
+}
+
+fn qcow2_key<D: Resizable>(
+    image: &Qcow2<D>,
+    opener: Opener<'_>,
+    policy: &CostPolicy,
+) -> Result<Unlocked> {
     let header = Header::Luks1(image.luks_header()?);
     let area = image.luks_area()?.ok_or_else(|| not_encrypted(image.label(), None))?;
-    let key = device::unlock(&area, &header, passphrase, None, policy)?.key;
-    Ok(image.unlock_with_key(&key)?)
+    device::unlock(&area, &header, opener, None, policy)
 }
 
 /// Opens an image of QEMU's after a look at whether it is one, and returns it with the files that

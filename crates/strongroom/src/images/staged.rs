@@ -9,7 +9,7 @@ use strongroom_disk::{Disk, Extents, FormatPermit, Memory};
 use strongroom_luks::{FormatOptions, Formatted, Header, head_len};
 
 use crate::device::{self, write_new_header};
-use crate::{Error, Result, system_rng};
+use crate::{Error, Opener, Result, system_rng};
 
 /// A volume whose header is not whole yet.
 pub(super) struct Staged {
@@ -66,14 +66,10 @@ impl Staged {
     ///
     /// # Errors
     ///
-    /// When the passphrase is not the one with which that job began.
-    pub(super) fn open(
-        disk: &dyn Disk,
-        passphrase: &Passphrase,
-        policy: &CostPolicy,
-    ) -> Result<Self> {
+    /// When the passphrase or KMS is not the one with which that job began.
+    pub(super) fn open(disk: &dyn Disk, opener: Opener<'_>, policy: &CostPolicy) -> Result<Self> {
         let header = read(disk)?;
-        let key = device::unlock(disk, &header, passphrase, None, policy)?.key;
+        let key = device::unlock(disk, &header, opener, None, policy)?.key;
         Ok(Self { header, key })
     }
 

@@ -1,22 +1,24 @@
 //! Targets: a file of any format, or standard output.
 
+use std::cell::Cell;
 use std::io;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::atomic::Ordering;
 
 use strongroom_clone::{Pass, Plan, Report, Zeroes};
-use strongroom_crypto::Passphrase;
 use strongroom_disk::qcow2::{self, Clusters, Compression, CreateOptions, Filling, Qcow2, Repair};
 use strongroom_disk::{Access, Disk, Encrypted, NewEnds, Outlet, Padded, Resizable, Unfinished};
 use strongroom_luks::{FormatOptions, Header};
-use strongroom_model::{CloneRequest, ClusterCompression, ImageFormat, TargetFormat};
+use strongroom_model::{CloneRequest, ClusterCompression, ImageFormat, ImageTarget, TargetFormat};
 
 use super::files::{Files, Parts, Stage};
 use super::guard::Guard;
 use super::journal::Unwritten;
 use super::source::Contents;
 use super::staged::Staged;
+use super::target_key::TargetKey;
 use super::{Cloned, Work};
+use crate::envelope_file::EnvelopeFile;
 use crate::{Error, Result};
 
 /// What is to be made of a source.
@@ -25,7 +27,8 @@ pub(super) struct Making<'a> {
     pub(super) format: TargetFormat,
     /// How the target is encrypted, if it is.
     pub(super) options: Option<FormatOptions>,
-    pub(super) passphrase: Option<&'a Passphrase>,
+    /// What will open it; taken when it is formatted or opened, so that no copying sees it.
+    pub(super) key: Cell<Option<TargetKey>>,
     pub(super) guard: Guard<'a>,
     pub(super) work: &'a Work<'a>,
 }
@@ -65,7 +68,11 @@ impl Making<'_> {
     /// # Errors
     ///
     /// What went wrong; what was written before cannot be taken back.
-    pub(super) fn standard_output(&self, mut contents: Contents) -> Result<Cloned> {
+    pub(super) fn standard_output(
+        &self,
+        mut contents: Contents,
+        envelope: Option<EnvelopeFile>,
+    ) -> Result<Cloned> {
         let out = |len| Outlet::new(io::stdout(), STDOUT, len);
         // In order, for which one thread is as good as many.
         let plan = Plan::new(NonZeroUsize::MIN, Zeroes::Write);
@@ -77,7 +84,7 @@ impl Making<'_> {
             out.finish()?;
             return Ok(Cloned { report, format: self.format, header: None, target_len });
         };
-        let formatted = Staged::format(options, STDOUT, self.passphrase()?, &self.work.policy)?;
+        let formatted = self.key()?.format(options, STDOUT, &self.work.policy)?;
         let (header, offset) = placed(formatted.header.clone(), STDOUT)?;
         let out = out(end(offset, contents.len().unwrap_or(0))?);
         // A pipe has no way back: whoever reads it gets the header first.
@@ -87,6 +94,8 @@ impl Making<'_> {
         self.guard.check(&contents)?;
         drop(target);
         let target_len = out.len();
+        // Whoever has all of the image shall find what opens it.
+        envelope.map(EnvelopeFile::commit).transpose()?;
         out.finish()?;
         Ok(Cloned { report, format: self.format, header: Some(header), target_len })
     }
@@ -127,13 +136,12 @@ impl Making<'_> {
         let volume = match (parts.stage.start(), permit) {
             (Some(_), _) => {
                 parts.check_len(&data, contents.len().unwrap_or(0))?;
-                Staged::open(keys, self.passphrase()?, &self.work.policy)
-                    .map_err(|error| parts.unfit(error))?
+                let opened = self.key()?.open(keys, &self.work.policy);
+                opened.map_err(|error| parts.unfit(error))?
             }
             (None, Some(permit)) => {
                 let label = parts.data.label();
-                let formatted =
-                    Staged::format(&options, label, self.passphrase()?, &self.work.policy)?;
+                let formatted = self.key()?.format(&options, label, &self.work.policy)?;
                 keys.set_len(formatted.header.backup_len())?;
                 Staged::write(keys, formatted, permit)?
             }
@@ -172,7 +180,7 @@ impl Making<'_> {
         let formatted = match (&self.options, parts.stage.start()) {
             (Some(options), None) => {
                 let label = parts.data.label();
-                Some(Staged::format(options, label, self.passphrase()?, &self.work.policy)?)
+                Some(self.key()?.format(options, label, &self.work.policy)?)
             }
             _ => None,
         };
@@ -228,7 +236,7 @@ impl Making<'_> {
             let area = image.luks_area()?.ok_or_else(not_encrypted)?;
             match (formatted, permit) {
                 (Some(formatted), Some(permit)) => Staged::write(&area, formatted, permit)?,
-                _ => Staged::open(&area, self.passphrase()?, &self.work.policy)?,
+                _ => self.key()?.open(&area, &self.work.policy)?,
             }
         };
         image.unlock_with_key(&volume.key)?;
@@ -323,12 +331,10 @@ impl Making<'_> {
         }
     }
 
-    fn passphrase(&self) -> Result<&Passphrase> {
-        let label = || match &self.request.target {
-            strongroom_model::ImageTarget::File(path) => path.display().to_string(),
-            strongroom_model::ImageTarget::StandardOutput => STDOUT.to_owned(),
-        };
-        self.passphrase.ok_or_else(|| Error::NoPassphrase { label: label() })
+    /// Takes what opens the target.
+    fn key(&self) -> Result<TargetKey> {
+        let label = || target_label(&self.request.target);
+        self.key.take().ok_or_else(|| Error::NoPassphrase { label: label() })
     }
 }
 
@@ -388,6 +394,14 @@ fn first_bytes(version: u16) -> [u8; 8] {
     let mut first = *b"LUKS\xba\xbe\x00\x00";
     first[6..].copy_from_slice(&version.to_be_bytes());
     first
+}
+
+/// Returns what errors call a target.
+pub(super) fn target_label(target: &ImageTarget) -> String {
+    match target {
+        ImageTarget::File(path) => path.display().to_string(),
+        ImageTarget::StandardOutput => STDOUT.to_owned(),
+    }
 }
 
 fn not_encrypted() -> Error {

@@ -1,7 +1,7 @@
 //! `strongroom image clone`
 
 use clap::Args;
-use strongroom::images::{DetachedHeaders, Passphrases};
+use strongroom::images::{DetachedHeaders, Keys};
 use strongroom_crypto::CostPolicy;
 use strongroom_model::ImageOperation;
 
@@ -33,6 +33,6 @@ pub(crate) struct CloneArgs {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &CloneArgs) -> Result<(), CommandError> {
     let request = args.plain.complete(args.target.request(ImageOperation::Copy));
-    let (passphrases, policy) = (Passphrases::default(), CostPolicy::default());
-    make(ui, &request, DetachedHeaders::default(), &passphrases, policy, args.output.output())
+    let (keys, policy) = (Keys::default(), CostPolicy::default());
+    make(ui, &request, DetachedHeaders::default(), keys, policy, args.output.output())
 }

@@ -12,12 +12,15 @@ use strongroom_model::ImageFormat;
 use crate::arguments::{OutputArgs, PolicyArgs};
 use crate::command_error::CommandError;
 use crate::interruption;
-use crate::passphrases::{Given, PassphraseArgs};
+use crate::key_arguments::{self, KeyArgs};
+use crate::kms_arguments::{KmsArgs, Other};
+use crate::passphrases::Given;
 use crate::ui::{Output, Ui};
 
 /// Compare the contents of two images, encrypted or not
 ///
-/// The passphrase opens whichever of them are encrypted, or A alone where B has one of its own. Ends with code 5 when they differ.
+/// The passphrase or KMS opens whichever of them are encrypted, or A alone where B has one of its
+/// own. Ends with code 5 when they differ.
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
     /// One image
@@ -27,7 +30,7 @@ pub(crate) struct CompareArgs {
     b: PathBuf,
 
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    key: KeyArgs,
 
     /// Format of the one image: raw, qcow2, luks1, luks2 or qcow2-luks [default: as its name and
     /// header say]
@@ -56,6 +59,9 @@ pub(crate) struct CompareArgs {
     other_passphrase_file: Option<PathBuf>,
 
     #[command(flatten)]
+    other_kms: KmsArgs<Other>,
+
+    #[command(flatten)]
     policy: PolicyArgs,
 
     #[command(flatten)]
@@ -68,10 +74,11 @@ pub(crate) struct CompareArgs {
 ///
 /// What went wrong; that they differ is no error.
 pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandError> {
-    let given = args.passphrase.read_optional()?;
+    let given = args.key.read_optional()?;
     let other = args.other_passphrase_file.as_deref().map(Given::from_file).transpose()?;
-    let a = given.as_ref().map(|given| &given.passphrase);
-    let b = other.as_ref().map(|given| &given.passphrase).or(a);
+    let other = key_arguments::opener(other, &args.other_kms)?;
+    let a = given.as_ref().map(|given| given.opener.opener());
+    let b = other.as_ref().map(|given| given.opener.opener()).or(a);
     let cancelled = interruption::flag()?;
     let output = args.output.output();
     let watch = ui.watch(output);
@@ -80,18 +87,18 @@ pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandEr
         path: &args.a,
         format: args.source_format,
         header: args.header.as_deref(),
-        passphrase: a,
+        opener: a,
     };
     let other = Side {
         path: &args.b,
         format: args.other_format,
         header: args.other_header.as_deref(),
-        passphrase: b,
+        opener: b,
     };
     let comparison = images::compare(one, other, &args.backing_from, &work);
     watch.finish();
     let comparison = match (comparison, given) {
-        (Err(error), Some(given)) => return Err(given.explain(error.into())),
+        (Err(error), Some(given)) => return Err(given.advice.explain(error.into())),
         (comparison, _) => comparison?,
     };
     print(ui, comparison, output)?;

@@ -12,7 +12,7 @@ use strongroom_model::{EncryptionRequest, ExistingTarget, ImageFormat, LuksForma
 use crate::arguments::{EncryptionArgs, OutputArgs, PolicyArgs};
 use crate::command_error::CommandError;
 use crate::interruption;
-use crate::passphrases::PassphraseArgs;
+use crate::key_arguments::KeyArgs;
 use crate::sizes::size;
 use crate::ui::{self, Output, Ui};
 
@@ -23,7 +23,7 @@ use crate::ui::{self, Output, Ui};
 #[derive(Debug, Args)]
 #[command(mut_arg("format", |arg| arg.help(
     "Format: raw, qcow2, luks1, luks2 or qcow2-luks [default: qcow2 for a name that ends in .qcow2, \
-     qcow2-luks if there is a passphrase; luks2 for .luks; else raw]"
+     qcow2-luks if there is a passphrase or KMS; luks2 for .luks; else raw]"
 )))]
 pub(crate) struct CreateArgs {
     /// The image to make
@@ -44,7 +44,7 @@ pub(crate) struct CreateArgs {
     encryption: EncryptionArgs,
 
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    key: KeyArgs,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -104,18 +104,17 @@ enum CompressType {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &CreateArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let given = args.passphrase.read_optional()?;
+    let given = args.key.read_new_optional()?;
     let format = args.format(given.is_some());
-    let settings = given.as_ref().and_then(|given| given.settings.as_ref());
     let encryption = match format.luks() {
-        Some(luks) => args.encryption.encryption(luks, settings, &policy)?,
+        Some(luks) => args.encryption.encryption(luks, given.as_ref(), &policy)?,
         None => {
             let asked = args.encryption.encryption(LuksFormat::default(), None, &policy)?;
             let nothing =
                 EncryptionRequest { format: asked.format, ..EncryptionRequest::default() };
             if given.is_some() || asked != nothing {
                 return Err(CommandError::request(format!(
-                    "{format} is not encrypted, but passphrase or encryption were asked for"
+                    "{format} is not encrypted, but passphrase, KMS or encryption were asked for"
                 ))
                 .hinted("say --format luks2 or qcow2-luks, or leave them out"));
             }
@@ -130,8 +129,7 @@ pub(crate) fn run(ui: &mut Ui, args: &CreateArgs) -> Result<(), CommandError> {
     let output = args.output.output();
     let watch = ui.watch(output);
     let work = Work { policy, observer: &watch, cancelled: &cancelled };
-    let passphrase = given.as_ref().map(|given| &given.passphrase);
-    let made = new_image::create(&request, passphrase, &work)?;
+    let made = new_image::create(&request, given.map(|given| given.key), &work)?;
     watch.finish();
     print(ui, &request, &made, output)
 }

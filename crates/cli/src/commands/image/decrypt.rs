@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use strongroom::images::{DetachedHeaders, Passphrases};
+use strongroom::images::{DetachedHeaders, Keys};
 use strongroom_model::ImageOperation;
 
 use super::make;
 use crate::arguments::{OutputArgs, PlainTargetArgs, PolicyArgs, TargetArgs};
 use crate::command_error::CommandError;
-use crate::passphrases::PassphraseArgs;
+use crate::key_arguments::{GivenOpener, KeyArgs};
 use crate::ui::Ui;
 
 /// Decrypt an image into a new one
@@ -28,7 +28,7 @@ pub(crate) struct DecryptArgs {
     header: Option<PathBuf>,
 
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    key: KeyArgs,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -43,10 +43,10 @@ pub(crate) struct DecryptArgs {
 ///
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &DecryptArgs) -> Result<(), CommandError> {
-    let given = args.passphrase.read()?;
+    let GivenOpener { opener, advice } = args.key.read()?;
     let request = args.plain.complete(args.target.request(ImageOperation::Decrypt));
-    let passphrases = Passphrases { source: Some(&given.passphrase), target: None };
+    let keys = Keys { source: Some(opener), target: None };
     let headers = DetachedHeaders { source: args.header.as_deref(), target: None };
-    make(ui, &request, headers, &passphrases, args.policy.policy(), args.output.output())
-        .map_err(|error| given.explain(error))
+    make(ui, &request, headers, keys, args.policy.policy(), args.output.output())
+        .map_err(|error| advice.explain(error))
 }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use strongroom::images::{DetachedHeaders, Passphrases};
+use strongroom::images::{DetachedHeaders, Keys};
 use strongroom_model::{CloneRequest, ImageOperation};
 
 use super::make;
 use crate::arguments::{EncryptionArgs, OutputArgs, PolicyArgs, TargetArgs};
 use crate::command_error::CommandError;
-use crate::passphrases::PassphraseArgs;
+use crate::key_arguments::KeyArgs;
 use crate::ui::Ui;
 
 /// Encrypt a disk image into a new one
@@ -30,7 +30,7 @@ pub(crate) struct EncryptArgs {
     encryption: EncryptionArgs,
 
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    key: KeyArgs,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -46,9 +46,8 @@ pub(crate) struct EncryptArgs {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &EncryptArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let given = args.passphrase.read()?;
-    let (encryption, target_format) =
-        args.encryption.request(&args.target, given.settings.as_ref(), &policy)?;
+    let given = args.key.read_new()?;
+    let (encryption, target_format) = args.encryption.request(&args.target, &given, &policy)?;
     if encryption.cipher.as_deref().is_some_and(|cipher| cipher.contains("-ctr-")) {
         ui.warning(
             "in CTR mode whoever sees a sector before and after it is rewritten learns what changed",
@@ -56,7 +55,7 @@ pub(crate) fn run(ui: &mut Ui, args: &EncryptArgs) -> Result<(), CommandError> {
     }
     let request = args.target.request(ImageOperation::Encrypt(encryption));
     let request = CloneRequest { target_format, ..request };
-    let passphrases = Passphrases { source: None, target: Some(&given.passphrase) };
+    let keys = Keys { source: None, target: Some(given.key) };
     let headers = DetachedHeaders { source: None, target: args.header.as_deref() };
-    make(ui, &request, headers, &passphrases, policy, args.output.output())
+    make(ui, &request, headers, keys, policy, args.output.output())
 }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use strongroom::images::{DetachedHeaders, Passphrases};
+use strongroom::images::{DetachedHeaders, Keys};
 use strongroom_model::{CloneRequest, ImageOperation};
 
 use super::make;
 use crate::arguments::{EncryptionArgs, OutputArgs, PolicyArgs, TargetArgs};
 use crate::command_error::CommandError;
-use crate::passphrases::{NewPassphraseArgs, PassphraseArgs};
+use crate::key_arguments::{GivenOpener, KeyArgs, NewKeyArgs};
 use crate::ui::Ui;
 
 /// Encrypt an encrypted image anew, under another volume key and passphrase
@@ -32,10 +32,10 @@ pub(crate) struct ReencryptArgs {
     encryption: EncryptionArgs,
 
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    key: KeyArgs,
 
     #[command(flatten)]
-    new_passphrase: NewPassphraseArgs,
+    new_key: NewKeyArgs,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -51,15 +51,14 @@ pub(crate) struct ReencryptArgs {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &ReencryptArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let old = args.passphrase.read()?;
-    let new = args.new_passphrase.read()?;
-    let (encryption, target_format) =
-        args.encryption.request(&args.target, new.settings.as_ref(), &policy)?;
+    let GivenOpener { opener, advice } = args.key.read()?;
+    let new = args.new_key.read()?;
+    let (encryption, target_format) = args.encryption.request(&args.target, &new, &policy)?;
     let request = args.target.request(ImageOperation::Reencrypt(encryption));
     let request = CloneRequest { target_format, ..request };
-    let passphrases = Passphrases { source: Some(&old.passphrase), target: Some(&new.passphrase) };
+    let keys = Keys { source: Some(opener), target: Some(new.key) };
     let headers =
         DetachedHeaders { source: args.header.as_deref(), target: args.new_header.as_deref() };
-    make(ui, &request, headers, &passphrases, policy, args.output.output())
-        .map_err(|error| old.explain(error))
+    make(ui, &request, headers, keys, policy, args.output.output())
+        .map_err(|error| advice.explain(error))
 }

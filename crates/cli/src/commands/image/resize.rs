@@ -11,7 +11,7 @@ use strongroom_model::ImageFormat;
 
 use crate::arguments::{OutputArgs, PolicyArgs};
 use crate::command_error::CommandError;
-use crate::passphrases::{Given, PassphraseArgs};
+use crate::key_arguments::{Advice, KeyArgs};
 use crate::sizes::size_change;
 use crate::ui::{self, Output, Ui};
 
@@ -44,7 +44,7 @@ pub(crate) struct ResizeArgs {
     backing_from: Vec<PathBuf>,
 
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    key: KeyArgs,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -59,7 +59,7 @@ pub(crate) struct ResizeArgs {
 ///
 /// When the image stays as it is, and why.
 pub(crate) fn run(ui: &mut Ui, args: &ResizeArgs) -> Result<(), CommandError> {
-    let given = args.passphrase.read_optional()?;
+    let given = args.key.read_optional()?;
     let request = ResizeRequest {
         path: args.file.clone(),
         format: args.source_format,
@@ -67,10 +67,10 @@ pub(crate) fn run(ui: &mut Ui, args: &ResizeArgs) -> Result<(), CommandError> {
         shrinking: if args.shrink { Shrinking::Allow } else { Shrinking::Refuse },
         backing_from: args.backing_from.clone(),
     };
-    let passphrase = given.as_ref().map(|given| &given.passphrase);
-    let resized = match image_size::resize(&request, passphrase, &args.policy.policy()) {
+    let opener = given.as_ref().map(|given| given.opener.opener());
+    let resized = match image_size::resize(&request, opener, &args.policy.policy()) {
         Ok(resized) => resized,
-        Err(error) => return Err(explain(error, given.as_ref())),
+        Err(error) => return Err(explain(error, given.map(|given| given.advice))),
     };
     let file = args.file.display().to_string();
     match args.output.output() {
@@ -85,13 +85,13 @@ pub(crate) fn run(ui: &mut Ui, args: &ResizeArgs) -> Result<(), CommandError> {
     }
 }
 
-fn explain(error: Error, given: Option<&Given>) -> CommandError {
+fn explain(error: Error, advice: Option<Advice>) -> CommandError {
     let is_full =
         matches!(&error, Error::Disk(error) if error.kind() == strongroom_disk::ErrorKind::NoSpace);
     let error = CommandError::from(error);
-    match given {
+    match advice {
         _ if is_full => error.unhinted().hinted("free some space, and give the command again"),
-        Some(given) => given.explain(error),
+        Some(advice) => advice.explain(error),
         None => error,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use strongroom_clone::Progress;
-use strongroom_crypto::{CostPolicy, Hash, Kdf, SectorSize};
+use strongroom_crypto::{CostPolicy, Hash, Kdf, Passphrase, SectorSize};
 use strongroom_disk::qcow2::Closed;
 use strongroom_disk::{FormatPermit, Memory, NewFile, Overwrite};
 use strongroom_luks::{RepairScope, Version};
@@ -16,7 +16,8 @@ use super::*;
 use crate::images::bytes::{DiskBytes, Identity};
 use crate::images::journal::{Entry, Facts, Journal};
 use crate::images::source::{Source, SourceKind, unlock_qcow2};
-use crate::images::{Observer, Passphrases};
+use crate::images::{Earlier, Observer};
+use crate::{Opener, OwnedNewKey};
 use crate::{device, system_rng};
 
 /// What is made, and of what.
@@ -119,17 +120,21 @@ impl Job {
         let source = Source { kind, header: None, chain: Vec::new() };
         let (request, cancelled) = (self.request(), Arc::new(AtomicBool::new(false)));
         let work = Work { policy: CostPolicy::default(), observer: &Silent, cancelled: &cancelled };
-        let passphrase = passphrase();
-        let passphrases = Passphrases { source: None, target: Some(&passphrase) };
+        let mut options = self.options();
+        let key = OwnedNewKey::Passphrase(passphrase());
+        let key = options
+            .as_mut()
+            .map(|options| TargetKey::prepare(key, options, Earlier::Nothing, "target").unwrap());
         let making = Making {
             request: &request,
             format: TargetFormat::Image(self.target),
-            options: self.options(),
-            passphrase: passphrases.target,
+            options,
+            key: Cell::new(key),
             guard: Guard::new(&request, None, &source, &work),
             work: &work,
         };
-        let journal = Journal::new(journal.to_owned(), Entry::new(Facts::new(), (0, 0)), None);
+        let journal =
+            Journal::new(journal.to_owned(), Entry::new(Facts::new(), (0, 0), None), None);
         let parts = Parts {
             data: disk,
             header,
@@ -161,7 +166,12 @@ impl Job {
             ImageFormat::Qcow2 | ImageFormat::Qcow2Luks => {
                 let mut image = Qcow2::open(left, Access::ReadOnly, &Closed).ok()?;
                 if self.target == ImageFormat::Qcow2Luks {
-                    unlock_qcow2(&mut image, &passphrase(), &CostPolicy::default()).unwrap();
+                    unlock_qcow2(
+                        &mut image,
+                        Opener::Passphrase(&passphrase()),
+                        &CostPolicy::default(),
+                    )
+                    .unwrap();
                 }
                 Some(Box::new(image))
             }

@@ -1,0 +1,126 @@
+//! Envelopes in files of their own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use strongroom_disk::{Disk, ErrorKind, NewFile, Overwrite};
+use strongroom_kms::Envelope;
+
+use crate::{Error, Result, envelopes};
+
+/// A file for an envelope. It has no name before the image is about to get its own.
+#[derive(Debug)]
+pub(crate) struct EnvelopeFile {
+    path: PathBuf,
+    /// `None` where an earlier job has written it.
+    file: Option<NewFile>,
+}
+
+/// A file of an envelope that has got its name.
+#[derive(Debug)]
+pub(crate) struct NamedEnvelope {
+    path: PathBuf,
+    is_new: bool,
+}
+
+impl EnvelopeFile {
+    /// Creates a file for an envelope.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EnvelopeExists`] when there is one already.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let (file, permit) =
+            NewFile::create(path, Overwrite::Refuse, &[]).map_err(|error| taken(path, error))?;
+        // An envelope is no volume: nothing is formatted with this permit.
+        drop(permit);
+        Ok(Self { path: path.to_owned(), file: Some(file) })
+    }
+
+    /// Creates a file for the envelope of a job that another one has begun, and which may have
+    /// written it already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EnvelopeExists`] when there is another one already.
+    pub(crate) fn create_again(path: &Path, envelope: &Envelope) -> Result<Self> {
+        match Self::create(path) {
+            Err(Error::EnvelopeExists { .. })
+                if envelopes::read_file(path).is_ok_and(|found| found == *envelope) =>
+            {
+                Ok(Self { path: path.to_owned(), file: None })
+            }
+            created => {
+                let created = created?;
+                created.store(envelope)?;
+                Ok(created)
+            }
+        }
+    }
+
+    /// Writes the envelope, makes it durable, and reads it back. Returns what was read.
+    ///
+    /// # Errors
+    ///
+    /// When the disk fails.
+    pub(crate) fn store(&self, envelope: &Envelope) -> Result<Envelope> {
+        let json = format!("{}\n", envelope.to_json());
+        let Some(file) = &self.file else { return Ok(envelope.clone()) };
+        let disk = file.disk();
+        disk.set_len(json.len() as u64)?;
+        disk.write_at(json.as_bytes(), 0)?;
+        disk.flush()?;
+        let mut found = vec![0; json.len()];
+        disk.read_at(&mut found, 0)?;
+        Ok(Envelope::parse(&found, disk.label())?)
+    }
+
+    /// Refuses a file that would get the name of another one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Request`].
+    pub(crate) fn refuse_place_of(&self, other: &NewFile) -> Result<()> {
+        match &self.file {
+            Some(file) if file.is_same_place(other)? => Err(Error::Request {
+                problem: format!(
+                    "{} cannot be both the image or its header and its envelope",
+                    self.path.display()
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the file its name, durably, for everybody to read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EnvelopeExists`] when somebody else has taken the name meanwhile.
+    pub(crate) fn commit(self) -> Result<NamedEnvelope> {
+        let Self { path, file } = self;
+        let is_new = file.is_some();
+        if let Some(file) = file {
+            file.let_all_read()?;
+            file.commit().map_err(|error| taken(&path, error))?;
+        }
+        Ok(NamedEnvelope { path, is_new })
+    }
+}
+
+impl NamedEnvelope {
+    /// Removes the file again: there is no image for it.
+    pub(crate) fn take_back(self) {
+        if self.is_new {
+            // Nobody is left to tell: the error that led here is on its way already.
+            let _ = fs::remove_file(self.path);
+        }
+    }
+}
+
+fn taken(path: &Path, error: strongroom_disk::Error) -> Error {
+    match error.kind() {
+        ErrorKind::AlreadyExists => Error::EnvelopeExists { path: path.to_owned() },
+        _ => error.into(),
+    }
+}
