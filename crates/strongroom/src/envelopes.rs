@@ -39,7 +39,7 @@ pub fn held(header: &luks2::Header, label: &str) -> Result<Vec<Held>> {
 }
 
 /// Returns what [`held`] does, with an error in the place of each that cannot be read.
-pub(crate) fn each(header: &luks2::Header, label: &str) -> impl Iterator<Item = Result<Held>> {
+pub fn each(header: &luks2::Header, label: &str) -> impl Iterator<Item = Result<Held>> {
     let ours = header.metadata().tokens.iter().filter(|(_, token)| token.kind == TOKEN_TYPE);
     ours.rev().map(move |(&id, token)| {
         let text = header.export_token(id).map_err(Error::luks(label))?;

@@ -1,5 +1,6 @@
 //! `strongroom image info`
 
+mod envelopes;
 mod qcow2;
 
 use std::os::unix::fs::MetadataExt;
@@ -148,6 +149,7 @@ fn describe(
         }
     }
     describe_keyslots(header, lines, object);
+    envelopes::describe(header, device.header_disk().label(), lines, object);
 }
 
 /// Adds what the LUKS header inside of a qcow2 image says. Where the data lies, the image says.
