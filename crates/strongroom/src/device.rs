@@ -16,9 +16,37 @@ use crate::{Error, Opener, Result, managed_key, system_rng};
 /// Headers are read and written under the locks that `cryptsetup` takes. A change is written only
 /// if the header is still the one it was made for.
 #[derive(Debug)]
-pub struct Device {
-    header: Raw,
+pub struct Device<D = Raw> {
+    header: D,
     data: Option<Raw>,
+}
+
+/// A disk that can bear a LUKS header which is changed in place.
+pub trait HeaderDisk: Disk {
+    /// Takes the lock that `cryptsetup` takes on the metadata, without waiting; `None` where nobody
+    /// else has the disk.
+    ///
+    /// # Errors
+    ///
+    /// Of kind busy when another process holds it.
+    fn try_lock(&self, mode: LockMode) -> strongroom_disk::Result<Option<LockGuard>>;
+
+    /// Makes the disk longer: the file of a detached header grows with it.
+    ///
+    /// # Errors
+    ///
+    /// When its length is fixed.
+    fn grow(&self, len: u64) -> strongroom_disk::Result<()>;
+}
+
+impl HeaderDisk for Raw {
+    fn try_lock(&self, mode: LockMode) -> strongroom_disk::Result<Option<LockGuard>> {
+        self.try_lock(mode).map(Some)
+    }
+
+    fn grow(&self, len: u64) -> strongroom_disk::Result<()> {
+        self.set_len(len)
+    }
 }
 
 /// What a passphrase or a KMS has opened.
@@ -45,14 +73,46 @@ impl Device {
         })
     }
 
-    /// Returns the disk that bears the header.
-    pub fn header_disk(&self) -> &Raw {
-        &self.header
-    }
-
     /// Returns the disk that bears the data.
     pub fn data_disk(&self) -> &Raw {
         self.data.as_ref().unwrap_or(&self.header)
+    }
+
+    /// Returns where the data lies.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened here.
+    pub fn payload(&self, header: &Header) -> Result<Payload> {
+        match &self.data {
+            None => payload(header, &self.header, None),
+            Some(data) => payload(header, data, Some(self.header.label())),
+        }
+    }
+
+    /// Returns the plaintext of the data.
+    ///
+    /// # Errors
+    ///
+    /// When the data or the key do not fit the header.
+    pub fn into_plain(self, header: &Header, key: &VolumeKey) -> Result<Encrypted<Raw>> {
+        let payload = self.payload(header)?;
+        let cipher = payload.cipher(key).map_err(Error::luks(self.header.label()))?;
+        let range = payload.offset..payload.offset + payload.length;
+        let data = self.data.unwrap_or(self.header);
+        Ok(Encrypted::new(data, range, cipher, payload.iv_tweak)?)
+    }
+}
+
+impl<D: HeaderDisk> Device<D> {
+    /// Returns a device that bears header and data on one disk.
+    pub fn on(disk: D) -> Self {
+        Self { header: disk, data: None }
+    }
+
+    /// Returns the disk that bears the header.
+    pub fn header_disk(&self) -> &D {
+        &self.header
     }
 
     /// Reads the header. A damaged copy of it is told of, not repaired.
@@ -70,20 +130,8 @@ impl Device {
     /// # Errors
     ///
     /// Of kind busy when another process does not let go of it in time.
-    pub(crate) fn lock(&self, mode: LockMode) -> Result<LockGuard> {
+    pub(crate) fn lock(&self, mode: LockMode) -> Result<Option<LockGuard>> {
         lock(&self.header, mode)
-    }
-
-    /// Returns where the data lies.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be opened here.
-    pub fn payload(&self, header: &Header) -> Result<Payload> {
-        match &self.data {
-            None => payload(header, &self.header, None),
-            Some(data) => payload(header, data, Some(self.header.label())),
-        }
     }
 
     /// Opens a keyslot: `keyslot`, or whichever opens. `policy` bounds the cost of each keyslot, its
@@ -103,22 +151,10 @@ impl Device {
         unlock(&self.header, header, opener, keyslot, policy)
     }
 
-    /// Returns the plaintext of the data.
-    ///
-    /// # Errors
-    ///
-    /// When the data or the key do not fit the header.
-    pub fn into_plain(self, header: &Header, key: &VolumeKey) -> Result<Encrypted<Raw>> {
-        let payload = self.payload(header)?;
-        let cipher = payload.cipher(key).map_err(Error::luks(self.header.label()))?;
-        let range = payload.offset..payload.offset + payload.length;
-        let data = self.data.unwrap_or(self.header);
-        Ok(Encrypted::new(data, range, cipher, payload.iv_tweak)?)
-    }
-
     /// Changes the header: `prepare` makes a change for the header that it is given, and is asked
     /// again when somebody else was faster. A damaged copy is written anew before the change, and
-    /// only once the change is prepared: whoever cannot open the volume changes nothing.
+    /// only once the change is prepared: whoever cannot open the volume changes nothing. Neither does
+    /// an empty change.
     ///
     /// # Errors
     ///
@@ -127,6 +163,9 @@ impl Device {
         for _ in 0..ATTEMPTS {
             let before = self.read_header()?.header;
             let (result, change) = prepare(&before)?;
+            if change.is_empty() {
+                return Ok(result);
+            }
             let _lock = self.lock(LockMode::Exclusive)?;
             let found = read_header(&self.header)?;
             if found.header == before {
@@ -135,7 +174,7 @@ impl Device {
                 }
                 // The file of a detached header grows with it.
                 if before.is_detached() && change.end() > self.header.len() {
-                    self.header.set_len(change.end())?;
+                    self.header.grow(change.end())?;
                 }
                 apply(&self.header, &change)?;
                 return Ok(result);
@@ -161,10 +200,10 @@ impl Device {
 }
 
 /// Takes the lock that `cryptsetup` takes on the metadata of a disk, with some patience.
-pub(crate) fn lock(disk: &Raw, mode: LockMode) -> Result<LockGuard> {
+pub(crate) fn lock(disk: &impl HeaderDisk, mode: LockMode) -> Result<Option<LockGuard>> {
     let start = Instant::now();
     loop {
-        match disk.try_lock(mode) {
+        match HeaderDisk::try_lock(disk, mode) {
             Err(error) if error.kind() == ErrorKind::Busy && start.elapsed() < LOCK_PATIENCE => {
                 std::thread::sleep(LOCK_PAUSE);
             }
@@ -281,7 +320,11 @@ pub(crate) fn apply(disk: &dyn Disk, change: &Change) -> Result<()> {
             Step::Flush => disk.flush()?,
         }
     }
-    Ok(disk.flush()?)
+    // Each flush costs a round trip to the medium, also the one that has nothing to do.
+    if change.steps().last() != Some(&Step::Flush) {
+        disk.flush()?;
+    }
+    Ok(())
 }
 
 /// Reads the header of a disk, without locks.

@@ -263,7 +263,12 @@ pub fn update_luks2<T>(
 
 impl KeyslotRequest {
     fn keyslot(&self, device: &Device, header: &Header) -> Result<NewKeyslot> {
-        let usual = header.default_keyslot().map_err(Error::luks(device.header_disk().label()))?;
+        self.keyslot_of(header, device.header_disk().label())
+    }
+
+    /// Returns what the new keyslot of a header is like; `label` is what errors call its device.
+    pub(crate) fn keyslot_of(&self, header: &Header, label: &str) -> Result<NewKeyslot> {
+        let usual = header.default_keyslot().map_err(Error::luks(label))?;
         let kdf = match (self.kdf, header) {
             // Every keyslot of LUKS1 derives with the header's hash.
             (Some(Kdf::Pbkdf2 { iterations, .. }), Header::Luks1(_)) => {
