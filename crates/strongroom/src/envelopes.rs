@@ -76,6 +76,11 @@ pub(crate) fn token_text(envelope: &Envelope, keyslots: &[u32]) -> String {
         .expect("strings and numbers are JSON")
 }
 
+/// Returns the token that marks the keyslot of a recovery passphrase, as JSON text.
+pub(crate) fn recovery_token_text(keyslot: u32) -> String {
+    format!(r#"{{"type":"{RECOVERY_TOKEN_TYPE}","keyslots":["{keyslot}"]}}"#)
+}
+
 #[derive(Serialize)]
 struct Token<'a> {
     #[serde(rename = "type")]
@@ -92,6 +97,9 @@ struct TokenEnvelope<'a> {
 
 /// The type of our tokens.
 pub(crate) const TOKEN_TYPE: &str = "strongroom-kms";
+
+/// The type of the tokens that mark recovery passphrases.
+pub(crate) const RECOVERY_TOKEN_TYPE: &str = "strongroom-recovery";
 
 /// The most bytes that are read of a file: more than any envelope has.
 const LONGEST: u64 = 1 << 20;

@@ -74,6 +74,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A data key was unwrapped, but no keyslot opens with it.
+    #[error("the data key in the envelope opens no keyslot of {label}")]
+    EnvelopeOpensNothing {
+        /// The volume.
+        label: String,
+    },
     /// A source on the network failed.
     #[error(transparent)]
     Fetch(strongroom_fetch::Error),
@@ -100,6 +106,12 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// The keyslots are inside an image whose keys cannot be changed in place.
+    #[error("{label} is a qcow2 image, whose keyslots cannot be changed in place")]
+    KeyslotsFixed {
+        /// The image.
+        label: String,
+    },
     /// A KMS, or what it was asked.
     #[error(transparent)]
     Kms(#[from] strongroom_kms::Error),
@@ -124,6 +136,20 @@ pub enum Error {
     #[error("{label} has no room for its envelope: LUKS1 has no tokens")]
     NoEnvelopeFile {
         /// The image.
+        label: String,
+    },
+    /// What remains of the keyslots would not open.
+    #[error("{label} would not open any more: what was given opens no keyslot but {keyslots}")]
+    NoOtherKey {
+        /// The volume.
+        label: String,
+        /// The keyslots that were to go.
+        keyslots: String,
+    },
+    /// The header does not tell what its keyslots are for.
+    #[error("{label} is LUKS1, which has no tokens that tell what its keyslots are for")]
+    NotMarked {
+        /// The volume.
         label: String,
     },
     /// Nobody said how to open an encrypted image.
@@ -303,11 +329,15 @@ impl Error {
             | Self::JobChanged { .. }
             | Self::NotResumable { .. }
             | Self::NotSeekable { .. } => ErrorKind::Request,
+            Self::EnvelopeOpensNothing { .. } => ErrorKind::WrongPassphrase,
             Self::Crypto(_)
+            | Self::KeyslotsFixed { .. }
             | Self::Model(_)
             | Self::NoEnvelope { .. }
             | Self::NoEnvelopeFile { .. }
+            | Self::NoOtherKey { .. }
             | Self::NoPassphrase { .. }
+            | Self::NotMarked { .. }
             | Self::Request { .. }
             | Self::WouldShrink { .. } => ErrorKind::Request,
             Self::Luks { source, .. } => luks_kind(source),

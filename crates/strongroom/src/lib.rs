@@ -11,6 +11,7 @@ mod error;
 pub mod image_size;
 pub mod images;
 pub mod keys;
+pub mod managed;
 mod managed_key;
 pub mod new_image;
 mod opener;

@@ -102,6 +102,11 @@ impl<'a> From<&'a Passphrase> for Opener<'a> {
 }
 
 impl<'a> Opener<'a> {
+    /// Returns a KMS that is given no envelope.
+    pub fn kms(provider: &'a dyn KeyProvider) -> Self {
+        Self::Kms(ManagedKey { provider, envelope: None })
+    }
+
     /// Returns the passphrase, where it is one.
     pub fn passphrase(self) -> Option<&'a Passphrase> {
         match self {
