@@ -8,7 +8,7 @@ use strongroom_luks::luks2::{self, Priority};
 use strongroom_luks::{Backup, Binding, Change, Header, NewKeyslot, RestoreCheck, Version};
 
 use crate::device::{self, Device};
-use crate::{Error, ErrorKind, Result, Unlocked, system_rng};
+use crate::{Error, ErrorKind, Opener, Result, Unlocked, system_rng};
 
 /// What a new keyslot shall be like, as far as somebody said so.
 #[derive(Debug, Clone, Copy, Default)]
@@ -128,19 +128,19 @@ pub fn change(
     })
 }
 
-/// Returns the keyslot that a passphrase opens.
+/// Returns the keyslot that a passphrase or a KMS opens.
 ///
 /// # Errors
 ///
 /// When it opens none, or not the one that was named.
 pub fn test(
     device: &Device,
-    passphrase: &Passphrase,
+    opener: Opener<'_>,
     keyslot: Option<u32>,
     policy: &CostPolicy,
 ) -> Result<u32> {
     let found = device.read_header()?;
-    Ok(device.unlock(&found.header, passphrase, keyslot, policy)?.keyslot)
+    Ok(device.unlock(&found.header, opener, keyslot, policy)?.keyslot)
 }
 
 /// Destroys every keyslot.

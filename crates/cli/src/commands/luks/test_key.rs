@@ -7,10 +7,10 @@ use strongroom::keys;
 use super::DeviceArgs;
 use crate::arguments::{OutputArgs, PolicyArgs};
 use crate::command_error::CommandError;
-use crate::passphrases::PassphraseArgs;
+use crate::key_arguments::{GivenOpener, KeyArgs};
 use crate::ui::{Output, Ui};
 
-/// Tell whether a passphrase opens the volume, and which keyslot
+/// Tell whether a passphrase or a KMS opens the volume, and which keyslot
 #[derive(Debug, Args)]
 pub(crate) struct TestKeyArgs {
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub(crate) struct TestKeyArgs {
     keyslot: Option<u32>,
 
     #[command(flatten)]
-    passphrase: PassphraseArgs,
+    key: KeyArgs,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -30,16 +30,16 @@ pub(crate) struct TestKeyArgs {
     output: OutputArgs,
 }
 
-/// Tries the passphrase.
+/// Tries the passphrase or the KMS.
 ///
 /// # Errors
 ///
 /// That it opens nothing, or what else went wrong.
 pub(crate) fn run(ui: &mut Ui, args: &TestKeyArgs) -> Result<(), CommandError> {
-    let given = args.passphrase.read()?;
+    let GivenOpener { opener, advice } = args.key.read()?;
     let device = args.device.read()?;
-    let id = keys::test(&device, &given.passphrase, args.keyslot, &args.policy.policy())
-        .map_err(|error| given.explain(error.into()))?;
+    let id = keys::test(&device, opener.opener(), args.keyslot, &args.policy.policy())
+        .map_err(|error| advice.explain(error.into()))?;
     match args.output.output() {
         Output::Json => ui.json(&json!({ "keyslot": id })),
         Output::Text => ui.data(&format!("keyslot {id} opens")),
