@@ -185,7 +185,7 @@ fn place<S: Side>(given: Option<Given>, kms: &KmsArgs<S>) -> Result<Option<Place
     }
     // Says what is missing, where options of a KMS were given without its kind.
     kms.request()?;
-    if let (Some(path), Some(_)) = (kms.envelope_file(), &given) {
+    if let Some(path) = kms.envelope_file() {
         let problem = format!("no KMS was named for the envelope {}", path.display());
         return Err(CommandError::request(problem));
     }

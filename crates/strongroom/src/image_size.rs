@@ -11,7 +11,7 @@ use strongroom_model::{ImageFormat, NamedFormat};
 use crate::device::{payload, read_header, unlock};
 use crate::new_image::check_size;
 use crate::qcow2_image::refuse_other;
-use crate::{Error, Opener, Result};
+use crate::{Error, Opener, OwnedOpener, Result};
 
 /// A change of an image's length.
 #[derive(Debug, Clone)]
@@ -48,7 +48,8 @@ pub struct Resized {
     pub to: u64,
 }
 
-/// Makes the disk in an image longer, by zeros, or shorter.
+/// Makes the disk in an image longer, by zeros, or shorter. It has let go of what opens the image
+/// when it begins to write.
 ///
 /// # Guarantees
 ///
@@ -62,7 +63,7 @@ pub struct Resized {
 /// and for a qcow2 image where a cluster is cut.
 pub fn resize(
     request: &ResizeRequest,
-    opener: Option<Opener<'_>>,
+    opener: Option<OwnedOpener>,
     policy: &CostPolicy,
 ) -> Result<Resized> {
     let file = Raw::open(&request.path, Access::ReadWrite)?;
@@ -116,7 +117,7 @@ fn resize_volume(
     file: &Raw,
     request: &ResizeRequest,
     format: Option<ImageFormat>,
-    opener: Option<Opener<'_>>,
+    opener: Option<OwnedOpener>,
     policy: &CostPolicy,
 ) -> Result<Resized> {
     let header = read_header(file)?.header;
@@ -138,7 +139,8 @@ fn resize_volume(
         return Ok(sizes);
     }
     let opener = opener.ok_or(Error::NoPassphrase { label })?;
-    let key = unlock(file, &header, opener, None, policy)?.key;
+    let key = unlock(file, &header, opener.opener(), None, policy)?.key;
+    drop(opener);
     append_zeros(file, volume, &key, sizes)?;
     Ok(sizes)
 }
@@ -183,13 +185,14 @@ fn resize_qcow2(
     file: &Raw,
     request: &ResizeRequest,
     format: Option<ImageFormat>,
-    opener: Option<Opener<'_>>,
+    opener: Option<OwnedOpener>,
     policy: &CostPolicy,
 ) -> Result<Resized> {
     refuse_other(file)?;
     let gate: Box<dyn Gate + '_> = match request.backing_from.as_slice() {
         [] => Box::new(Closed),
         folders => {
+            let opener = opener.as_ref().map(OwnedOpener::opener);
             let passphrases: Vec<_> = opener.and_then(Opener::passphrase).into_iter().collect();
             Box::new(Folders::new(folders)?.with_passphrases(&passphrases, *policy))
         }
@@ -224,9 +227,12 @@ fn resize_qcow2(
     };
     let cuts = !cut.is_multiple_of(header.cluster_size()) || image.backing().is_some();
     if encrypted && cuts {
+        let opener = opener.as_ref().map(OwnedOpener::opener);
         let opener = opener.ok_or_else(|| Error::NoPassphrase { label: label() })?;
         crate::images::unlock_qcow2(&mut image, opener, policy)?;
     }
+    drop(gate);
+    drop(opener);
     image.resize(sizes.to, request.shrinking)?;
     image.close()?;
     Ok(sizes)

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 use strongroom_clone::{Comparison, Pass, Plan, Progress, Report, Zeroes};
 use strongroom_crypto::CostPolicy;
-use strongroom_disk::NewFile;
+use strongroom_disk::{Disk, NewFile};
 use strongroom_luks::{FormatOptions, Header};
 use strongroom_model::{
     CloneFormats, CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource,
@@ -97,6 +97,9 @@ pub struct Side<'a> {
     /// What opens it if it is encrypted.
     pub opener: Option<Opener<'a>>,
 }
+
+/// The virtual contents of an image.
+pub struct Opened(Arc<dyn Disk>);
 
 /// Makes a new image from another one.
 ///
@@ -199,23 +202,29 @@ pub fn leftover(request: &CloneRequest) -> Option<PathBuf> {
     }
 }
 
-/// Compares the virtual contents of two images, each encrypted or not.
+/// Opens one side of a comparison, encrypted or not. What opened it is needed no longer.
 ///
 /// # Errors
 ///
-/// When one of them cannot be opened.
+/// When it cannot be opened.
+pub fn open(side: Side<'_>, backing_from: &[PathBuf], work: &Work<'_>) -> Result<Opened> {
+    source::open_any(side, backing_from, work).map(Opened)
+}
+
+/// Compares the virtual contents of two images.
+///
+/// # Errors
+///
+/// When one of them cannot be read.
 pub fn compare(
-    one: Side<'_>,
-    other: Side<'_>,
-    backing_from: &[PathBuf],
+    Opened(one): &Opened,
+    Opened(other): &Opened,
     work: &Work<'_>,
 ) -> Result<Comparison> {
-    let one = source::open_any(one, backing_from, work)?;
-    let other = source::open_any(other, backing_from, work)?;
     work.observer.begin(Some(one.len().min(other.len())));
     let plan = Plan::for_this_machine(Zeroes::Write);
     let pass = Pass::new(plan, work.observer.as_progress(), work.cancelled);
-    Ok(strongroom_clone::compare(&one, &other, &pass)?)
+    Ok(strongroom_clone::compare(one, other, &pass)?)
 }
 
 /// Refuses a detached header where the header lies inside the image.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 use strongroom::images::{self, Side, Work};
+use strongroom::{ManagedKey, Opener};
 use strongroom_clone::Comparison;
 use strongroom_model::ImageFormat;
 
@@ -76,9 +77,23 @@ pub(crate) struct CompareArgs {
 pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandError> {
     let given = args.key.read_optional()?;
     let other = args.other_passphrase_file.as_deref().map(Given::from_file).transpose()?;
-    let other = key_arguments::opener(other, &args.other_kms)?;
     let a = given.as_ref().map(|given| given.opener.opener());
-    let b = other.as_ref().map(|given| given.opener.opener()).or(a);
+    // The same KMS may open both, each by an envelope of its own.
+    let envelope = match (a, &other, args.other_kms.kind()) {
+        (Some(Opener::Kms(_)), None, None) => args.other_kms.read_envelope()?,
+        _ => None,
+    };
+    let other = match &envelope {
+        Some(_) => None,
+        None => key_arguments::opener(other, &args.other_kms)?,
+    };
+    let b = match (a, &envelope, &other) {
+        (_, _, Some(other)) => Some(other.opener.opener()),
+        (Some(Opener::Kms(key)), Some(envelope), None) => {
+            Some(Opener::Kms(ManagedKey { envelope: Some(envelope), ..key }))
+        }
+        (a, ..) => a,
+    };
     let cancelled = interruption::flag()?;
     let output = args.output.output();
     let watch = ui.watch(output);
@@ -89,18 +104,23 @@ pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandEr
         header: args.header.as_deref(),
         opener: a,
     };
-    let other = Side {
+    let two = Side {
         path: &args.b,
         format: args.other_format,
         header: args.other_header.as_deref(),
         opener: b,
     };
-    let comparison = images::compare(one, other, &args.backing_from, &work);
-    watch.finish();
-    let comparison = match (comparison, given) {
-        (Err(error), Some(given)) => return Err(given.advice.explain(error.into())),
-        (comparison, _) => comparison?,
+    let advice = given.as_ref().map(|given| given.advice);
+    let explain = |error: strongroom::Error| match advice {
+        Some(advice) => advice.explain(error.into()),
+        None => error.into(),
     };
+    let open = |side| images::open(side, &args.backing_from, &work).map_err(explain);
+    let (one, two) = (open(one)?, open(two)?);
+    // Whoever looks into the memory from now on finds nothing that opens an image.
+    drop((given, other));
+    let comparison = images::compare(&one, &two, &work)?;
+    watch.finish();
     print(ui, comparison, output)?;
     Ok(match comparison {
         Comparison::Equal => ExitCode::SUCCESS,

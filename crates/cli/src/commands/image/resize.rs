@@ -67,10 +67,11 @@ pub(crate) fn run(ui: &mut Ui, args: &ResizeArgs) -> Result<(), CommandError> {
         shrinking: if args.shrink { Shrinking::Allow } else { Shrinking::Refuse },
         backing_from: args.backing_from.clone(),
     };
-    let opener = given.as_ref().map(|given| given.opener.opener());
+    let advice = given.as_ref().map(|given| given.advice);
+    let opener = given.map(|given| given.opener);
     let resized = match image_size::resize(&request, opener, &args.policy.policy()) {
         Ok(resized) => resized,
-        Err(error) => return Err(explain(error, given.map(|given| given.advice))),
+        Err(error) => return Err(explain(error, advice)),
     };
     let file = args.file.display().to_string();
     match args.output.output() {
