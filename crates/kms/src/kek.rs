@@ -93,6 +93,7 @@ impl<K: Kek> KeyProvider for Provider<K> {
             }
             Flaw::BoundElsewhere => {
                 corrupt(format!("the envelope does not belong to {binding}, but to something else"))
+                    .hinted("its UUID was changed, or it has the envelope of another one")
             }
         })?;
         if !envelope.fingerprint.matches(&key) {
