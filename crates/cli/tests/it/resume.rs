@@ -107,7 +107,7 @@ impl Job {
     }
 }
 
-fn start(place: &Workplace, words: &str) -> Child {
+pub(crate) fn start(place: &Workplace, words: &str) -> Child {
     place
         .command(words)
         .stdin(Stdio::null())
@@ -123,7 +123,7 @@ fn written(child: &Child) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok())
 }
 
-fn durable(place: &Workplace, target: &str) -> u64 {
+pub(crate) fn durable(place: &Workplace, target: &str) -> u64 {
     let Ok(text) = fs::read(place.path(&format!(".{target}.journal"))) else { return 0 };
     let journal: Value = serde_json::from_slice(&text).unwrap();
     journal["durable"][0][1].as_u64().unwrap_or(0)
@@ -274,7 +274,7 @@ fn interrupted(place: &Workplace, words: &str, target: &str) -> Outcome {
     ended(child, words)
 }
 
-fn ended(mut child: Child, words: &str) -> Outcome {
+pub(crate) fn ended(mut child: Child, words: &str) -> Outcome {
     let status = wait(&mut child, Duration::from_secs(60)).unwrap();
     let mut stderr = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut stderr).unwrap();
