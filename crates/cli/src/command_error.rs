@@ -142,8 +142,32 @@ impl StdError for FileError {
 fn hint_for(error: &Error) -> Option<String> {
     match error.of_network() {
         Some(fetch) => fetch_hint(fetch).map(str::to_owned),
-        None => hint_for_others(error),
+        None => key_hint(error).map(str::to_owned).or_else(|| hint_for_others(error)),
     }
+}
+
+/// Returns what to do when there is no key, or not the right one.
+fn key_hint(error: &Error) -> Option<&str> {
+    Some(match error {
+        Error::NoPassphrase { .. } => {
+            "give one with --passphrase-file, --passphrase-fd, --passphrase-env or --secret-file, or \
+             name the KMS that opens it with --kms"
+        }
+        Error::NoEnvelope { .. } => {
+            "if it lies elsewhere, name it with --envelope-file; or open the image with a passphrase"
+        }
+        Error::NoEnvelopeFile { .. } => {
+            "say where it is to be kept: --envelope-file FILE, or use --format luks2"
+        }
+        Error::EnvelopeExists { .. } => {
+            "name another file; this one may be all that opens an image"
+        }
+        Error::DataKey { .. } => {
+            "it may belong to a keyslot that was removed; open the image with a passphrase"
+        }
+        Error::Kms(error) => return error.hint(),
+        _ => return None,
+    })
 }
 
 fn fetch_hint(error: &strongroom_fetch::Error) -> Option<&'static str> {
@@ -184,24 +208,6 @@ fn hint_for_others(error: &Error) -> Option<String> {
         }
         Error::NotEncrypted { .. } => {
             "use `strongroom image encrypt` for a plain image, or `image clone` to copy it".to_owned()
-        }
-        Error::NoPassphrase { .. } => {
-            "give one with --passphrase-file, --passphrase-fd, --passphrase-env or --secret-file, or \
-             name the KMS that opens it with --kms"
-                .to_owned()
-        }
-        Error::NoEnvelope { .. } => {
-            "if it lies elsewhere, name it with --envelope-file; or open the image with a passphrase"
-                .to_owned()
-        }
-        Error::NoEnvelopeFile { .. } => {
-            "say where it is to be kept: --envelope-file FILE, or use --format luks2".to_owned()
-        }
-        Error::EnvelopeExists { .. } => {
-            "name another file; this one may be all that opens an image".to_owned()
-        }
-        Error::DataKey { .. } => {
-            "it may belong to a keyslot that was removed; open the image with a passphrase".to_owned()
         }
         Error::UnalignedLength { label, len, sector } => format!(
             "pad it with zeros first: truncate -s {} {}",
@@ -258,7 +264,6 @@ fn hint_for_others(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::Luks { source, label } => return luks_hint(source, label),
-        Error::Kms(error) => return error.hint().map(str::to_owned),
         Error::NotResumable { .. } => {
             "leave --resume out, or download it first and name the file".to_owned()
         }

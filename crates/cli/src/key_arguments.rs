@@ -141,7 +141,8 @@ pub(crate) fn opener<S: Side>(
             GivenOpener { opener, advice: Advice { ends_with_newline } }
         }
         Place::Kms(provider, _) => {
-            let opener = OwnedOpener::Kms { provider, envelope: kms.read_envelope()? };
+            let opener =
+                OwnedOpener::Kms { provider, envelope: kms.read_envelope()?.map(Box::new) };
             GivenOpener { opener, advice: Advice { ends_with_newline: false } }
         }
     }))

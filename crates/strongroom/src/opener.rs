@@ -52,7 +52,7 @@ pub enum OwnedOpener {
         /// The KMS.
         provider: Box<dyn KeyProvider>,
         /// The envelope, where the header has none or is not to be asked.
-        envelope: Option<Envelope>,
+        envelope: Option<Box<Envelope>>,
     },
 }
 
@@ -75,9 +75,10 @@ impl OwnedOpener {
     pub fn opener(&self) -> Opener<'_> {
         match self {
             Self::Passphrase(passphrase) => Opener::Passphrase(passphrase),
-            Self::Kms { provider, envelope } => {
-                Opener::Kms(ManagedKey { provider: provider.as_ref(), envelope: envelope.as_ref() })
-            }
+            Self::Kms { provider, envelope } => Opener::Kms(ManagedKey {
+                provider: provider.as_ref(),
+                envelope: envelope.as_deref(),
+            }),
         }
     }
 }

@@ -32,28 +32,28 @@ pub(crate) enum ImageCommand {
     Check(check::CheckArgs),
 
     /// Copy an image, holes kept, or convert it
-    Clone(clone::CloneArgs),
+    Clone(Box<clone::CloneArgs>),
 
     /// Compare the contents of two images, encrypted or not
-    Compare(compare::CompareArgs),
+    Compare(Box<compare::CompareArgs>),
 
     /// Make a new image that reads as zeros
-    Create(create::CreateArgs),
+    Create(Box<create::CreateArgs>),
 
     /// Decrypt an image into a new one
-    Decrypt(decrypt::DecryptArgs),
+    Decrypt(Box<decrypt::DecryptArgs>),
 
     /// Encrypt a disk image into a new one
-    Encrypt(encrypt::EncryptArgs),
+    Encrypt(Box<encrypt::EncryptArgs>),
 
     /// Show what an image is
     Info(info::InfoArgs),
 
     /// Encrypt an encrypted image anew, under another volume key and passphrase
-    Reencrypt(reencrypt::ReencryptArgs),
+    Reencrypt(Box<reencrypt::ReencryptArgs>),
 
     /// Make the disk in an image longer or shorter
-    Resize(resize::ResizeArgs),
+    Resize(Box<resize::ResizeArgs>),
 }
 
 impl ImageCommand {

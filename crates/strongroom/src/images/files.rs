@@ -293,7 +293,7 @@ pub(super) fn earlier_key(request: &CloneRequest) -> Result<Earlier> {
     let is_there = |target: &Path| !is_empty(&NewFile::partial_path(target));
     Ok(match (entry, &request.target) {
         (Some(entry), ImageTarget::File(target)) if is_there(target) => {
-            Earlier::Begun(entry.envelope().cloned())
+            Earlier::Begun(entry.envelope().cloned().map(Box::new))
         }
         _ => Earlier::Nothing,
     })

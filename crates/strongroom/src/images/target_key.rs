@@ -16,7 +16,7 @@ pub(crate) struct TargetKey {
     /// Where a KMS is asked, what it has wrapped for a target that is new.
     made: Option<NewDataKey>,
     /// The envelope of a target that an earlier job has begun, where the job's journal has one.
-    earlier: Option<Envelope>,
+    earlier: Option<Box<Envelope>>,
 }
 
 /// What an earlier job says of the target.
@@ -24,7 +24,7 @@ pub(crate) enum Earlier {
     /// There was none, or nothing is left of it.
     Nothing,
     /// It has begun the target, and left this envelope.
-    Begun(Option<Envelope>),
+    Begun(Option<Box<Envelope>>),
 }
 
 impl TargetKey {
@@ -55,7 +55,7 @@ impl TargetKey {
 
     /// Returns the envelope of the target, where it has one.
     pub(crate) fn envelope(&self) -> Option<&Envelope> {
-        self.made.as_ref().map(|made| &made.envelope).or(self.earlier.as_ref())
+        self.made.as_ref().map(|made| &made.envelope).or(self.earlier.as_deref())
     }
 
     /// Returns the file that the envelope is to stand in, if there is to be one.
@@ -106,7 +106,7 @@ impl TargetKey {
             OwnedNewKey::Passphrase(passphrase) => Opener::Passphrase(passphrase),
             OwnedNewKey::Kms { provider, .. } => Opener::Kms(ManagedKey {
                 provider: provider.as_ref(),
-                envelope: self.earlier.as_ref(),
+                envelope: self.earlier.as_deref(),
             }),
         };
         Staged::open(disk, opener, policy)
