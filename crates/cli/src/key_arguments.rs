@@ -1,13 +1,15 @@
 //! What opens an image, and what will open a new one: a passphrase, or a KMS.
 
+use std::path::Path;
+
 use clap::Args;
 use strongroom::{OwnedNewKey, OwnedOpener};
-use strongroom_kms::KeyProvider;
-use strongroom_model::{EncryptionSettings, KmsKind};
+use strongroom_kms::{Credentials, KeyProvider};
+use strongroom_model::{EncryptionSettings, KmsKind, KmsRequest};
 
 use crate::command_error::CommandError;
-use crate::kms_arguments::{KmsArgs, New, Own, Side};
-use crate::passphrases::{Given, NewPassphraseArgs, PassphraseArgs, explain_newline};
+use crate::kms_arguments::{KmsArgs, New, Own, Side, Wanted};
+use crate::passphrases::{Given, NewPassphraseArgs, PassphraseArgs, Source, explain_newline};
 
 /// What opens the image, or will.
 #[derive(Debug, Args)]
@@ -68,7 +70,7 @@ impl KeyArgs {
     pub(crate) fn read(&self) -> Result<GivenOpener, CommandError> {
         match self.read_optional()? {
             Some(given) => Ok(given),
-            None => Err(missing("a passphrase or a KMS is needed", "")),
+            None => Err(missing("a passphrase or a KMS is needed", Own::PREFIX)),
         }
     }
 
@@ -78,7 +80,7 @@ impl KeyArgs {
     ///
     /// When it does not fit together, or cannot be read.
     pub(crate) fn read_optional(&self) -> Result<Option<GivenOpener>, CommandError> {
-        opener(self.passphrase.read_optional()?, &self.kms)
+        opener(self.passphrase.source(), &self.kms)
     }
 
     /// Reads what will open a new image.
@@ -89,7 +91,7 @@ impl KeyArgs {
     pub(crate) fn read_new(&self) -> Result<GivenNewKey, CommandError> {
         match self.read_new_optional()? {
             Some(given) => Ok(given),
-            None => Err(missing("a passphrase or a KMS is needed", "")),
+            None => Err(missing("a passphrase or a KMS is needed", Own::PREFIX)),
         }
     }
 
@@ -99,7 +101,12 @@ impl KeyArgs {
     ///
     /// When it does not fit together, or cannot be read.
     pub(crate) fn read_new_optional(&self) -> Result<Option<GivenNewKey>, CommandError> {
-        new_key(self.passphrase.read_optional()?, &self.kms)
+        new_key(self.passphrase.source(), &self.kms)
+    }
+
+    /// Returns where the envelope lies besides the header, if somebody said so.
+    pub(crate) fn envelope_file(&self) -> Option<&Path> {
+        self.kms.envelope_file()
     }
 }
 
@@ -110,9 +117,9 @@ impl NewKeyArgs {
     ///
     /// When nothing was given, it does not fit together, or it cannot be read.
     pub(crate) fn read(&self) -> Result<GivenNewKey, CommandError> {
-        match new_key(self.passphrase.read_optional()?, &self.kms)? {
+        match new_key(self.passphrase.source(), &self.kms)? {
             Some(given) => Ok(given),
-            None => Err(missing("a new passphrase or KMS is needed", "new-")),
+            None => Err(missing("a new passphrase or KMS is needed", New::PREFIX)),
         }
     }
 }
@@ -130,7 +137,7 @@ impl Advice {
 ///
 /// When it does not fit together, or cannot be read.
 pub(crate) fn opener<S: Side>(
-    passphrase: Option<Given>,
+    passphrase: Option<Source<'_>>,
     kms: &KmsArgs<S>,
 ) -> Result<Option<GivenOpener>, CommandError> {
     let Some(place) = place(passphrase, kms)? else { return Ok(None) };
@@ -149,7 +156,7 @@ pub(crate) fn opener<S: Side>(
 }
 
 fn new_key<S: Side>(
-    passphrase: Option<Given>,
+    passphrase: Option<Source<'_>>,
     kms: &KmsArgs<S>,
 ) -> Result<Option<GivenNewKey>, CommandError> {
     Ok(place(passphrase, kms)?.map(|place| match place {
@@ -163,34 +170,73 @@ fn new_key<S: Side>(
     }))
 }
 
+/// Returns the KMS that was named.
+///
+/// # Errors
+///
+/// When none was, what was said does not fit together, or it cannot be read.
+pub(crate) fn provider<S: Side>(
+    passphrase: Option<Source<'_>>,
+    kms: &KmsArgs<S>,
+) -> Result<Box<dyn KeyProvider>, CommandError> {
+    match place(passphrase, kms)? {
+        Some(Place::Kms(provider, _)) => Ok(provider),
+        Some(Place::Passphrase(_)) | None => {
+            Err(CommandError::request("a KMS is needed").hinted("name it with --kms"))
+        }
+    }
+}
+
 /// Joins what was said of passphrase and KMS.
-fn place<S: Side>(given: Option<Given>, kms: &KmsArgs<S>) -> Result<Option<Place>, CommandError> {
-    let problem = match (kms.kind(), &given) {
-        (Some(KmsKind::Passphrase), None) => {
-            "the KMS of kind passphrase needs a passphrase".to_owned()
-        }
-        (None | Some(KmsKind::Passphrase), _) | (Some(_), None) => String::new(),
-        (Some(kind), Some(_)) => {
-            format!("a KMS of kind {kind} takes no passphrase: leave one of them out")
-        }
-    };
-    if !problem.is_empty() {
-        return Err(CommandError::request(problem));
-    }
-    if kms.kind().is_some() {
-        let (passphrase, settings) = match given {
-            Some(Given { passphrase, settings }) => (Some(passphrase), settings),
-            None => (None, None),
-        };
-        return Ok(kms.read(passphrase)?.map(|provider| Place::Kms(provider, settings)));
-    }
-    // Says what is missing, where options of a KMS were given without its kind.
-    kms.request()?;
-    if let Some(path) = kms.envelope_file() {
+fn place<S: Side>(
+    source: Option<Source<'_>>,
+    kms: &KmsArgs<S>,
+) -> Result<Option<Place>, CommandError> {
+    let wanted = kms.wanted()?;
+    if let (Some(path), Wanted::Nothing | Wanted::Passphrase(_)) = (kms.envelope_file(), &wanted) {
         let problem = format!("no KMS was named for the envelope {}", path.display());
         return Err(CommandError::request(problem));
     }
-    Ok(given.map(Place::Passphrase))
+    match (wanted, source) {
+        (Wanted::Nothing, source) => {
+            Ok(source.map(Source::read).transpose()?.map(Place::Passphrase))
+        }
+        (Wanted::Passphrase(_), Some(source)) => Ok(Some(Place::Passphrase(source.read()?))),
+        (Wanted::Passphrase(class), None) => Err(CommandError::request(format!(
+            "volumes of StorageClass {class} open with a passphrase, and none was given"
+        ))
+        .hinted("give its Secret with --secret-file")),
+        (Wanted::Kms(request), source) => open(&request, source, kms).map(Some),
+    }
+}
+
+/// Opens the KMS that was named.
+fn open<S: Side>(
+    request: &KmsRequest,
+    source: Option<Source<'_>>,
+    kms: &KmsArgs<S>,
+) -> Result<Place, CommandError> {
+    let kind = request.kind;
+    let (credentials, settings) = match (kind, source) {
+        (KmsKind::Passphrase, None) => {
+            return Err(missing("the KMS of kind passphrase needs a passphrase", S::PREFIX));
+        }
+        (KmsKind::Passphrase, Some(source)) => {
+            let Given { passphrase, settings } = source.read()?;
+            let credentials = kms.credentials(kind, None)?;
+            (Credentials { passphrase: Some(passphrase), ..credentials }, settings)
+        }
+        (KmsKind::Transit | KmsKind::Kmip, Some(Source::Secret(path))) => {
+            (kms.credentials(kind, Some(path))?, None)
+        }
+        (_, Some(_)) => {
+            let problem = format!("a KMS of kind {kind} takes no passphrase");
+            return Err(CommandError::request(problem).hinted("leave one of them out"));
+        }
+        (_, None) => (kms.credentials(kind, None)?, None),
+    };
+    let provider = strongroom_kms::open(request, credentials).map_err(strongroom::Error::from)?;
+    Ok(Place::Kms(provider, settings))
 }
 
 fn missing(problem: &str, prefix: &str) -> CommandError {

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
-use strongroom_crypto::{Passphrase, Token};
-use strongroom_kms::{Credentials, Envelope, KeyProvider};
+use strongroom_crypto::Token;
+use strongroom_kms::{Credentials, Envelope};
+use strongroom_model::dialect::osc::{CredentialsSecret, Encryption, StorageClass};
 use strongroom_model::{KmsKind, KmsLogin, KmsRequest};
+use zeroize::Zeroizing;
 
 use crate::command_error::CommandError;
 use crate::passphrases::read_file;
@@ -21,6 +23,8 @@ pub(crate) trait Side: fmt::Debug + Send + Sync + 'static {
     const NAMES: Names;
     /// Under what the help lists them.
     const HEADING: &'static str;
+    /// What the names of the options begin with.
+    const PREFIX: &'static str;
 }
 
 /// The key of the image.
@@ -51,6 +55,7 @@ pub(crate) struct Names {
     auth: &'static str,
     role: &'static str,
     auth_mount: &'static str,
+    storage_class_file: &'static str,
     envelope_file: &'static str,
 }
 
@@ -71,6 +76,7 @@ macro_rules! names {
             auth: concat!($prefix, "kms-auth"),
             role: concat!($prefix, "kms-role"),
             auth_mount: concat!($prefix, "kms-auth-mount"),
+            storage_class_file: concat!($prefix, "storage-class-file"),
             envelope_file: concat!($prefix, "envelope-file"),
         }
     };
@@ -79,16 +85,19 @@ macro_rules! names {
 impl Side for Own {
     const NAMES: Names = names!("");
     const HEADING: &'static str = "Key management system (KMS)";
+    const PREFIX: &'static str = "";
 }
 
 impl Side for New {
     const NAMES: Names = names!("new-");
     const HEADING: &'static str = "KMS of the new key";
+    const PREFIX: &'static str = "new-";
 }
 
 impl Side for Other {
     const NAMES: Names = names!("other-");
     const HEADING: &'static str = "KMS of the other image";
+    const PREFIX: &'static str = "other-";
 }
 
 /// Where a KMS is, and what it takes for a proof.
@@ -108,8 +117,20 @@ pub(crate) struct KmsArgs<S: Side = Own> {
     auth: Option<Login>,
     role: Option<String>,
     auth_mount: Option<String>,
+    storage_class_file: Option<PathBuf>,
     envelope_file: Option<PathBuf>,
     side: PhantomData<S>,
+}
+
+/// What opens an image, as far as the options for a KMS say it.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// They say nothing.
+    Nothing,
+    /// A passphrase, says the StorageClass of this name.
+    Passphrase(String),
+    /// This KMS.
+    Kms(Box<KmsRequest>),
 }
 
 /// How to log in.
@@ -122,57 +143,71 @@ enum Login {
 }
 
 impl<S: Side> KmsArgs<S> {
-    /// Returns the kind of KMS that was asked for.
-    pub(crate) fn kind(&self) -> Option<KmsKind> {
-        self.kind
-    }
-
-    /// Returns the provider that was asked for. `passphrase` is for the kind that has one.
-    ///
-    /// # Errors
-    ///
-    /// When the options do not fit each other, a file cannot be read, or the KMS refuses a login.
-    pub(crate) fn read(
-        &self,
-        passphrase: Option<Passphrase>,
-    ) -> Result<Option<Box<dyn KeyProvider>>, CommandError> {
-        let Some(request) = self.request()? else { return Ok(None) };
-        let credentials = self.credentials(passphrase)?;
-        let provider = strongroom_kms::open(&request, credentials);
-        Ok(Some(provider.map_err(strongroom::Error::from)?))
+    /// Tells whether the options name a KMS, by themselves or by a StorageClass.
+    pub(crate) fn name_one(&self) -> bool {
+        self.kind.is_some() || self.storage_class_file.is_some()
     }
 
     /// Returns what was said of the KMS, besides secrets.
     ///
     /// # Errors
     ///
-    /// When the options do not fit each other.
-    pub(crate) fn request(&self) -> Result<Option<KmsRequest>, CommandError> {
-        let Some(kind) = self.kind else {
-            return match self.given().first() {
-                None => Ok(None),
-                Some(name) => {
-                    let problem = format!("--{name} was given, but no KMS");
-                    let hint = format!("say which kind it is with --{}", S::NAMES.kms);
-                    Err(CommandError::request(problem).hinted(hint))
-                }
-            };
+    /// When the options do not fit each other, or the StorageClass cannot be read.
+    pub(crate) fn wanted(&self) -> Result<Wanted, CommandError> {
+        let names = S::NAMES;
+        let base = match (self.kind, &self.storage_class_file) {
+            (Some(_), Some(_)) => {
+                let (kms, class) = (names.kms, names.storage_class_file);
+                let problem = format!("--{kms} and --{class} both say which KMS it is");
+                return Err(CommandError::request(problem).hinted("leave one of them out"));
+            }
+            (Some(kind), None) => KmsRequest::new(kind),
+            (None, Some(path)) => match self.class(path)? {
+                Wanted::Kms(request) => *request,
+                other => return Ok(other),
+            },
+            (None, None) => {
+                let Some(name) = self.given().first().copied() else { return Ok(Wanted::Nothing) };
+                return Err(CommandError::request(format!("--{name} was given, but no KMS"))
+                    .hinted(format!("say which kind it is with --{}", names.kms)));
+            }
         };
-        let own = options_of::<S>(kind);
+        let own = options_of::<S>(base.kind);
         if let Some(name) = self.given().into_iter().find(|name| !own.contains(name)) {
-            let problem = format!("--{name} does not go with --{} {kind}", S::NAMES.kms);
+            let problem = format!("--{name} does not go with a KMS of kind {}", base.kind);
             return Err(CommandError::request(problem).hinted("leave it out"));
         }
-        Ok(Some(KmsRequest {
-            endpoints: self.endpoints.clone(),
-            key_id: self.key_id.clone(),
-            kek_file: self.kek_file.clone(),
-            namespace: self.namespace.clone(),
-            mount: self.mount.clone(),
-            server_name: self.server_name.clone(),
+        let endpoints = match self.endpoints.as_slice() {
+            [] => base.endpoints,
+            given => given.to_vec(),
+        };
+        Ok(Wanted::Kms(Box::new(KmsRequest {
+            kind: base.kind,
+            endpoints,
+            key_id: self.key_id.clone().or(base.key_id),
+            kek_file: self.kek_file.clone().or(base.kek_file),
+            namespace: self.namespace.clone().or(base.namespace),
+            mount: self.mount.clone().or(base.mount),
+            server_name: self.server_name.clone().or(base.server_name),
             login: self.login()?,
-            ..KmsRequest::new(kind)
-        }))
+        })))
+    }
+
+    /// Returns what a StorageClass says.
+    fn class(&self, path: &Path) -> Result<Wanted, CommandError> {
+        let class = StorageClass::parse(&read_file(path)?)?;
+        let name = class.name().to_owned();
+        match (class.encryption(), self.given().first()) {
+            (Encryption::Kms(request), _) => Ok(Wanted::Kms(request.clone())),
+            (Encryption::Passphrase, None) => Ok(Wanted::Passphrase(name)),
+            (Encryption::Passphrase, Some(option)) => Err(CommandError::request(format!(
+                "StorageClass {name} names no KMS but a passphrase: --{option} says nothing then"
+            ))
+            .hinted("leave it out")),
+            (Encryption::None, _) => Err(CommandError::request(format!(
+                "StorageClass {name} has no encryption: it names neither a KMS nor a passphrase"
+            ))),
+        }
     }
 
     /// Returns where an envelope lies or will lie besides the header, if somebody said so.
@@ -191,20 +226,35 @@ impl<S: Side> KmsArgs<S> {
         Ok(Some(envelope))
     }
 
-    fn credentials(&self, passphrase: Option<Passphrase>) -> Result<Credentials, CommandError> {
-        let token = |path: &PathBuf| -> Result<Token, CommandError> {
-            Ok(Token::new(std::mem::take(&mut *read_file(path)?)))
+    /// Reads what proves to the KMS who is asking: what the options name, and what they do not from
+    /// a Secret.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or the Secret lacks something.
+    pub(crate) fn credentials(
+        &self,
+        kind: KmsKind,
+        secret: Option<&Path>,
+    ) -> Result<Credentials, CommandError> {
+        let mut credentials = match secret {
+            Some(path) => from_secret(path, kind)?,
+            None => Credentials::default(),
         };
-        let certificates = |path: &PathBuf| -> Result<Vec<u8>, CommandError> {
-            Ok(std::mem::take(&mut *read_file(path)?))
-        };
-        Ok(Credentials {
-            secret: self.token_file.as_ref().map(token).transpose()?,
-            passphrase,
-            authorities: self.ca_file.as_ref().map(certificates).transpose()?,
-            certificate: self.cert_file.as_ref().map(certificates).transpose()?,
-            private_key: self.key_file.as_ref().map(token).transpose()?,
-        })
+        let read = |path: &Option<PathBuf>| path.as_deref().map(read_file).transpose();
+        if let Some(mut token) = read(&self.token_file)? {
+            credentials.secret = Some(Token::new(take(&mut token)));
+        }
+        if let Some(mut pem) = read(&self.ca_file)? {
+            credentials.authorities = Some(take(&mut pem));
+        }
+        if let Some(mut pem) = read(&self.cert_file)? {
+            credentials.certificate = Some(take(&mut pem));
+        }
+        if let Some(mut pem) = read(&self.key_file)? {
+            credentials.private_key = Some(Token::new(take(&mut pem)));
+        }
+        Ok(credentials)
     }
 
     fn login(&self) -> Result<KmsLogin, CommandError> {
@@ -256,6 +306,23 @@ impl<S: Side> KmsArgs<S> {
         .filter_map(|(given, name)| given.then_some(name))
         .collect()
     }
+}
+
+/// Reads the credentials in a Secret.
+fn from_secret(path: &Path, kind: KmsKind) -> Result<Credentials, CommandError> {
+    let mut parts = CredentialsSecret::parse(&read_file(path)?)?.into_parts(kind)?;
+    Ok(Credentials {
+        secret: parts.token.as_mut().map(|bytes| Token::new(take(bytes))),
+        passphrase: None,
+        authorities: parts.authorities.as_mut().map(take),
+        certificate: parts.certificate.as_mut().map(take),
+        private_key: parts.private_key.as_mut().map(|bytes| Token::new(take(bytes))),
+    })
+}
+
+/// Takes bytes over without leaving a copy.
+fn take(bytes: &mut Zeroizing<Vec<u8>>) -> Vec<u8> {
+    std::mem::take(bytes)
 }
 
 /// Returns the names of the options that mean something to a kind of KMS.
@@ -318,6 +385,7 @@ impl<S: Side> FromArgMatches for KmsArgs<S> {
             auth: matches.get_one::<Login>(names.auth).copied(),
             role: text(names.role),
             auth_mount: text(names.auth_mount),
+            storage_class_file: path(names.storage_class_file),
             envelope_file: path(names.envelope_file),
             side: PhantomData,
         })
@@ -351,6 +419,7 @@ fn options<S: Side>() -> Vec<Arg> {
         text(names.auth, "METHOD", AUTH).value_parser(login),
         text(names.role, "ROLE", "The role to log in with; of an AppRole its identifier"),
         text(names.auth_mount, "PATH", "Where the method of the login is mounted"),
+        path(names.storage_class_file, STORAGE_CLASS_FILE).value_name("SC.yaml"),
         path(names.envelope_file, ENVELOPE_FILE),
     ]
 }
@@ -380,6 +449,9 @@ const TOKEN_FILE: &str = "Read the token from this file, `-` for standard input;
                           is the exact bytes";
 
 const AUTH: &str = "How to log in: token, approle, kubernetes or cert [default: token]";
+
+const STORAGE_CLASS_FILE: &str = "Take the KMS from this Kubernetes StorageClass, whose Secret the \
+                                  option for Secrets names; other options win over it";
 
 const ENVELOPE_FILE: &str = "The file of the wrapped key, where the header has no room for it (luks1, \
                              qcow2-luks), or beside the header; written for a new image";

@@ -63,11 +63,16 @@ pub(crate) struct Given {
     pub(crate) settings: Option<EncryptionSettings>,
 }
 
-/// One of the places.
-enum Source<'a> {
+/// Where a passphrase is, or what stands in its place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// In a file, `-` for standard input.
     File(&'a Path),
+    /// Behind an open descriptor.
     Descriptor(u32),
+    /// In an environment variable.
     Environment(&'a str),
+    /// In a Secret, which may hold credentials for a KMS instead.
     Secret(&'a Path),
 }
 
@@ -91,12 +96,13 @@ impl PassphraseArgs {
     ///
     /// When it cannot be read.
     pub(crate) fn read_optional(&self) -> Result<Option<Given>, CommandError> {
-        read(
-            self.passphrase_file.as_deref(),
-            self.passphrase_fd,
-            self.passphrase_env.as_deref(),
-            self.secret_file.as_deref(),
-        )
+        self.source().map(Source::read).transpose()
+    }
+
+    /// Returns where the passphrase is, when somebody said so.
+    pub(crate) fn source(&self) -> Option<Source<'_>> {
+        let Self { passphrase_file, passphrase_fd, passphrase_env, secret_file } = self;
+        Source::of(passphrase_file.as_deref(), *passphrase_fd, passphrase_env, secret_file)
     }
 }
 
@@ -107,7 +113,7 @@ impl NewPassphraseArgs {
     ///
     /// When it cannot be read.
     pub(crate) fn read(&self) -> Result<Given, CommandError> {
-        self.read_optional()?.ok_or_else(|| {
+        self.source().map(Source::read).transpose()?.ok_or_else(|| {
             CommandError::request("a new passphrase is needed").hinted(
                 "give one with --new-passphrase-file, --new-passphrase-fd, --new-passphrase-env or \
                  --new-secret-file",
@@ -115,32 +121,20 @@ impl NewPassphraseArgs {
         })
     }
 
-    /// Reads the passphrase, when one was given.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read.
-    pub(crate) fn read_optional(&self) -> Result<Option<Given>, CommandError> {
-        read(
-            self.new_passphrase_file.as_deref(),
-            self.new_passphrase_fd,
-            self.new_passphrase_env.as_deref(),
-            self.new_secret_file.as_deref(),
+    /// Returns where the passphrase is, when somebody said so.
+    pub(crate) fn source(&self) -> Option<Source<'_>> {
+        let Self { new_passphrase_file, new_passphrase_fd, new_passphrase_env, new_secret_file } =
+            self;
+        Source::of(
+            new_passphrase_file.as_deref(),
+            *new_passphrase_fd,
+            new_passphrase_env,
+            new_secret_file,
         )
     }
 }
 
 impl Given {
-    /// Reads a passphrase from a file, `-` for standard input.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read.
-    pub(crate) fn from_file(path: &Path) -> Result<Self, CommandError> {
-        let given = read(Some(path), None, None, None)?;
-        given.ok_or_else(|| CommandError::request("a passphrase is needed"))
-    }
-
     /// Adds to an error what people should know about the passphrase they gave.
     pub(crate) fn explain(&self, error: CommandError) -> CommandError {
         if self.ends_with_newline() { explain_newline(error) } else { error }
@@ -162,38 +156,45 @@ pub(crate) fn explain_newline(error: CommandError) -> CommandError {
     }
 }
 
-fn read(
-    file: Option<&Path>,
-    descriptor: Option<u32>,
-    environment: Option<&str>,
-    secret: Option<&Path>,
-) -> Result<Option<Given>, CommandError> {
-    let source = match (file, descriptor, environment, secret) {
-        (Some(path), ..) => Source::File(path),
-        (_, Some(number), ..) => Source::Descriptor(number),
-        (_, _, Some(name), _) => Source::Environment(name),
-        (.., Some(path)) => Source::Secret(path),
-        _ => return Ok(None),
-    };
-    let (passphrase, settings) = match source {
-        Source::File(path) => (passphrase(read_file(path)?), None),
-        Source::Descriptor(number) => {
-            // Opening by this name reads on from where the descriptor stands, for a pipe.
-            let path = PathBuf::from(format!("/dev/fd/{number}"));
-            (passphrase(exact(open(&path)?, &format!("descriptor {number}"))?), None)
-        }
-        Source::Environment(name) => (from_environment(name)?, None),
-        Source::Secret(path) => {
-            let manifest = exact(open(path)?, &path.display().to_string())?;
-            let (settings, passphrase) =
-                strongroom::encryption::read_secret(&manifest).map_err(CommandError::from)?;
-            (passphrase, Some(settings))
-        }
-    };
-    if passphrase.is_empty() {
-        return Err(CommandError::request("the passphrase is empty"));
+impl<'a> Source<'a> {
+    fn of(
+        file: Option<&'a Path>,
+        descriptor: Option<u32>,
+        environment: &'a Option<String>,
+        secret: &'a Option<PathBuf>,
+    ) -> Option<Self> {
+        file.map(Self::File)
+            .or(descriptor.map(Self::Descriptor))
+            .or(environment.as_deref().map(Self::Environment))
+            .or(secret.as_deref().map(Self::Secret))
     }
-    Ok(Some(Given { passphrase, settings }))
+
+    /// Reads the passphrase.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is empty.
+    pub(crate) fn read(self) -> Result<Given, CommandError> {
+        let (passphrase, settings) = match self {
+            Self::File(path) => (passphrase(read_file(path)?), None),
+            Self::Descriptor(number) => {
+                // Opening by this name reads on from where the descriptor stands, for a pipe.
+                let path = PathBuf::from(format!("/dev/fd/{number}"));
+                (passphrase(exact(open(&path)?, &format!("descriptor {number}"))?), None)
+            }
+            Self::Environment(name) => (from_environment(name)?, None),
+            Self::Secret(path) => {
+                let manifest = exact(open(path)?, &path.display().to_string())?;
+                let (settings, passphrase) =
+                    strongroom::encryption::read_secret(&manifest).map_err(CommandError::from)?;
+                (passphrase, Some(settings))
+            }
+        };
+        if passphrase.is_empty() {
+            return Err(CommandError::request("the passphrase is empty"));
+        }
+        Ok(Given { passphrase, settings })
+    }
 }
 
 /// Reads the exact bytes of a file, `-` for standard input. They are wiped in the end.

@@ -15,7 +15,7 @@ use crate::command_error::CommandError;
 use crate::interruption;
 use crate::key_arguments::{self, KeyArgs};
 use crate::kms_arguments::{KmsArgs, Other};
-use crate::passphrases::Given;
+use crate::passphrases::Source;
 use crate::ui::{Output, Ui};
 
 /// Compare the contents of two images, encrypted or not
@@ -76,11 +76,11 @@ pub(crate) struct CompareArgs {
 /// What went wrong; that they differ is no error.
 pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandError> {
     let given = args.key.read_optional()?;
-    let other = args.other_passphrase_file.as_deref().map(Given::from_file).transpose()?;
+    let other = args.other_passphrase_file.as_deref().map(Source::File);
     let a = given.as_ref().map(|given| given.opener.opener());
     // The same KMS may open both, each by an envelope of its own.
-    let envelope = match (a, &other, args.other_kms.kind()) {
-        (Some(Opener::Kms(_)), None, None) => args.other_kms.read_envelope()?,
+    let envelope = match (a, other, args.other_kms.name_one()) {
+        (Some(Opener::Kms(_)), None, false) => args.other_kms.read_envelope()?,
         _ => None,
     };
     let other = match &envelope {
