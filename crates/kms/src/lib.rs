@@ -18,6 +18,8 @@ mod kek;
 mod local;
 mod open;
 mod passphrase;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod provider;
 mod random;
 mod sealed;

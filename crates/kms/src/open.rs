@@ -3,6 +3,8 @@
 use strongroom_crypto::{Passphrase, Token};
 use strongroom_model::{KmsKind, KmsRequest};
 
+#[cfg(feature = "pkcs11")]
+use crate::pkcs11;
 use crate::{Error, ErrorKind, KeyProvider, Result, local, passphrase};
 
 /// What proves to a KMS who we are, and to us who it is.
@@ -31,10 +33,35 @@ pub fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box<dyn Ke
     match request.kind {
         KmsKind::Passphrase => passphrase::open(request, credentials),
         KmsKind::Local => local::open(request),
+        #[cfg(feature = "pkcs11")]
+        KmsKind::Pkcs11 => pkcs11::open(request, credentials),
+        #[cfg(not(feature = "pkcs11"))]
+        KmsKind::Pkcs11 => {
+            let problem = "this build lacks security modules";
+            Err(Error::new(ErrorKind::Misconfigured, "pkcs11", problem)
+                .hinted("build it with the cargo feature pkcs11"))
+        }
         kind => Err(Error::new(
             ErrorKind::Misconfigured,
             kind.name(),
             "this build has no such kind of KMS",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_needs_a_build_that_can_and_an_endpoint() {
+        let request = KmsRequest::new(KmsKind::Pkcs11);
+        let error = open(&request, Credentials::default()).unwrap_err();
+        let expected = match cfg!(feature = "pkcs11") {
+            true => "pkcs11: one endpoint is needed, a pkcs11: URI",
+            false => "pkcs11: this build lacks security modules",
+        };
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(error.kind(), ErrorKind::Misconfigured);
     }
 }
