@@ -10,7 +10,7 @@ use strongroom_crypto::DataKey;
 use strongroom_model::KmsKind;
 use subtle::ConstantTimeEq;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, error};
 
 /// A wrapped data key, with everything that is needed to find the key that unwraps it. Not secret.
 ///
@@ -104,16 +104,47 @@ impl Envelope {
         if json.len() > MAX_LEN {
             return Err(corrupt(format!("an envelope has at most {MAX_LEN} bytes")));
         }
+        // The parser's words may quote the envelope at length.
+        let cause = |error: serde_json::Error| error::shown(error.to_string());
         let version: Versioned = serde_json::from_slice(json)
-            .map_err(|error| corrupt("it is no envelope".to_owned()).with_source(error))?;
+            .map_err(|error| corrupt("it is no envelope".to_owned()).with_source(cause(error)))?;
         match version.version {
-            VERSION => serde_json::from_slice(json)
-                .map_err(|error| corrupt("the envelope is damaged".to_owned()).with_source(error)),
+            VERSION => {
+                let damaged = || corrupt("the envelope is damaged".to_owned());
+                let envelope: Self = serde_json::from_slice(json)
+                    .map_err(|error| damaged().with_source(cause(error)))?;
+                match envelope.flaw() {
+                    Some(flaw) => Err(damaged().with_source(flaw)),
+                    None => Ok(envelope),
+                }
+            }
             other => Err(corrupt(format!(
                 "the envelope has version {other}, and this release knows version {VERSION} only"
             ))
             .hinted("use a newer release")),
         }
+    }
+
+    /// Returns what no envelope of ours has, if anything.
+    fn flaw(&self) -> Option<&'static str> {
+        let Wrapped { endpoint, namespace, mount, key_id, key_version, algorithm, .. } =
+            &self.wrapped;
+        let optional = [endpoint, namespace, mount, key_version].into_iter().flatten();
+        let mut texts =
+            optional.chain([key_id, algorithm, &self.wrapped.ciphertext, &self.created]);
+        // They are shown to people, and become parts of paths.
+        if texts.any(|text| text.contains(char::is_control)) {
+            return Some("a text has control characters");
+        }
+        if humantime::parse_rfc3339(&self.created).is_err() {
+            return Some("the time of its creation is none");
+        }
+        let Fingerprint { salt, sha256 } = &self.fingerprint;
+        let [salt, sha256] = [salt, sha256].map(|text| STANDARD.decode(text).ok());
+        if salt.is_none_or(|salt| salt.is_empty()) || sha256.is_none_or(|hash| hash.len() != 32) {
+            return Some("the fingerprint is none");
+        }
+        None
     }
 
     /// Returns the envelope as one line of JSON.
@@ -213,3 +244,6 @@ const VERSION: u64 = 1;
 
 /// The longest envelope in bytes: many times what any KMS makes of a data key.
 const MAX_LEN: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;

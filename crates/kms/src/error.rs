@@ -86,7 +86,7 @@ impl StdError for Error {
 }
 
 /// Returns a text without what moves a terminal's cursor, turns its lines around or fills it.
-fn shown(text: String) -> String {
+pub(crate) fn shown(text: String) -> String {
     let harmless = |c: char| !c.is_control() && !is_bidirectional(c);
     if text.len() <= MAX_LEN && text.chars().all(harmless) {
         return text;

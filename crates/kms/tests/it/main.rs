@@ -1,6 +1,6 @@
 //! Providers against the real thing.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this binary is tests throughout")]
 
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
