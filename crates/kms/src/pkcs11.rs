@@ -287,7 +287,8 @@ impl Cipher {
     fn name(self) -> &'static str {
         match self {
             Self::Gcm => "aes-gcm",
-            Self::CbcPad => "aes-cbc-pad",
+            // What PKCS #11 calls padding according to PKCS #7 is the same for blocks of any size.
+            Self::CbcPad => "aes-cbc-pkcs5",
         }
     }
 

@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this binary is tests throughout")]
 
+mod envelope;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;

@@ -8,12 +8,14 @@ use std::process::Command;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::Attribute;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use strongroom_crypto::{DataKey, Token};
 use strongroom_kms::{Binding, Credentials, ErrorKind, KeyProvider, Result, conformance, open};
 use strongroom_model::{KmsKind, KmsRequest};
+
+use crate::envelope;
 
 const PIN: &str = "canary-pin-9d2e";
 const MODULES: [&str; 3] = [
@@ -175,7 +177,7 @@ fn does_the_same_without_gcm() {
     with_hsm("does_the_same_without_gcm", "CKM_AES_KEY_GEN,CKM_AES_CBC_PAD", |hsm| {
         let provider = hsm.open_key("kek");
         let envelope = provider.wrap(&data_key(), &binding()).unwrap();
-        assert_eq!(envelope.wrapped.algorithm, "aes-cbc-pad");
+        assert_eq!(envelope.wrapped.algorithm, "aes-cbc-pkcs5");
         let findings = provider.probe().unwrap().findings;
         assert!(findings[0].starts_with("the token has no AES-GCM"), "{findings:?}");
         conformance::run(hsm);
@@ -352,5 +354,26 @@ fn what_is_no_module_is_refused() {
         assert!(text.contains("everybody may write the module"), "{text}");
         let (_, text) = refusal(hsm.open_with("pkcs11:token=strongroom", Some("kek"), Some(PIN)));
         assert!(text.contains("does not name the module"), "{text}");
+    });
+}
+
+#[test]
+fn opens_the_envelopes_of_earlier_releases() {
+    with_hsm("opens_the_envelopes_of_earlier_releases", "ALL", |hsm| {
+        let key = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Token(true),
+            Attribute::Label("fixture-kek".into()),
+            Attribute::Value(envelope::KEK.to_vec()),
+            Attribute::Decrypt(true),
+            Attribute::Encrypt(true),
+        ];
+        hsm.session().create_object(&key).unwrap();
+        let provider = hsm.open_key("fixture-kek");
+        for name in ["pkcs11-gcm", "pkcs11-cbc"] {
+            let unwrapped = provider.unwrap(&envelope::fixture(name), &envelope::binding());
+            assert_eq!(unwrapped.unwrap(), envelope::data_key());
+        }
     });
 }
