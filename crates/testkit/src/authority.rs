@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -28,6 +29,8 @@ impl Authority {
     #[allow(clippy::new_without_default, reason = "each one is another")]
     pub fn new() -> Self {
         let mut params = params(Vec::new());
+        // A certificate whose issuer has its own name passes for a self-signed one.
+        params.distinguished_name.push(DnType::CommonName, "authority of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, key()).expect("nothing is missing in it");
         let directory = tempfile::tempdir().expect("there is room for a directory");
@@ -61,9 +64,13 @@ impl Authority {
 
     /// Returns a client's certificate and its key, in PEM form.
     pub fn client_pem(&self, name: &str) -> (String, String) {
-        let mut params = params(vec![name.to_owned()]);
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign_pem(&client_params(name))
+    }
+
+    /// Returns a client's certificate that runs out at some time, and its key, in PEM form.
+    pub fn client_pem_until(&self, name: &str, end: SystemTime) -> (String, String) {
+        let mut params = client_params(name);
+        params.not_after = end.into();
         self.sign_pem(&params)
     }
 
@@ -89,6 +96,13 @@ impl Authority {
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("the key belongs to the certificate")
     }
+}
+
+fn client_params(name: &str) -> CertificateParams {
+    let mut params = params(vec![name.to_owned()]);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 fn params(names: Vec<String>) -> CertificateParams {
