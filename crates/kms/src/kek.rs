@@ -86,7 +86,7 @@ impl<K: Kek> KeyProvider for Provider<K> {
         let sealed = self.0.decrypt(&envelope.wrapped)?;
         let corrupt = |problem: String| Error::new(ErrorKind::Corrupt, self.0.label(), problem);
         let key = sealed::open(&sealed, binding).map_err(|flaw| match flaw {
-            Flaw::Foreign => corrupt("what it unwrapped is no data key of ours".to_owned()),
+            Flaw::Foreign => corrupt(FOREIGN.to_owned()),
             Flaw::Newer(version) => {
                 corrupt(format!("the data key was sealed in version {version}, which is newer"))
                     .hinted("use a newer release")
@@ -113,6 +113,9 @@ impl<K: Kek> KeyProvider for Provider<K> {
         self.0.probe()
     }
 }
+
+/// What is said of unwrapped bytes that are not what is sealed here.
+pub(crate) const FOREIGN: &str = "what it unwrapped is no data key of ours";
 
 /// The longest data key in bytes: more than any keyslot wants, and what every KMS encrypts.
 const MAX_KEY_LEN: usize = 512;

@@ -5,7 +5,7 @@ use strongroom_model::{KmsKind, KmsRequest};
 
 #[cfg(feature = "pkcs11")]
 use crate::pkcs11;
-use crate::{Error, ErrorKind, KeyProvider, Result, local, passphrase};
+use crate::{Error, ErrorKind, KeyProvider, Result, kmip, local, passphrase};
 
 /// What proves to a KMS who we are, and to us who it is.
 #[derive(Debug, Default)]
@@ -41,6 +41,7 @@ pub fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box<dyn Ke
             Err(Error::new(ErrorKind::Misconfigured, "pkcs11", problem)
                 .hinted("build it with the cargo feature pkcs11"))
         }
+        KmsKind::Kmip => kmip::open(request, &credentials),
         kind => Err(Error::new(
             ErrorKind::Misconfigured,
             kind.name(),

@@ -1,0 +1,45 @@
+//! Pure. The tags of KMIP (KMIP 1.4, section 9.1.3.1; `ATTRIBUTES`: KMIP 2.0, section 11.61).
+
+use super::ttlv::Tag;
+
+pub(super) const ATTRIBUTE: Tag = Tag::new(0x42_0008);
+pub(super) const ATTRIBUTE_NAME: Tag = Tag::new(0x42_000A);
+pub(super) const ATTRIBUTE_VALUE: Tag = Tag::new(0x42_000B);
+pub(super) const BATCH_COUNT: Tag = Tag::new(0x42_000D);
+pub(super) const BATCH_ITEM: Tag = Tag::new(0x42_000F);
+pub(super) const BLOCK_CIPHER_MODE: Tag = Tag::new(0x42_0011);
+pub(super) const CRYPTOGRAPHIC_ALGORITHM: Tag = Tag::new(0x42_0028);
+pub(super) const CRYPTOGRAPHIC_LENGTH: Tag = Tag::new(0x42_002A);
+pub(super) const CRYPTOGRAPHIC_PARAMETERS: Tag = Tag::new(0x42_002B);
+pub(super) const CRYPTOGRAPHIC_USAGE_MASK: Tag = Tag::new(0x42_002C);
+pub(super) const IV_COUNTER_NONCE: Tag = Tag::new(0x42_003D);
+pub(super) const LINK: Tag = Tag::new(0x42_004A);
+pub(super) const LINK_TYPE: Tag = Tag::new(0x42_004B);
+pub(super) const LINKED_OBJECT: Tag = Tag::new(0x42_004C);
+pub(super) const MAXIMUM_RESPONSE_SIZE: Tag = Tag::new(0x42_0050);
+pub(super) const NAME: Tag = Tag::new(0x42_0053);
+pub(super) const NAME_TYPE: Tag = Tag::new(0x42_0054);
+pub(super) const NAME_VALUE: Tag = Tag::new(0x42_0055);
+pub(super) const OBJECT_TYPE: Tag = Tag::new(0x42_0057);
+pub(super) const OPERATION: Tag = Tag::new(0x42_005C);
+pub(super) const PADDING_METHOD: Tag = Tag::new(0x42_005F);
+pub(super) const PROTOCOL_VERSION: Tag = Tag::new(0x42_0069);
+pub(super) const PROTOCOL_MAJOR: Tag = Tag::new(0x42_006A);
+pub(super) const PROTOCOL_MINOR: Tag = Tag::new(0x42_006B);
+pub(super) const QUERY_FUNCTION: Tag = Tag::new(0x42_0074);
+pub(super) const REQUEST_HEADER: Tag = Tag::new(0x42_0077);
+pub(super) const REQUEST_MESSAGE: Tag = Tag::new(0x42_0078);
+pub(super) const REQUEST_PAYLOAD: Tag = Tag::new(0x42_0079);
+pub(super) const RESPONSE_HEADER: Tag = Tag::new(0x42_007A);
+pub(super) const RESPONSE_MESSAGE: Tag = Tag::new(0x42_007B);
+pub(super) const RESPONSE_PAYLOAD: Tag = Tag::new(0x42_007C);
+pub(super) const RESULT_MESSAGE: Tag = Tag::new(0x42_007D);
+pub(super) const RESULT_REASON: Tag = Tag::new(0x42_007E);
+pub(super) const RESULT_STATUS: Tag = Tag::new(0x42_007F);
+pub(super) const STATE: Tag = Tag::new(0x42_008D);
+pub(super) const UNIQUE_IDENTIFIER: Tag = Tag::new(0x42_0094);
+pub(super) const VENDOR_IDENTIFICATION: Tag = Tag::new(0x42_009D);
+pub(super) const DATA: Tag = Tag::new(0x42_00C2);
+pub(super) const TAG_LENGTH: Tag = Tag::new(0x42_00CE);
+pub(super) const ENCRYPTION_TAG: Tag = Tag::new(0x42_00FF);
+pub(super) const ATTRIBUTES: Tag = Tag::new(0x42_0125);
