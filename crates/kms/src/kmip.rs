@@ -12,6 +12,8 @@ mod kek;
 pub mod messages;
 mod probe;
 mod reason;
+#[cfg(test)]
+mod scripted;
 mod session;
 mod tag;
 mod trouble;
@@ -78,3 +80,6 @@ fn kek(request: &KmsRequest, credentials: &Credentials, limits: Limits) -> Resul
     let authority_expiry = certificate::soonest_expiry(authorities);
     Ok(KmipKek::new(Session::new(client), request.key_id.clone(), authority_expiry))
 }
+
+#[cfg(test)]
+mod tests;

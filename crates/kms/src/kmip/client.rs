@@ -301,3 +301,6 @@ const MAX_IDLE: usize = 4;
 
 /// How long a connection may rest.
 const MAX_REST: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests;

@@ -410,39 +410,39 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Item {
-    fn items(&self) -> &[Self] {
+    pub(super) fn items(&self) -> &[Self] {
         match &self.value {
             Value::Structure(items) => items,
             _ => &[],
         }
     }
 
-    fn children(&self, tag: Tag) -> impl Iterator<Item = &Self> {
+    pub(super) fn children(&self, tag: Tag) -> impl Iterator<Item = &Self> {
         self.items().iter().filter(move |item| item.tag == tag)
     }
 
-    fn child(&self, tag: Tag) -> Option<&Self> {
+    pub(super) fn child(&self, tag: Tag) -> Option<&Self> {
         self.children(tag).next()
     }
 
-    fn integer(&self) -> Option<i32> {
+    pub(super) fn integer(&self) -> Option<i32> {
         if let Value::Integer(number) = self.value { Some(number) } else { None }
     }
 
-    fn enumeration(&self) -> Option<u32> {
+    pub(super) fn enumeration(&self) -> Option<u32> {
         if let Value::Enumeration(number) = self.value { Some(number) } else { None }
     }
 
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         if let Value::TextString(text) = &self.value { Some(text) } else { None }
     }
 
-    fn bytes(&self) -> Option<&[u8]> {
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
         if let Value::ByteString(bytes) = &self.value { Some(bytes) } else { None }
     }
 }
 
-fn structure(tag: Tag, items: Vec<Item>) -> Item {
+pub(super) fn structure(tag: Tag, items: Vec<Item>) -> Item {
     Item::new(tag, Value::Structure(items))
 }
 

@@ -72,7 +72,11 @@ impl Trouble {
             },
         };
         let Said { kind, problem, hint } = said;
-        let mut shown = Error::new(kind, label, problem).with_source(error);
+        let mut shown = Error::new(kind, label, problem);
+        // That the server closed the connection was said.
+        if error.kind() != io::ErrorKind::UnexpectedEof {
+            shown = shown.with_source(error);
+        }
         if let Some(hint) = hint {
             shown = shown.hinted(hint);
         }
