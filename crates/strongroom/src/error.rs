@@ -74,12 +74,6 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A data key was unwrapped, but no keyslot opens with it.
-    #[error("the data key in the envelope opens no keyslot of {label}")]
-    EnvelopeOpensNothing {
-        /// The volume.
-        label: String,
-    },
     /// A source on the network failed.
     #[error(transparent)]
     Fetch(strongroom_fetch::Error),
@@ -329,13 +323,12 @@ impl Error {
             | Self::JobChanged { .. }
             | Self::NotResumable { .. }
             | Self::NotSeekable { .. } => ErrorKind::Request,
-            Self::EnvelopeOpensNothing { .. } => ErrorKind::WrongPassphrase,
             Self::Crypto(_)
             | Self::KeyslotsFixed { .. }
             | Self::Model(_)
             | Self::NoEnvelope { .. }
-            | Self::NoEnvelopeFile { .. }
             | Self::NoOtherKey { .. }
+            | Self::NoEnvelopeFile { .. }
             | Self::NoPassphrase { .. }
             | Self::NotMarked { .. }
             | Self::Request { .. }

@@ -21,7 +21,7 @@ mod show;
 
 use std::path::Path;
 
-use strongroom_crypto::{CostPolicy, DataKey, Hash, Kdf, Passphrase};
+use strongroom_crypto::{CostPolicy, DataKey, Hash, Kdf, Passphrase, VolumeKey};
 use strongroom_disk::Raw;
 use strongroom_kms::{Binding as KeyBinding, Envelope, KeyProvider};
 use strongroom_luks::{Binding, Header, KeyslotSummary};
@@ -33,6 +33,7 @@ pub use rotate::{Replaced, Work};
 pub use show::{KeyslotRole, Shown, ShownKeyslot};
 
 use crate::device::HeaderDisk;
+use crate::envelopes::Held;
 use crate::{Device, Error, ErrorKind, Opener, Result, Unlocked, envelopes};
 
 /// A volume whose data key a KMS has wrapped.
@@ -96,13 +97,19 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
     /// Returns the envelopes in the header, the newest first: by when they were made, then by token.
     fn held(&self, header: &Header) -> Result<Vec<Candidate>> {
         let Header::Luks2(luks2) = header else { return Ok(Vec::new()) };
-        let mut held: Vec<Candidate> = envelopes::held(luks2, self.label())?
-            .into_iter()
-            .map(|held| Candidate {
-                envelope: held.envelope,
-                token: Some((held.token, held.keyslots)),
-            })
-            .collect();
+        let (mut held, mut unread) = (Vec::new(), None);
+        for found in envelopes::each(luks2, self.label()) {
+            match found {
+                Ok(Held { token, keyslots, envelope }) => {
+                    held.push(Candidate { envelope, token: Some((token, keyslots)) });
+                }
+                // Another one may open.
+                Err(error) => drop(unread.get_or_insert(error)),
+            }
+        }
+        if let (true, Some(error)) = (held.is_empty(), unread) {
+            return Err(error);
+        }
         // RFC 3339 in UTC sorts as text does. The sort is stable, and the newest token came first.
         held.sort_by(|one, other| other.envelope.created.cmp(&one.envelope.created));
         Ok(held)
@@ -144,7 +151,7 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
     ///
     /// # Errors
     ///
-    /// What the KMS says; [`Error::EnvelopeOpensNothing`] when it unwraps, but no keyslot opens.
+    /// What the KMS says; [`Error::DataKey`] when it unwraps, but no keyslot opens.
     fn prove(
         &self,
         header: &Header,
@@ -163,7 +170,7 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
                 return Ok(Opened { envelope, token, passphrase, unlocked });
             }
         }
-        Err(Error::EnvelopeOpensNothing { label: self.label().to_owned() })
+        Err(Error::DataKey { label: self.label().to_owned(), kms: provider.label() })
     }
 
     /// Opens a keyslot that holds the volume key; `None` when the passphrase is another, or there is
@@ -197,8 +204,7 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
                 candidates.extend(given.map(|envelope| Candidate { envelope, token: None }));
                 let opened = self.open_any(header, &candidates, managed.provider)?;
                 let Unlocked { keyslot, key } = &opened.unlocked;
-                let key = strongroom_crypto::VolumeKey::new(key.expose_bytes().to_vec());
-                Ok((Unlocked { keyslot: *keyslot, key }, Some(opened)))
+                Ok((Unlocked { keyslot: *keyslot, key: copy(key) }, Some(opened)))
             }
         }
     }
@@ -214,6 +220,11 @@ fn passphrase(key: &DataKey) -> Passphrase {
     Passphrase::new(key.expose_bytes().to_vec())
 }
 
+/// Returns a volume key again, for what outlives the first one.
+fn copy(key: &VolumeKey) -> VolumeKey {
+    VolumeKey::new(key.expose_bytes().to_vec())
+}
+
 /// Returns the keyslots of a header, those first that are tried quickly: that of a data key is.
 fn cheapest_first(header: &Header) -> Vec<u32> {
     let mut ids: Vec<u32> = header.keyslots().iter().map(|keyslot| keyslot.id).collect();
@@ -225,14 +236,11 @@ fn cheapest_first(header: &Header) -> Vec<u32> {
 /// Tells whether a keyslot derives as cheaply as only that of a data key does: no passphrase of a
 /// person would be kept so.
 fn is_of_data_key(keyslot: &KeyslotSummary) -> bool {
-    matches!(keyslot.kdf, Some(Kdf::Pbkdf2 { iterations, .. }) if iterations <= ITERATIONS)
+    matches!(keyslot.kdf, Some(Kdf::Pbkdf2 { iterations, .. }) if iterations <= Kdf::MIN_PBKDF2_ITERATIONS)
 }
 
 /// The derivation for data keys: they have 256 random bits, so there is nothing to slow down.
-const DERIVATION: Kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: ITERATIONS };
-
-/// The fewest iterations that other tools take.
-const ITERATIONS: u32 = 1000;
+const DERIVATION: Kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: Kdf::MIN_PBKDF2_ITERATIONS };
 
 /// How a header of this kind is named.
 const QCOW2: &str = "a qcow2 image";

@@ -27,8 +27,8 @@ pub(super) fn write(path: &Path, envelope: &Envelope, overwrite: Overwrite) -> R
 /// old keyslot and of the new one. It lies beside the record until the old keyslot is gone.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pending {
-    /// Opens the keyslot that is to go.
-    pub(super) old: Option<Envelope>,
+    /// Which keyslot is to go, and the envelope that opens it.
+    pub(super) old: Option<(u32, Envelope)>,
     /// Opens the one that takes its place.
     pub(super) new: Envelope,
 }

@@ -119,7 +119,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
 
 /// Tells whether there is no envelope, or one that opens nothing.
 fn is_of_no_use(error: &Error) -> bool {
-    matches!(error, Error::NoEnvelope { .. } | Error::EnvelopeOpensNothing { .. })
+    matches!(error, Error::NoEnvelope { .. } | Error::DataKey { .. })
 }
 
 /// Returns whether two envelopes that open the same header hold the same data key.

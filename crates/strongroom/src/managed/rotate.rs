@@ -13,7 +13,7 @@ use strongroom_luks::{Binding, Change, Header, NewKeyslot, luks2};
 
 use super::record::{self, Pending};
 use super::{
-    Candidate, DERIVATION, ITERATIONS, ManagedVolume, Opened, binding, is_of_data_key, passphrase,
+    Candidate, DERIVATION, ManagedVolume, Opened, binding, copy, is_of_data_key, passphrase,
 };
 use crate::device::HeaderDisk;
 use crate::{Error, ErrorKind, Opener, Result, envelopes, system_rng};
@@ -55,6 +55,13 @@ struct Kept<'k> {
     passphrase: &'k Passphrase,
 }
 
+/// A keyslot that is to go.
+struct Old {
+    keyslot: u32,
+    /// What opens it, where that is known.
+    passphrase: Option<Passphrase>,
+}
+
 impl<D: HeaderDisk> ManagedVolume<'_, D> {
     /// Gives the volume another data key from the same KMS. What an interrupted rotation or move has
     /// left is removed as well: a volume has one data key.
@@ -68,7 +75,8 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         self.check_record(&header)?;
         let new = NewDataKey::wrap(provider, &header)?;
         let current = self.settle(&header, provider)?;
-        self.replace(&current.unlocked.key, Some(&current), &new)
+        let key = copy(&current.unlocked.key);
+        self.replace(&key, Some(current), &new)
     }
 
     /// Gives the volume another data key from another KMS, or under another key of the same. `old`
@@ -89,7 +97,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
             return Ok(done);
         }
         let (unlocked, current) = self.unlock(&header, old)?;
-        self.replace(&unlocked.key, current.as_ref(), &key)
+        self.replace(&unlocked.key, current, &key)
     }
 
     /// Refuses a header that has nowhere to keep an envelope.
@@ -106,7 +114,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
             match self.settle_pending(header, &pending, provider, Opener::kms(provider)) {
                 Ok(current) => return Ok(current),
                 // The new keyslot was not there yet.
-                Err(Error::EnvelopeOpensNothing { .. }) => self.forget_pending()?,
+                Err(Error::DataKey { .. }) => self.forget_pending()?,
                 Err(error) => return Err(error),
             }
         }
@@ -130,14 +138,19 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         let candidate = Candidate { envelope: pending.new.clone(), token: None };
         let current = self.prove(header, &candidate, provider)?;
         self.write_record(&current.envelope)?;
-        if let (Some(envelope), Opener::Kms(managed)) = (&pending.old, old) {
-            let old = Candidate { envelope: envelope.clone(), token: None };
-            match self.prove(header, &old, managed.provider) {
-                Ok(old) => drop(self.retire(&current.kept(), Some(&old))?),
-                // It is gone already.
-                Err(Error::EnvelopeOpensNothing { .. }) => {}
-                Err(error) => return Err(error),
-            }
+        if let Some((keyslot, envelope)) = &pending.old {
+            let candidate = Candidate { envelope: envelope.clone(), token: None };
+            let proved = match old {
+                Opener::Kms(managed) => self.prove(header, &candidate, managed.provider),
+                Opener::Passphrase(_) => Err(Error::NoEnvelope { label: self.label().to_owned() }),
+            };
+            let old = match proved {
+                Ok(old) => Old { keyslot: old.unlocked.keyslot, passphrase: Some(old.passphrase) },
+                Err(error) if error.kind() == ErrorKind::KmsUnavailable => return Err(error),
+                // Its key material may be half wiped already, or its KMS out of use.
+                Err(_) => Old { keyslot: *keyslot, passphrase: None },
+            };
+            self.retire(&current.kept(), Some(&old))?;
         }
         self.forget_pending()?;
         Ok(current)
@@ -154,7 +167,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         if let Some(pending) = self.pending(header)?.filter(|pending| is_at(&pending.new, wanted)) {
             match self.settle_pending(header, &pending, new, old) {
                 Ok(current) => return Ok(Some(current.replaced(Vec::new()))),
-                Err(Error::EnvelopeOpensNothing { .. }) => self.forget_pending()?,
+                Err(Error::DataKey { .. }) => self.forget_pending()?,
                 Err(error) => return Err(error),
             }
         }
@@ -177,19 +190,25 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     fn replace(
         &self,
         key: &VolumeKey,
-        current: Option<&Opened>,
+        current: Option<Opened>,
         new: &NewDataKey,
     ) -> Result<Replaced> {
         let header = self.header()?;
         if let (Header::Luks1(_), Some(record)) = (&header, self.record) {
-            let old = current.map(|current| current.envelope.clone());
+            let old = current
+                .as_ref()
+                .map(|current| (current.unlocked.keyslot, current.envelope.clone()));
             Pending { old, new: new.envelope.clone() }.write(record)?;
         }
         let (keyslot, token) = self.add(key, new)?;
         let kept = Kept { keyslot, token, passphrase: &new.passphrase };
         self.read_back(&kept, &new.envelope)?;
         self.write_record(&new.envelope)?;
-        let removed = self.retire(&kept, current)?;
+        let old = current.map(|Opened { unlocked, passphrase, .. }| Old {
+            keyslot: unlocked.keyslot,
+            passphrase: Some(passphrase),
+        });
+        let removed = self.retire(&kept, old.as_ref())?;
         self.forget_pending()?;
         Ok(Replaced { keyslot, token, envelope: new.envelope.clone(), removed, work: Work::Whole })
     }
@@ -201,7 +220,9 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
             let usual = header.default_keyslot().map_err(&luks)?;
             let kdf = match header {
                 // Every keyslot of LUKS1 derives with the header's hash.
-                Header::Luks1(_) => Kdf::Pbkdf2 { hash: usual.af_hash, iterations: ITERATIONS },
+                Header::Luks1(_) => {
+                    Kdf::Pbkdf2 { hash: usual.af_hash, iterations: Kdf::MIN_PBKDF2_ITERATIONS }
+                }
                 Header::Luks2(_) => DERIVATION,
             };
             let slot = NewKeyslot { kdf, binding: Binding::Volume, ..usual };
@@ -238,16 +259,14 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
 
     /// Removes everything of a KMS but `kept`, which must open the header that it is removed from.
     /// `old` is what has opened it before. Returns the keyslots that are gone.
-    fn retire(&self, kept: &Kept<'_>, old: Option<&Opened>) -> Result<Vec<u32>> {
+    fn retire(&self, kept: &Kept<'_>, old: Option<&Old>) -> Result<Vec<u32>> {
         self.device.update(|header| {
             if self.try_keyslot(header, kept.passphrase, kept.keyslot)?.is_none() {
                 return Err(Error::ChangedMeanwhile { label: self.label().to_owned() });
             }
-            let mut going = match old {
-                Some(old) if old.unlocked.keyslot != kept.keyslot => {
-                    // The number may be somebody else's by now.
-                    let id = old.unlocked.keyslot;
-                    self.try_keyslot(header, &old.passphrase, id)?.map(|_| id).into_iter().collect()
+            let mut going: Vec<u32> = match old {
+                Some(old) if old.keyslot != kept.keyslot && self.is_still(header, old)? => {
+                    vec![old.keyslot]
                 }
                 _ => Vec::new(),
             };
@@ -277,6 +296,18 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
                 }
             }
         })
+    }
+
+    /// Tells whether a keyslot is what it was, and not somebody else's by now: the old data key opens
+    /// it, or at least it derives as only that of a data key does.
+    fn is_still(&self, header: &Header, old: &Old) -> Result<bool> {
+        if let Some(passphrase) = &old.passphrase
+            && self.try_keyslot(header, passphrase, old.keyslot)?.is_some()
+        {
+            return Ok(true);
+        }
+        let keyslots = header.keyslots();
+        Ok(keyslots.iter().any(|slot| slot.id == old.keyslot && is_of_data_key(slot)))
     }
 
     fn write_record(&self, envelope: &Envelope) -> Result<()> {
