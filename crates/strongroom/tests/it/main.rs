@@ -3,3 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this binary is tests throughout")]
 
 mod crash;
+mod managed;
+mod managed_crash;
+mod managed_volume;
