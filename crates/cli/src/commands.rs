@@ -3,6 +3,8 @@
 mod completions;
 mod doctor;
 mod image;
+mod key;
+mod kms;
 mod luks;
 mod man;
 
@@ -19,6 +21,14 @@ pub(crate) enum Command {
     /// Work on disk images
     #[command(subcommand)]
     Image(Box<image::ImageCommand>),
+
+    /// Work on keys that a key management system (KMS) manages
+    #[command(subcommand)]
+    Key(Box<key::KeyCommand>),
+
+    /// Ask a key management system (KMS), or make one of a file
+    #[command(subcommand)]
+    Kms(Box<kms::KmsCommand>),
 
     /// Work on LUKS headers and their keys
     #[command(subcommand)]
@@ -45,6 +55,8 @@ impl Command {
     pub(crate) fn run(self, ui: &mut Ui) -> Result<ExitCode, CommandError> {
         match self {
             Self::Image(command) => command.run(ui),
+            Self::Key(command) => command.run(ui),
+            Self::Kms(command) => command.run(ui),
             Self::Luks(command) => command.run(ui),
             Self::Doctor(args) => done(doctor::run(ui, &args)),
             Self::Completions(args) => done(completions::run(&args)),

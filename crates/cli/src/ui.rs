@@ -91,14 +91,25 @@ impl Ui {
 
     /// Returns a watch for a piece of work that begins now.
     pub(crate) fn watch(&self, output: Output) -> ProgressWatch {
+        self.watch_by(
+            output,
+            0,
+            "{percent:>3}% {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
+        )
+    }
+
+    /// Returns a watch for work on so many files, which begins now. It advances by one a file.
+    pub(crate) fn watch_files(&self, output: Output, files: u64) -> ProgressWatch {
+        self.watch_by(output, files, "{percent:>3}% {wide_bar} {pos}/{len} files  {eta} left")
+    }
+
+    fn watch_by(&self, output: Output, len: u64, template: &str) -> ProgressWatch {
         let target = if self.terminal && output == Output::Text {
             ProgressDrawTarget::stderr_with_hz(10)
         } else {
             ProgressDrawTarget::hidden()
         };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        let template =
-            "{percent:>3}% {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+        let bar = ProgressBar::with_draw_target(Some(len), target);
         bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
         ProgressWatch { bar, started: Instant::now(), begun: Mutex::new(None) }
     }

@@ -22,7 +22,7 @@ pub struct Job<'a> {
     /// What trying keyslots may cost; none is tried.
     pub policy: &'a CostPolicy,
     /// Is told what became of each file, in the order in which they are done, from any thread.
-    pub observer: &'a (dyn Fn(&Path, &Result<Rewrapped>) + Sync),
+    pub observer: &'a (dyn Fn(&Path, Result<Rewrapped>) + Sync),
     /// Ends the work after the files that are being worked on.
     pub cancelled: &'a AtomicBool,
 }
@@ -63,7 +63,7 @@ pub fn rewrap_all(job: &Job<'_>, provider: &dyn KeyProvider) -> Result<BulkRepor
                 Err(_) => failed,
             };
             count.fetch_add(1, Ordering::Relaxed);
-            (job.observer)(path, &result);
+            (job.observer)(path, result);
         }
     };
     std::thread::scope(|scope| {
