@@ -152,15 +152,9 @@ impl KeyProvider for RecordingKms {
     }
 }
 
-/// Adds a version to the key in a file, as a rotation of it does.
+/// Adds a version to the key in a file.
 pub(crate) fn new_version(folder: &Path, name: &str) {
-    use base64::Engine;
-    let path = folder.join(name);
-    let text = std::fs::read_to_string(&path).unwrap();
-    let (lines, last) = (text.lines().count(), text.lines().last().unwrap());
-    let id = last.split(' ').nth(2).unwrap();
-    let key = base64::engine::general_purpose::STANDARD.encode([lines as u8 + 1; 32]);
-    std::fs::write(&path, format!("{text}strongroom-kek {} {id} {key}\n", lines + 1)).unwrap();
+    LocalKek::rotate(&folder.join(name)).unwrap();
 }
 
 /// A folder with keys and perhaps a record, and what a volume was formatted as.
