@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 /// Returns when the first of some certificates in PEM form runs out, which for a client is its own.
 pub(crate) fn first_expiry(pem: &[u8]) -> Option<SystemTime> {
@@ -18,10 +19,9 @@ pub(crate) fn soonest_expiry(pem: &[u8]) -> Option<SystemTime> {
 
 /// Returns when a certificate runs out (RFC 5280, section 4.1.2.5).
 pub(crate) fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let seconds = certificate.validity().not_after.timestamp();
-    let since = u64::try_from(seconds).map_or(Duration::ZERO, Duration::from_secs);
-    SystemTime::UNIX_EPOCH.checked_add(since)
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let validity = certificate.tbs_certificate().validity();
+    SystemTime::UNIX_EPOCH.checked_add(validity.not_after.to_unix_duration())
 }
 
 /// Returns a line about a certificate that has run out or soon will, when that is so.
