@@ -448,8 +448,9 @@ pub(super) fn structure(tag: Tag, items: Vec<Item>) -> Item {
 
 /// Returns text of a server in one line, not too long, as it may go into an error.
 fn printable(text: &str) -> String {
-    let shown: String =
-        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SHOWN).collect();
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let plain = |c: char| if c.is_control() || turns(c) { ' ' } else { c };
+    let shown: String = text.chars().map(plain).take(MAX_SHOWN).collect();
     shown.trim_matches([' ', '.']).to_owned()
 }
 

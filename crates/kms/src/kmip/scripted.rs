@@ -174,7 +174,7 @@ fn serve(
                 Item::new(RESULT_STATUS, Value::Enumeration(1)),
                 Item::new(RESULT_REASON, Value::Enumeration(reason)),
             ]))?,
-            Send(bytes, pause) if pause == 0 => stream.write_all(&bytes)?,
+            Send(bytes, 0) => stream.write_all(&bytes)?,
             Send(bytes, pause) => {
                 for byte in bytes {
                     stream.write_all(&[byte])?;
