@@ -1,6 +1,7 @@
 //! Writes the seed corpora: `cargo run --example seeds`. The same bytes every time.
 
 mod qcow2;
+mod ttlv;
 
 use std::path::Path;
 use std::{fs, io};
@@ -40,6 +41,7 @@ fn main() -> io::Result<()> {
     write("luks2_json", json)?;
     write("luks_open", open)?;
     write("qcow2_image", qcow2::seeds())?;
+    write("ttlv", ttlv::seeds())?;
     write("cipher_spec", named(CIPHER_SPECS))?;
     let manifests = MANIFESTS.iter().map(|&(name, text)| (name.to_owned(), text.into())).collect();
     write("secret_manifest", manifests)
