@@ -82,7 +82,7 @@ fn bench(tools: &Tools, parts: &[&str]) -> Result<(), Error> {
         qcow2::run(tools, &mut report)?;
     }
     if wanted("opening") {
-        opening::run(tools)?;
+        opening::run(tools, &mut report)?;
     }
     report.print();
     Ok(())
