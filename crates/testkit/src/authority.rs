@@ -8,8 +8,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
 };
-use rustls::ServerConfig;
+
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tempfile::TempDir;
 
 /// An authority that signs certificates for one test.
@@ -77,6 +78,17 @@ impl Authority {
     /// Returns the authority's certificate in PEM form.
     pub fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// Returns the configuration of a client that trusts this authority alone.
+    pub fn client(&self) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("it is a certificate");
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has ciphers for them")
+            .with_root_certificates(roots)
+            .with_no_client_auth()
     }
 
     fn sign_pem(&self, params: &CertificateParams) -> (String, String) {

@@ -47,6 +47,12 @@ impl OpenBao {
             "tls_key_file": path("tls.key"),
         }});
         write("config.json", &json!({"listener": [listener]}).to_string());
+        let http = Client::builder()
+            // It talks to the port without TLS, but does not start without any.
+            .tls_backend_preconfigured(authority.client())
+            .no_proxy()
+            .build()
+            .expect("the settings are good");
         let log = std::fs::File::create(path("log")).expect("there is room for a file");
         let child = Command::new(program)
             .args(["server", "-dev", "-dev-no-store-token"])
@@ -59,7 +65,6 @@ impl OpenBao {
             .stderr(log)
             .spawn()
             .expect("the server can be started");
-        let http = Client::builder().no_proxy().build().expect("the settings are good");
         let server = Self { child, port, tls_port, http, authority, directory };
         server.wait();
         server.call(Method::POST, "sys/mounts/transit", &json!({"type": "transit"}));
