@@ -67,6 +67,11 @@ impl Error {
         self.inner.kind
     }
 
+    /// Returns what happened, without the KMS that it is about.
+    pub(crate) fn problem(&self) -> &str {
+        &self.inner.problem
+    }
+
     /// Returns what to do about it, where somebody knew.
     pub fn hint(&self) -> Option<&str> {
         self.inner.hint.as_deref()

@@ -3,9 +3,10 @@
 use strongroom_crypto::{Passphrase, Token};
 use strongroom_model::{KmsKind, KmsRequest};
 
+use crate::kek::Provider;
 #[cfg(feature = "pkcs11")]
 use crate::pkcs11;
-use crate::{Error, ErrorKind, KeyProvider, Result, kmip, local, passphrase};
+use crate::{KeyProvider, Limits, Result, kmip, local, passphrase, transit};
 
 /// What proves to a KMS who we are, and to us who it is.
 #[derive(Debug, Default)]
@@ -27,9 +28,22 @@ pub struct Credentials {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Misconfigured`] when something is missing or does not fit; nobody is talked to yet,
+/// [`Misconfigured`](crate::ErrorKind::Misconfigured) when something is missing or does not fit; nobody is talked to yet,
 /// unless logging in has to come first.
 pub fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box<dyn KeyProvider>> {
+    open_within(request, credentials, &Limits::default())
+}
+
+/// Returns the provider that a request means, which keeps to these limits where it uses a network.
+///
+/// # Errors
+///
+/// Those of [`open`].
+pub fn open_within(
+    request: &KmsRequest,
+    credentials: Credentials,
+    limits: &Limits,
+) -> Result<Box<dyn KeyProvider>> {
     match request.kind {
         KmsKind::Passphrase => passphrase::open(request, credentials),
         KmsKind::Local => local::open(request),
@@ -38,15 +52,13 @@ pub fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box<dyn Ke
         #[cfg(not(feature = "pkcs11"))]
         KmsKind::Pkcs11 => {
             let problem = "this build lacks security modules";
-            Err(Error::new(ErrorKind::Misconfigured, "pkcs11", problem)
+            Err(crate::Error::new(crate::ErrorKind::Misconfigured, "pkcs11", problem)
                 .hinted("build it with the cargo feature pkcs11"))
         }
         KmsKind::Kmip => kmip::open(request, &credentials),
-        kind => Err(Error::new(
-            ErrorKind::Misconfigured,
-            kind.name(),
-            "this build has no such kind of KMS",
-        )),
+        KmsKind::Transit => {
+            Ok(Box::new(Provider::new(transit::open(request, credentials, limits)?)))
+        }
     }
 }
 
@@ -63,6 +75,6 @@ mod tests {
             false => "pkcs11: this build lacks security modules",
         };
         assert_eq!(error.to_string(), expected);
-        assert_eq!(error.kind(), ErrorKind::Misconfigured);
+        assert_eq!(error.kind(), crate::ErrorKind::Misconfigured);
     }
 }

@@ -6,3 +6,4 @@ mod envelope;
 mod kmip;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
+mod transit;

@@ -1,0 +1,552 @@
+//! The way to the servers: endpoints in turn, redirects, repetitions, limits.
+
+use std::error::Error as StdError;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use reqwest::blocking::{Client as Http, Response};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Url, redirect};
+use rustls::{AlertDescription, CertificateError};
+use strongroom_crypto::Token;
+use zeroize::Zeroizing;
+
+use super::answers::{complaint, judge};
+use super::requests::{Method, Request, Scope};
+use crate::{Error, ErrorKind, Limits, Result};
+
+/// A way to one server, or to several that hold the same keys.
+pub(crate) struct Client {
+    http: Http,
+    endpoints: Vec<Url>,
+    /// The one that answered last.
+    preferred: AtomicUsize,
+    namespace: Option<HeaderValue>,
+    limits: Limits,
+}
+
+/// An answer that asking again would not change.
+pub(crate) struct Answer {
+    /// The status.
+    pub(crate) status: u16,
+    /// The body, which may hold secrets.
+    pub(crate) body: Zeroizing<Vec<u8>>,
+    /// What errors call the server and what it was asked about.
+    pub(crate) label: String,
+}
+
+impl Client {
+    /// Returns a way to these endpoints, at least one. Nobody is talked to yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Misconfigured`] when one of them is no base URL, or TLS cannot be set up.
+    pub(crate) fn new(
+        endpoints: &[String],
+        namespace: Option<&str>,
+        tls: rustls::ClientConfig,
+        limits: Limits,
+    ) -> Result<Self> {
+        let namespace = namespace.map(namespace_header).transpose()?;
+        let endpoints: Vec<Url> = endpoints.iter().map(|url| base(url)).collect::<Result<_>>()?;
+        if endpoints.is_empty() {
+            return Err(Error::new(ErrorKind::Misconfigured, "transit", "no server is named")
+                .hinted("name it with --kms-endpoint https://HOST:8200"));
+        }
+        let http = Http::builder()
+            .tls_backend_preconfigured(tls)
+            // What holds tokens goes where it was sent: no proxy of the environment, no redirect
+            // that nobody has looked at.
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .http1_only()
+            .connect_timeout(limits.connect)
+            .timeout(limits.request)
+            .user_agent(USER_AGENT)
+            .build()
+            .map_err(|error| {
+                Error::new(ErrorKind::Misconfigured, "transit", "the HTTP client does not start")
+                    .with_source(error.without_url())
+            })?;
+        Ok(Self { http, endpoints, preferred: AtomicUsize::new(0), namespace, limits })
+    }
+
+    /// Returns the endpoint that answered last, or else the first.
+    pub(crate) fn endpoint(&self) -> String {
+        let at = self.preferred.load(Ordering::Relaxed);
+        self.endpoints.get(at).map_or_else(String::new, show)
+    }
+
+    /// Returns the endpoints that are not protected by TLS.
+    pub(crate) fn unprotected(&self) -> impl Iterator<Item = String> {
+        self.endpoints.iter().filter(|url| url.scheme() != "https").map(show)
+    }
+
+    /// Asks until somebody gives an answer that asking again would not change, a refusal for
+    /// instance.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] when nobody does within the limits; [`ErrorKind::Misconfigured`]
+    /// when TLS or a redirect cannot be trusted.
+    pub(crate) fn call(&self, request: &Request, token: Option<&Token>) -> Result<Answer> {
+        let deadline = Instant::now() + self.limits.total;
+        let mut attempt = 0;
+        loop {
+            let (error, wish) = match self.round(request, token, deadline) {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Lasting(error)) => return Err(error),
+                Err(Trouble::Passing(error, wish)) => (error, wish),
+            };
+            let own = delay(self.limits.backoff, attempt, random());
+            let delay = wish.unwrap_or_default().min(LONGEST_WISH).max(own);
+            attempt += 1;
+            if attempt > self.limits.retries || Instant::now() + delay >= deadline {
+                return Err(error);
+            }
+            std::thread::sleep(delay);
+        }
+    }
+
+    /// Asks every endpoint in turn, from the one that answered last on.
+    fn round(
+        &self,
+        request: &Request,
+        token: Option<&Token>,
+        deadline: Instant,
+    ) -> std::result::Result<Answer, Trouble> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut worst: Option<Trouble> = None;
+        for step in 0..self.endpoints.len() {
+            let at = (first + step) % self.endpoints.len();
+            let Some(endpoint) = self.endpoints.get(at) else { continue };
+            match self.chase(endpoint, request, token, deadline) {
+                Ok(answer) => {
+                    self.preferred.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                // What may pass is a reason to go on, whatever is wrong with the others.
+                Err(trouble @ Trouble::Passing(..)) => worst = Some(trouble),
+                Err(trouble) => worst = worst.or(Some(trouble)),
+            }
+        }
+        Err(worst.expect("there is an endpoint, and none has answered"))
+    }
+
+    /// Asks one endpoint, and those to which it sends us on.
+    ///
+    /// A standby may send requests on to the active server. Only where to is taken from that, never
+    /// what to ask there; and a token goes to nobody but the hosts that were configured, on
+    /// whichever of their ports, and never from HTTPS to HTTP.
+    fn chase(
+        &self,
+        endpoint: &Url,
+        request: &Request,
+        token: Option<&Token>,
+        deadline: Instant,
+    ) -> std::result::Result<Answer, Trouble> {
+        let mut base = endpoint.clone();
+        for _ in 0..=MOST_REDIRECTS {
+            let label = format!("transit {} at {}", request.about, show(&base));
+            let response = self.send(&base, request, token, deadline, &label)?;
+            let status = response.status().as_u16();
+            if !matches!(status, 307 | 308) {
+                return answer(response, status, label, deadline);
+            }
+            base = self.follow(&base, &response, &label)?;
+        }
+        let label = format!("transit {} at {}", request.about, show(endpoint));
+        let problem = "the servers send us on to one another without end";
+        Err(Trouble::Passing(Error::new(ErrorKind::Unavailable, label, problem), None))
+    }
+
+    fn send(
+        &self,
+        base: &Url,
+        request: &Request,
+        token: Option<&Token>,
+        deadline: Instant,
+        label: &str,
+    ) -> std::result::Result<Response, Trouble> {
+        let url = format!("{}v1/{}", base.as_str(), request.path);
+        let mut builder = match request.method {
+            Method::Get => self.http.get(url),
+            Method::Post => self.http.post(url),
+        };
+        builder = builder.header("X-Vault-Request", "true");
+        if let Some(token) = token {
+            builder = builder.header("X-Vault-Token", token_header(token, label)?);
+        }
+        if let (Some(namespace), Scope::Namespace) = (&self.namespace, request.scope) {
+            builder = builder.header("X-Vault-Namespace", namespace);
+        }
+        if let Some(body) = &request.body {
+            builder = builder.header(CONTENT_TYPE, "application/json").body(body.0.clone());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = self.limits.request.min(left).max(SHORTEST);
+        builder.timeout(timeout).send().map_err(|error| classify(error, label))
+    }
+
+    /// Returns where a redirect leads.
+    fn follow(
+        &self,
+        base: &Url,
+        response: &Response,
+        label: &str,
+    ) -> std::result::Result<Url, Trouble> {
+        let refuse = |problem: String, hint: &str| {
+            let error = Error::new(ErrorKind::Misconfigured, label, problem).hinted(hint);
+            Trouble::Lasting(error)
+        };
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let target = location.and_then(|location| base.join(location).ok());
+        let Some(mut target) = target.filter(|url| url.host_str().is_some()) else {
+            let hint = "name the active server with --kms-endpoint";
+            return Err(refuse("it sends us on without saying where to".to_owned(), hint));
+        };
+        target.set_path("/");
+        target.set_query(None);
+        target.set_fragment(None);
+        let shown = show(&target);
+        if target.scheme() != base.scheme() || !target.username().is_empty() {
+            let hint = "its api_addr should begin with https://";
+            return Err(refuse(format!("it sends us on to {shown}, unlike it"), hint));
+        }
+        let known = std::iter::once(base).chain(&self.endpoints);
+        if !known.into_iter().any(|known| known.host_str() == target.host_str()) {
+            let hint = format!("if that is one of your servers, add --kms-endpoint {shown}");
+            return Err(refuse(format!("it sends us on to {shown}, whom we do not know"), &hint));
+        }
+        Ok(target)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let endpoints: Vec<_> = self.endpoints.iter().map(show).collect();
+        f.debug_struct("Client").field("endpoints", &endpoints).finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    /// Returns what `parse` makes of a body that came with success.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] when it is not what such a server answers: some proxy may stand
+    /// in for it while it is down.
+    pub(crate) fn read<T>(&self, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T> {
+        // What the parser would say holds pieces of the body, which may be secret.
+        parse(&self.body).ok_or_else(|| {
+            let problem = "what it answers is not what OpenBao or Vault would";
+            Error::new(ErrorKind::Unavailable, &*self.label, problem)
+                .hinted("look whether --kms-endpoint names the server itself")
+        })
+    }
+
+    /// Returns whether the request was granted.
+    pub(crate) fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+
+    /// Returns whether the token, or what it may do, is at fault.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self.status, 401 | 403)
+    }
+}
+
+/// Why there is no answer.
+enum Trouble {
+    /// It may go better next time. Holds for how long the server wants to be left alone.
+    Passing(Error, Option<Duration>),
+    /// It will not.
+    Lasting(Error),
+}
+
+/// Returns an answer with its body, unless the status says that somebody should ask again.
+fn answer(
+    mut response: Response,
+    status: u16,
+    label: String,
+    deadline: Instant,
+) -> std::result::Result<Answer, Trouble> {
+    let wish = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let wish = wish.and_then(|text| wished(text, SystemTime::now()));
+    let body = read(&mut response, deadline).map_err(|error| {
+        let problem = "the answer does not come as a whole";
+        let error = Error::new(ErrorKind::Unavailable, &*label, problem).with_source(error);
+        Trouble::Passing(error, None)
+    })?;
+    if matches!(status, 200..=299) || label.starts_with(HEALTH_LABEL) {
+        return Ok(Answer { status, body, label });
+    }
+    let text = complaint(&body);
+    let verdict = judge(status, &text);
+    if verdict.kind != ErrorKind::Unavailable {
+        return Ok(Answer { status, body, label });
+    }
+    let problem = match text.as_str() {
+        "" => format!("{} (status {status})", verdict.problem),
+        text => format!("{} (status {status}, {text})", verdict.problem),
+    };
+    let error = Error::new(ErrorKind::Unavailable, label, problem);
+    // Seals do not break by themselves.
+    let lasts = verdict.problem.ends_with("sealed");
+    Err(if lasts { Trouble::Lasting(error) } else { Trouble::Passing(error, wish) })
+}
+
+/// Reads a body into room that never grows: growing leaves copies behind that nobody wipes.
+fn read(response: &mut Response, deadline: Instant) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut body = Zeroizing::new(vec![0; MAX_BODY + 1]);
+    let mut len = 0;
+    while let Some(room) = body.get_mut(len..).filter(|room| !room.is_empty()) {
+        let read = response.read(room)?;
+        if read == 0 {
+            break;
+        }
+        len += read;
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    if len > MAX_BODY {
+        return Err(io::Error::other(format!("it has more than {MAX_BODY} bytes")));
+    }
+    body.truncate(len);
+    Ok(body)
+}
+
+/// Tells a certificate that will be no better next time from a network that may be.
+fn classify(error: reqwest::Error, label: &str) -> Trouble {
+    let error = error.without_url();
+    let tls = causes(&error).find_map(|cause| cause.downcast_ref::<rustls::Error>()).cloned();
+    let misconfigured = |problem: &str, hint: &str| {
+        Error::new(ErrorKind::Misconfigured, label, problem).hinted(hint)
+    };
+    match tls {
+        Some(rustls::Error::InvalidCertificate(refused)) => {
+            let (problem, hint) = advice(&refused);
+            let source = rustls::Error::InvalidCertificate(refused);
+            Trouble::Lasting(misconfigured(problem, hint).with_source(source))
+        }
+        Some(rustls::Error::AlertReceived(alert)) if is_about_us(alert) => {
+            let problem = "it does not accept our client certificate";
+            let hint = "give one that it trusts with --kms-cert-file and --kms-key-file";
+            let source = rustls::Error::AlertReceived(alert);
+            Trouble::Lasting(misconfigured(problem, hint).with_source(source))
+        }
+        _ => {
+            let problem = match (error.is_timeout(), error.is_connect()) {
+                (true, true) => "no connection is made in time",
+                (true, false) => "no answer comes in time",
+                (false, true) => "it cannot be connected to",
+                (false, false) => "the connection breaks",
+            };
+            let error = Error::new(ErrorKind::Unavailable, label, problem).with_source(error);
+            Trouble::Passing(error, None)
+        }
+    }
+}
+
+/// Returns what is wrong with the certificate of a server, and what to do about it.
+fn advice(refused: &CertificateError) -> (&'static str, &'static str) {
+    match refused {
+        // The signature is bad when an authority that is trusted has the name of the one that signed.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => (
+            "no authority that is trusted here has signed its certificate",
+            "give the certificate of the one that has with --kms-ca-file",
+        ),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => (
+            "its certificate is for another name",
+            "say which one with --kms-server-name, or name the endpoint so",
+        ),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            ("its certificate has expired", "the server needs a new one")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            ("its certificate is not valid yet", "look whether the clock is right")
+        }
+        _ => ("its certificate does not stand up to the checks", "the server needs another one"),
+    }
+}
+
+/// Returns whether an alert says that a server wants another client certificate.
+fn is_about_us(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
+}
+
+/// Returns an error and what has caused it. I/O errors do not count what they wrap among that.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    })
+}
+
+/// Returns a token as a header, which is wiped after use.
+fn token_header(token: &Token, label: &str) -> std::result::Result<HeaderValue, Trouble> {
+    let bytes = Bytes::from_owner(Zeroizing::new(token.expose_bytes().to_vec()));
+    let mut value = HeaderValue::from_maybe_shared(bytes).map_err(|_| {
+        let problem = "the token holds what no HTTP header can carry";
+        Trouble::Lasting(Error::new(ErrorKind::Misconfigured, label, problem))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn namespace_header(namespace: &str) -> Result<HeaderValue> {
+    let path = namespace.trim_end_matches('/');
+    let value = HeaderValue::from_str(namespace).ok().filter(|_| super::requests::is_path(path));
+    value.ok_or_else(|| {
+        let problem = format!("{namespace:?} is no namespace");
+        Error::new(ErrorKind::Misconfigured, "transit", problem)
+            .hinted("--kms-namespace takes a path like team/project")
+    })
+}
+
+/// Returns the URL below which the interface lies.
+fn base(text: &str) -> Result<Url> {
+    let wrong = |problem: &str| {
+        Error::new(ErrorKind::Misconfigured, "transit", problem)
+            .hinted("--kms-endpoint takes a URL like https://HOST:8200")
+    };
+    let mut url = Url::parse(text).map_err(|_| wrong("the endpoint is not a URL"))?;
+    if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() {
+        return Err(wrong("the endpoint is no URL of a server"));
+    }
+    // What it holds there would be shown in errors, and sent to nobody.
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("the endpoint holds a user name or a password"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("the endpoint holds a query or a fragment"));
+    }
+    let path = url.path().trim_end_matches('/').trim_end_matches("/v1").to_owned() + "/";
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// Returns an endpoint as people write it.
+fn show(url: &Url) -> String {
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+/// Returns how long a `Retry-After` asks to wait (RFC 9110, section 10.2.3).
+fn wished(retry_after: &str, now: SystemTime) -> Option<Duration> {
+    let text = retry_after.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(text).ok()?.duration_since(now).ok()
+}
+
+/// Returns between half of and the whole of a time that doubles with each attempt, so that many
+/// clients do not come back at the same moment.
+fn delay(backoff: Duration, attempt: u32, random: u64) -> Duration {
+    let whole = backoff.saturating_mul(1 << attempt.min(16)).min(LONGEST_DELAY);
+    whole.mul_f64(0.5 + random as f64 / u64::MAX as f64 / 2.0)
+}
+
+/// Without randomness everybody waits equally long, which is no reason to give up.
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(u64::MAX)
+}
+
+/// How a label begins whose answer says by its status how the server is.
+const HEALTH_LABEL: &str = "transit health ";
+
+const MOST_REDIRECTS: usize = 3;
+
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+const LONGEST_WISH: Duration = Duration::from_secs(10);
+
+/// No request is given less, lest a limit of nothing mean no limit.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The longest body in bytes: many times what the properties of a key with hundreds of versions take.
+const MAX_BODY: usize = 64 << 10;
+
+const USER_AGENT: &str = concat!("strongroom/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_endpoints_as_people_write_them() {
+        for (text, expected) in [
+            ("https://bao.example:8200", "https://bao.example:8200/"),
+            ("https://bao.example:8200/", "https://bao.example:8200/"),
+            ("https://bao.example/v1/", "https://bao.example/"),
+            ("https://proxy.example/openbao", "https://proxy.example/openbao/"),
+            ("http://127.0.0.1:8200", "http://127.0.0.1:8200/"),
+        ] {
+            assert_eq!(base(text).unwrap().as_str(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_endpoints_that_hold_more_than_a_place() {
+        for text in [
+            "bao.example:8200",
+            "ftp://bao.example",
+            "https://user:canary@bao.example",
+            "https://canary@bao.example",
+            "https://bao.example/?token=canary",
+            "https://bao.example/#canary",
+            "",
+        ] {
+            let error = base(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Misconfigured, "{text}");
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn waits_longer_each_time_but_never_for_long() {
+        let backoff = Duration::from_millis(100);
+        for (attempt, most) in [(0, 100), (1, 200), (4, 1600), (7, 5000), (u32::MAX, 5000)] {
+            let most = Duration::from_millis(most);
+            assert_eq!(delay(backoff, attempt, u64::MAX), most);
+            assert_eq!(delay(backoff, attempt, 0), most / 2);
+        }
+    }
+
+    #[test]
+    fn understands_seconds_and_dates() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(wished(" 12 ", now), Some(Duration::from_secs(12)));
+        assert_eq!(wished("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(wished("soon", now), None);
+    }
+
+    #[test]
+    fn a_namespace_is_a_path() {
+        for good in ["team", "team/", "team/project"] {
+            assert!(namespace_header(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/", "a\r\nX-Vault-Token: b", "..", "a//b"] {
+            assert!(namespace_header(bad).is_err(), "{bad:?}");
+        }
+    }
+}
