@@ -26,6 +26,7 @@ use self::client::{Client, Limits};
 use self::endpoint::Endpoint;
 use self::kek::KmipKek;
 use self::session::Session;
+use crate::breaker::Guarded;
 use crate::kek::Provider;
 use crate::{Credentials, Error, ErrorKind, KeyProvider, Result, tls};
 
@@ -33,8 +34,15 @@ use crate::{Credentials, Error, ErrorKind, KeyProvider, Result, tls};
 pub(crate) fn open(
     request: &KmsRequest,
     credentials: &Credentials,
+    limits: &crate::Limits,
 ) -> Result<Box<dyn KeyProvider>> {
-    Ok(Box::new(Provider::new(kek(request, credentials, Limits::USUAL)?)))
+    let own = Limits {
+        connect: limits.connect,
+        exchange: limits.request,
+        call: limits.total,
+        pause: limits.backoff,
+    };
+    Ok(Box::new(Provider::new(Guarded::new(kek(request, credentials, own)?, limits))))
 }
 
 fn kek(request: &KmsRequest, credentials: &Credentials, limits: Limits) -> Result<KmipKek> {

@@ -12,6 +12,7 @@
 pub mod conformance;
 
 mod binding;
+mod breaker;
 mod envelope;
 mod error;
 mod kek;

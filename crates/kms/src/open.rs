@@ -3,6 +3,7 @@
 use strongroom_crypto::{Passphrase, Token};
 use strongroom_model::{KmsKind, KmsRequest};
 
+use crate::breaker::Guarded;
 use crate::kek::Provider;
 #[cfg(feature = "pkcs11")]
 use crate::pkcs11;
@@ -55,9 +56,10 @@ pub fn open_within(
             Err(crate::Error::new(crate::ErrorKind::Misconfigured, "pkcs11", problem)
                 .hinted("build it with the cargo feature pkcs11"))
         }
-        KmsKind::Kmip => kmip::open(request, &credentials),
+        KmsKind::Kmip => kmip::open(request, &credentials, limits),
         KmsKind::Transit => {
-            Ok(Box::new(Provider::new(transit::open(request, credentials, limits)?)))
+            let kek = transit::open(request, credentials, limits)?;
+            Ok(Box::new(Provider::new(Guarded::new(kek, limits))))
         }
     }
 }

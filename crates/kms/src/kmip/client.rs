@@ -42,16 +42,6 @@ pub(crate) struct Limits {
     pub(crate) pause: Duration,
 }
 
-impl Limits {
-    /// What suits servers that answer within milliseconds, even when they are busy.
-    pub(crate) const USUAL: Self = Self {
-        connect: Duration::from_secs(5),
-        exchange: Duration::from_secs(10),
-        call: Duration::from_secs(30),
-        pause: Duration::from_millis(100),
-    };
-}
-
 impl Client {
     pub(crate) fn new(
         endpoints: Vec<Endpoint>,

@@ -55,6 +55,30 @@ fn every_fault_of_a_network_is_an_outage_and_passes() {
 }
 
 #[test]
+fn leaves_a_server_alone_that_is_down_and_comes_back_by_itself() {
+    let Some(vault) = Vault::start("transit") else { return };
+    let proxy = TcpProxy::start(vault.bao.port());
+    let url = format!("http://127.0.0.1:{}", proxy.port());
+    let limits = Limits { failures: 3, retries: 0, ..BRISK };
+    let provider = open_within(&request(&url), token(&vault.token), &limits).unwrap();
+    let envelope = wrap(&*provider);
+    proxy.set(TcpFault::Truncate(0));
+    for _ in 0..3 {
+        outage(&*provider, &envelope);
+    }
+    let before = proxy.accepted();
+    let words = outage(&*provider, &envelope);
+    assert!(words.contains("out of order since"), "{words}");
+    assert_eq!(proxy.accepted(), before);
+    proxy.set(TcpFault::None);
+    let begun = Instant::now();
+    while provider.unwrap(&envelope, &binding()).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it does not come back");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn a_sealed_server_is_an_outage_and_the_next_one_is_asked() {
     let (Some(vault), Some(other)) = (Vault::start("transit"), OpenBao::start()) else { return };
     let envelope = wrap(&*vault.provider());
