@@ -44,7 +44,23 @@ fn main() -> io::Result<()> {
     write("ttlv", ttlv::seeds())?;
     write("cipher_spec", named(CIPHER_SPECS))?;
     let manifests = MANIFESTS.iter().map(|&(name, text)| (name.to_owned(), text.into())).collect();
-    write("secret_manifest", manifests)
+    write("secret_manifest", manifests)?;
+    let classes = CLASSES.iter().map(|&(name, text)| (name.to_owned(), text.into())).collect();
+    write("storage_class", classes)?;
+    write("envelope", envelopes()?)
+}
+
+/// Returns the envelopes that every release must read.
+fn envelopes() -> io::Result<Seeds> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/kms/tests/fixtures");
+    let mut seeds = Seeds::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")) {
+            seeds.push((name.to_owned(), fs::read(&path)?));
+        }
+    }
+    Ok(seeds)
 }
 
 type Seeds = Vec<(String, Vec<u8>)>;
@@ -276,6 +292,38 @@ const CIPHER_SPECS: &[&str] = &[
     "aes-ecb-null",
     "aes-xts-plain64:sha256",
     "capi:xts(aes)-plain64",
+];
+
+/// Manifests of StorageClasses and of Secrets with credentials.
+const CLASSES: &[(&str, &str)] = &[
+    (
+        "transit",
+        "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata:\n  name: fast\nparameters:\n  \
+         type: fast\n  encryptionEnabled: \"true\"\n  encryptionKMSType: transit\n  \
+         encryptionKMSEndpoint: https://openbao.example:8200\n  encryptionKMSKeyID: pvc-kek\n  \
+         encryptionKMSMount: transit\n  encryptionKMSNamespace: team-a\n---\napiVersion: v1\n\
+         kind: Secret\nmetadata:\n  name: a\n  namespace: b\nstringData:\n  token: hvs.x\n  ca.crt: c\n",
+    ),
+    (
+        "kmip",
+        r#"{"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "a"},
+            "parameters": {"encryptionEnabled": "true", "encryptionKMSType": "kmip",
+            "encryptionKMSEndpoint": "[2001:db8::1]:5696", "encryptionKMSKeyID": "17"}}"#,
+    ),
+    (
+        "longhorn",
+        "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: a}\n\
+         parameters: {encrypted: \"true\"}\n",
+    ),
+    (
+        "bare-true",
+        "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nparameters: {encryptionEnabled: true}\n",
+    ),
+    (
+        "certificates",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: {ca.crt: YQ==, tls.crt: Yg==, \
+         tls.key: Yw==}\n",
+    ),
 ];
 
 /// Manifests by name: as people write them, and as nobody should.
