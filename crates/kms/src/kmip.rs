@@ -4,6 +4,9 @@
 //! The server encrypts and decrypts; the key never leaves it. Who we are shows by the client
 //! certificate alone. KMIP keys have no versions: a key that was replaced by another one says so,
 //! and that is what [`rewrap`](crate::KeyProvider::rewrap) follows.
+//!
+//! What stands alone and costs bounded time on whatever bytes is public: the encoding ([`ttlv`]) and
+//! the responses in it ([`messages`]).
 
 mod certificate;
 mod client;

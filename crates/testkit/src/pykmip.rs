@@ -147,6 +147,12 @@ impl PyKmip {
         self.manage(owner, &format!("print(create({name:?}))"))
     }
 
+    /// Brings an AES key in from outside, activates it, and returns its identifier.
+    pub fn import_key(&self, owner: &KmipClient, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.manage(owner, &format!("uid = bring({hex:?}); client.activate(uid); print(uid)"))
+    }
+
     /// Activates a key.
     pub fn activate(&self, owner: &KmipClient, id: &str) {
         self.manage(owner, &format!("client.activate({id:?})"));
@@ -250,6 +256,7 @@ server.main()
 const MANAGE: &str = "\
 import sys
 from kmip.core import enums
+from kmip.pie import objects
 from kmip.pie.client import ProxyKmipClient
 
 port, cert, key, ca = sys.argv[1:]
@@ -258,10 +265,15 @@ client = ProxyKmipClient(
     ssl_version='PROTOCOL_TLSv1_2', config_file='/dev/null',
     kmip_version=enums.KMIPVersion.KMIP_1_2)
 
+aes = enums.CryptographicAlgorithm.AES
+usage = [enums.CryptographicUsageMask.ENCRYPT, enums.CryptographicUsageMask.DECRYPT]
+
 def create(name):
-    usage = [enums.CryptographicUsageMask.ENCRYPT, enums.CryptographicUsageMask.DECRYPT]
-    return client.create(
-        enums.CryptographicAlgorithm.AES, 256, name=name, cryptographic_usage_mask=usage)
+    return client.create(aes, 256, name=name, cryptographic_usage_mask=usage)
+
+def bring(key):
+    key = bytes.fromhex(key)
+    return client.register(objects.SymmetricKey(aes, 8 * len(key), key, usage))
 
 with client:
 ";

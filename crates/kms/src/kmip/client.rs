@@ -148,7 +148,9 @@ impl Client {
             .map_err(|error| shake(io::Error::other(error)))?;
         let mut stream = StreamOwned::new(tls, Timed { stream, deadline });
         while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock).map_err(shake)?;
+            if let Err(error) = stream.conn.complete_io(&mut stream.sock) {
+                return Err(shake(last_words(&mut stream, error)));
+            }
         }
         Ok(Connection { endpoint: endpoint.clone(), stream, used: Instant::now(), answered: false })
     }
@@ -185,7 +187,7 @@ impl Client {
 /// A connection to one of the endpoints.
 struct Connection {
     endpoint: Endpoint,
-    stream: StreamOwned<ClientConnection, Timed>,
+    stream: Stream,
     used: Instant,
     /// Whether a response came before.
     answered: bool,
@@ -200,18 +202,12 @@ impl Connection {
         self.stream.sock.deadline = deadline;
         let first = if self.answered { Step::Reuse } else { Step::First };
         let mut head = [0; HEAD_LEN];
-        let sent = self.stream.write_all(request).and_then(|()| self.stream.flush());
-        // Why a server does not want a request stands in an alert before the end, if at all.
-        let received = self.stream.read_exact(&mut head);
-        match (sent, received) {
-            (_, Ok(())) => {}
-            (Err(error), Err(why))
-                if why.get_ref().is_none_or(|why| !why.is::<rustls::Error>()) =>
-            {
-                return Err(Trouble::new(first, error));
-            }
-            (_, Err(why)) => return Err(Trouble::new(first, why)),
-        }
+        let stream = &mut self.stream;
+        stream
+            .write_all(request)
+            .and_then(|()| stream.flush())
+            .and_then(|()| stream.read_exact(&mut head))
+            .map_err(|error| Trouble::new(first, last_words(stream, error)))?;
         let len = ttlv::rest_len(&head).map_err(Trouble::malformed)?;
         let mut message = Zeroizing::new(Vec::with_capacity(HEAD_LEN + len));
         message.extend_from_slice(&head);
@@ -228,6 +224,21 @@ impl Connection {
             .conn
             .process_new_packets()
             .is_ok_and(|state| state.plaintext_bytes_to_read() > 0)
+    }
+}
+
+type Stream = StreamOwned<ClientConnection, Timed>;
+
+/// Returns why a connection has ended: what the server said where it has sent an alert before, which
+/// may still lie there when what we had to send was refused.
+fn last_words(stream: &mut Stream, error: io::Error) -> io::Error {
+    // What TLS itself complains about needs no more words, and none may come.
+    if error.get_ref().is_some_and(|why| why.is::<rustls::Error>()) {
+        return error;
+    }
+    match stream.conn.read_tls(&mut stream.sock) {
+        Ok(_) => stream.conn.process_new_packets().err().map_or(error, io::Error::other),
+        Err(_) => error,
     }
 }
 

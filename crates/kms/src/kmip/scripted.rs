@@ -92,6 +92,11 @@ impl Scripted {
         self.port
     }
 
+    /// Returns who vouches for it.
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// Returns the key `kek` of the server, for a client that does not wait long.
     pub(super) fn kek(&self) -> KmipKek {
         let request = KmsRequest {

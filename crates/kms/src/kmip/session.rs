@@ -137,23 +137,24 @@ impl Session {
     ) -> Result<std::result::Result<Answer, Failure>> {
         let bytes = request.to_bytes(version);
         let mut pause = self.client.limits().pause;
-        for attempt in 1.. {
+        let mut attempt = 1;
+        let result = loop {
             let result = self.client.exchange(&bytes, deadline);
             let again = match &result {
                 Ok(response) => matches!(&response.outcome, Err(failure) if failure.may_pass()),
                 Err(error) => error.kind() == ErrorKind::Unavailable,
             };
             if !again || attempt == ATTEMPTS || Instant::now() + pause >= deadline {
-                let outcome = result?.outcome;
-                return match outcome {
-                    Ok(answer) if !request.fits(&answer) => Err(self.unfitting()),
-                    outcome => Ok(outcome),
-                };
+                break result;
             }
             thread::sleep(pause);
             pause *= 2;
+            attempt += 1;
+        };
+        match result?.outcome {
+            Ok(answer) if !request.fits(&answer) => Err(self.unfitting()),
+            outcome => Ok(outcome),
         }
-        unreachable!("the last attempt returns")
     }
 
     /// Returns the error of an answer to something that was not asked.

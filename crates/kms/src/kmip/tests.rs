@@ -282,9 +282,12 @@ fn bad_padding_cannot_be_told_from_bad_plaintext() {
         ..strongroom_model::KmsRequest::new(strongroom_model::KmsKind::Kmip)
     };
     let provider = crate::open(&request, server.credentials()).unwrap();
+    let (salt, hash) = ("A".repeat(22) + "==", "A".repeat(43) + "=");
     let json = r#"{"version":1,"kind":"kmip","key-id":"1","algorithm":"aes-cbc-pkcs5",
         "iv":"AAAAAAAAAAAAAAAAAAAAAA==","ciphertext":"AAAAAAAAAAAAAAAAAAAAAA==",
-        "fingerprint":{"salt":"","sha256":""},"created":"2026-01-01T00:00:00Z"}"#;
+        "fingerprint":{"salt":"SALT","sha256":"HASH"},"created":"2026-01-01T00:00:00Z"}"#
+        .replace("SALT", &salt)
+        .replace("HASH", &hash);
     let envelope = crate::Envelope::parse(json.as_bytes(), "test").unwrap();
     let [padding, plaintext] = [0; 2].map(|_| {
         let error = provider.unwrap(&envelope, &crate::Binding::volume("a")).unwrap_err();

@@ -193,6 +193,12 @@ fn plain(error: &io::Error, step: Step) -> Said {
     };
     let hint = match (error.kind(), step) {
         (_, Step::Connect) => Some("see that --kms-endpoint is right and the server runs"),
+        (io::ErrorKind::TimedOut, _) => None,
+        // Some servers end the connection so soon that their reason is lost on the way.
+        (_, Step::Handshake | Step::First) => Some(
+            "if that stays so, see that the server accepts the client's certificate, which \
+             --kms-cert-file gives",
+        ),
         _ => None,
     };
     Said::new(ErrorKind::Unavailable, problem, hint)

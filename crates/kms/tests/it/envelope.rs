@@ -11,7 +11,6 @@ use strongroom_model::{KmsKind, KmsRequest};
 
 /// The key under which the fixtures of servers and tokens are wrapped. Where a server takes it, it
 /// opens them.
-#[cfg(feature = "pkcs11")]
 pub(crate) const KEK: [u8; 32] = *b"fixture kek, not used elsewhere.";
 
 /// What the fixtures hold.

@@ -1,3 +1,8 @@
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use strongroom_testkit::Authority;
+
 use super::super::messages::{Request, Version};
 use super::super::scripted::*;
 use super::super::ttlv::MAX_LEN;
@@ -89,4 +94,50 @@ fn only_a_connection_that_had_worked_is_opened_again() {
     assert_eq!(server.asked(0x18).len(), 3);
     let (error, _) = fails(&Scripted::start_bare(|_, _| Close));
     assert_eq!(problem(&error), "the server closed the connection before it had answered");
+}
+
+/// Answers one connection with TLS of one version, for clients of another authority than ours.
+fn choosy_server(authority: &Authority, version: &'static rustls::SupportedProtocolVersion) -> u16 {
+    let crypto = Arc::new(rustls::crypto::ring::default_provider());
+    let mut trusted = rustls::RootCertStore::empty();
+    let other = Authority::new().pem();
+    trusted.add(CertificateDer::from_pem_slice(other.as_bytes()).unwrap()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(trusted.into(), Arc::clone(&crypto));
+    let (certificate, key) = authority.server_pem("127.0.0.1");
+    let config = rustls::ServerConfig::builder_with_provider(crypto)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut tls = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        // It fails, as it has to.
+        while tls.is_handshaking() && tls.complete_io(&mut stream).is_ok() {}
+    });
+    port
+}
+
+#[test]
+fn says_that_the_server_does_not_accept_the_client_in_every_version_of_tls() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let other = Scripted::start_bare(|_, _| Nothing);
+        let port = choosy_server(other.authority(), version);
+        let request = strongroom_model::KmsRequest {
+            endpoints: vec![format!("127.0.0.1:{port}")],
+            ..strongroom_model::KmsRequest::new(strongroom_model::KmsKind::Kmip)
+        };
+        let kek = super::super::kek(&request, &other.credentials(), QUICK).unwrap();
+        let query = Request::Query.to_bytes(Version::new(1, 2));
+        let error = kek.session.client().exchange(&query, kek.session.deadline()).unwrap_err();
+        assert_eq!(problem(&error), "the server does not accept the client's certificate");
+        assert_eq!(error.kind(), ErrorKind::Misconfigured);
+        assert!(error.hint().unwrap().contains("--kms-cert-file"));
+    }
 }

@@ -4,6 +4,7 @@ use strongroom_kms::conformance::{self, Harness};
 use strongroom_kms::{Envelope, ErrorKind, KeyProvider};
 
 use super::{Place, binding, data_key, round_trip, told};
+use crate::envelope;
 
 /// A key by its name, so that another one can take its place.
 struct Named {
@@ -116,4 +117,23 @@ fn an_envelope_says_what_it_takes_to_open_it() {
     assert_eq!(anybody.unwrap(&read, &binding()).unwrap(), data_key());
     let error = anybody.wrap(&data_key(), &binding()).unwrap_err();
     assert!(told(&error).contains("--kms-key-id"), "{}", told(&error));
+}
+
+#[test]
+fn a_server_opens_the_envelopes_of_earlier_releases() {
+    let Some(place) = Place::new("a_server_opens_the_envelopes_of_earlier_releases") else {
+        return;
+    };
+    let id = place.server.import_key(&place.client, &envelope::KEK);
+    let provider = place.provider(&id);
+    for name in ["kmip-gcm", "kmip-cbc"] {
+        let mut fixture = envelope::fixture(name);
+        // Identifiers are up to the server.
+        fixture.wrapped.key_id.clone_from(&id);
+        let opened = provider.unwrap(&fixture, &envelope::binding()).unwrap();
+        assert_eq!(opened, envelope::data_key(), "{name}");
+        let rewrapped = provider.rewrap(&fixture).unwrap();
+        assert_eq!(rewrapped.wrapped.algorithm, "aes-gcm", "{name}");
+        assert_eq!(rewrapped.created, fixture.created, "{name}");
+    }
 }
