@@ -50,7 +50,7 @@ fn every_format_is_encrypted_for_a_kms_and_opened_by_it() {
         let message = place
             .strongroom(&format!("image decrypt {name} no --format raw {source} {OTHER_KMS}"))
             .fails(8);
-        assert!(message.contains("made by another key"), "{message}");
+        assert!(message.contains("made by the key"), "{message}");
         assert!(!place.exists("no"), "{format}");
     }
 }
@@ -284,6 +284,86 @@ fn options_that_contradict_each_other_are_refused() {
     assert!(message.contains("chmod 600"), "{message}");
     assert!(!place.exists("volume"));
 }
+
+/// A StorageClass with these parameters.
+fn class(parameters: &str) -> String {
+    format!(
+        "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: encrypted}}\n\
+         provisioner: csi.onmetal.de\nparameters: {{{parameters}}}\n"
+    )
+}
+
+#[test]
+fn a_storage_class_and_its_secret_say_all_there_is_to_say() {
+    let place = place();
+    let transit = "type: fast, encryptionEnabled: \"true\", encryptionKMSType: transit, \
+                   encryptionKMSEndpoint: \"https://127.0.0.1:1\", encryptionKMSKeyID: kek";
+    place.write("transit.yaml", class(transit));
+    place.write("kmip.yaml", class(&transit.replace("transit", "kmip").replace("https://", "")));
+    place.write("plain.yaml", class("encryptionEnabled: \"false\""));
+    place.write("longhorn.yaml", class("encrypted: \"true\""));
+    let secret = |data: &str| {
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{{data}}}\n")
+    };
+    place.write("token.yaml", secret("token: word"));
+    place.write("empty.yaml", secret("other: word"));
+    let iterations = "CRYPTO_PBKDF: pbkdf2, CRYPTO_PBKDF_FORCE_ITERATIONS: \"1000\"";
+    place.write("crypto.yaml", secret(&format!("CRYPTO_KEY_VALUE: passphrase, {iterations}")));
+    for (options, reason) in [
+        ("transit.yaml --secret-file empty.yaml", "token"),
+        ("transit.yaml --passphrase-file pw", "takes no passphrase"),
+        ("transit.yaml --kms-kek-file kek", "does not go with a KMS of kind transit"),
+        ("transit.yaml --kms local", "both say which KMS"),
+        ("kmip.yaml --secret-file token.yaml", "ca.crt"),
+        ("plain.yaml --secret-file token.yaml", "no encryption"),
+        ("longhorn.yaml", "none was given"),
+        ("longhorn.yaml --secret-file crypto.yaml --kms-key-id key", "names no KMS"),
+        ("longhorn.yaml --secret-file crypto.yaml --envelope-file e", "no KMS was named"),
+        ("pw", ""),
+    ] {
+        let words = format!("image encrypt plain volume --storage-class-file {options}");
+        let message = place.strongroom(&words).fails(2);
+        assert!(message.contains(reason) && !message.contains("word"), "{options}: {message}");
+        assert!(!place.exists("volume"), "{options}");
+    }
+    // Longhorn's class leads to a passphrase.
+    let longhorn = "--storage-class-file longhorn.yaml --secret-file crypto.yaml";
+    place.strongroom(&format!("image encrypt plain volume {longhorn}")).ok();
+    place.strongroom("luks test-key volume --passphrase-file pw").ok();
+    place.strongroom(&format!("image decrypt volume again {longhorn}")).ok();
+    place.same("again", "plain").unwrap();
+}
+
+#[test]
+fn a_passphrase_may_stand_in_for_a_kms() {
+    let place = place();
+    let kms = "--kms passphrase --passphrase-file pw";
+    place.strongroom(&format!("image encrypt plain volume {kms}")).ok();
+    let info = json(&place.strongroom("image info volume --json").ok());
+    assert_eq!(info["envelopes"][0]["kind"], "passphrase");
+    assert_eq!(info["opening_needs_kib"], 0);
+    // The passphrase opens no keyslot: only the envelope.
+    place.strongroom("luks test-key volume --passphrase-file pw").fails(3);
+    place.strongroom(&format!("image decrypt volume again {kms}")).ok();
+    place.same("again", "plain").unwrap();
+    let wrong = "--kms passphrase --passphrase-file wrong";
+    let message = place.strongroom(&format!("image decrypt volume no {wrong}")).fails(4);
+    assert!(!place.exists("no"), "{message}");
+
+    place.write("secret.yaml", SECRET);
+    let secret = "--kms passphrase --secret-file secret.yaml";
+    place.strongroom(&format!("image encrypt plain other {secret}")).ok();
+    let info = json(&place.strongroom("image info other --json").ok());
+    // What the Secret says of the cipher counts, and nothing of a keyslot.
+    assert_eq!((&info["key_bits"], &info["opening_needs_kib"]), (&256.into(), &0.into()));
+    place.strongroom(&format!("image decrypt other again2 {secret}")).ok();
+    place.same("again2", "plain").unwrap();
+}
+
+/// A Secret as Longhorn's users have it.
+const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: crypto}\nstringData:\n  \
+                      CRYPTO_KEY_VALUE: passphrase\n  CRYPTO_KEY_CIPHER: aes-xts-plain64\n  \
+                      CRYPTO_KEY_SIZE: \"256\"\n  CRYPTO_PBKDF: argon2i\n";
 
 #[test]
 fn other_tools_open_with_the_data_key_and_keep_the_token() {

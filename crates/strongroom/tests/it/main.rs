@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this binary is tests throughout")]
 
 mod crash;
+mod faulty_kms;
 mod managed;
 mod managed_crash;
 mod managed_volume;
