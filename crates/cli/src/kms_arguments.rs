@@ -330,8 +330,8 @@ fn options_of<S: Side>(kind: KmsKind) -> Vec<&'static str> {
     let names = S::NAMES;
     let tls = [names.ca_file, names.cert_file, names.key_file, names.server_name];
     match kind {
-        KmsKind::Passphrase => Vec::new(),
-        KmsKind::Local => vec![names.kek_file],
+        KmsKind::Passphrase => vec![names.key_id],
+        KmsKind::Local => vec![names.kek_file, names.key_id],
         KmsKind::Transit => {
             let own = [
                 names.endpoint,
