@@ -165,6 +165,17 @@ fn key_hint(error: &Error) -> Option<&str> {
         Error::DataKey { .. } => {
             "it may belong to a keyslot that was removed; open the image with a passphrase"
         }
+        Error::KeyslotsFixed { .. } => {
+            "rewrap its envelope by itself: strongroom key rewrap ENVELOPE.json; for another key, encrypt \
+             it anew with `strongroom image reencrypt`"
+        }
+        Error::NoOtherKey { .. } => {
+            "give a passphrase that opens another keyslot (`strongroom key add-recovery` adds one), or \
+             destroy everything with `strongroom key erase`"
+        }
+        Error::NotMarked { .. } => {
+            "name the keyslot that is to go: strongroom luks remove-key FILE --keyslot N"
+        }
         Error::Kms(error) => return error.hint(),
         _ => return None,
     })
@@ -209,20 +220,6 @@ fn hint_for_others(error: &Error) -> Option<String> {
         Error::NotEncrypted { .. } => {
             "use `strongroom image encrypt` for a plain image, or `image clone` to copy it".to_owned()
         }
-        Error::KeyslotsFixed { .. } => {
-            "rewrap its envelope by itself: strongroom key rewrap ENVELOPE.json; for another key, encrypt \
-             it anew with `strongroom image reencrypt`"
-                .to_owned()
-        }
-        Error::NoOtherKey { .. } => {
-            "give a passphrase that opens another keyslot (`strongroom key add-recovery` adds one), or \
-             destroy everything with `strongroom key erase`"
-                .to_owned()
-        }
-        Error::NotMarked { label } => format!(
-            "name the keyslot: strongroom luks remove-key {} --keyslot N",
-            quoted(label)
-        ),
         Error::UnalignedLength { label, len, sector } => format!(
             "pad it with zeros first: truncate -s {} {}",
             len.next_multiple_of(*sector as u64),

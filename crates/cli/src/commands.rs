@@ -74,7 +74,7 @@ fn done(result: Result<(), CommandError>) -> Result<ExitCode, CommandError> {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    a file or device could not be read or written
+  1    a file or device could not be read or written; of many files, some failed
   2    the command cannot be carried out as it was given
   3    no keyslot opens with the passphrase
   4    the image or header is not what the command needs, or is damaged
@@ -84,4 +84,6 @@ Exit codes:
   8    there is no such file
   9    the image checked has leaks: space is lost, no data
   10   the image checked has corruptions: data may get lost
+  11   the key management system cannot be reached or does not work just now
+  12   the key management system does not let these credentials do that
   130  interrupted";

@@ -37,7 +37,7 @@ pub(crate) enum KeyCommand {
     Erase(erase::EraseArgs),
 
     /// Move an image to another KMS, or to another key of the same; it gets another data key
-    Move(move_to::MoveArgs),
+    Move(Box<move_to::MoveArgs>),
 
     /// Prove that the KMS opens an image, and put a lost envelope back where it belongs
     Recover(recover::RecoverArgs),

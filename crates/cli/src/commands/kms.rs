@@ -19,7 +19,7 @@ pub(crate) enum KmsCommand {
     InitLocal(init_local::InitLocalArgs),
 
     /// Show what the KMS says: its key, how long the credentials last, what is missing
-    Probe(probe::ProbeArgs),
+    Probe(Box<probe::ProbeArgs>),
 
     /// Add a new version to the key in a file
     RotateLocal(rotate_local::RotateLocalArgs),

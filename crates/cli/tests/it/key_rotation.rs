@@ -136,7 +136,7 @@ fn luks1_rotates_and_moves_with_an_envelope_in_a_file() {
         place.strongroom(&format!("key recover disk {KMS} --envelope-file new.json --json"));
     assert!(found.ok().contains("file-opens"));
     let gone = place.strongroom("key revoke disk --passphrase-file pw").fails(2);
-    assert!(gone.contains("remove-key disk --keyslot"), "{gone}");
+    assert!(gone.contains("remove-key FILE --keyslot"), "{gone}");
 }
 
 #[test]
