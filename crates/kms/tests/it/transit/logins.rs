@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
 use serde_json::{Value, json};
 use strongroom_crypto::Token;
@@ -206,10 +208,11 @@ fn a_service_account_logs_in_with_its_web_token() {
 
 /// Returns an envelope such as this server could have made.
 pub(super) fn ours(server: &Server) -> strongroom_kms::Envelope {
+    let zeros = |len| STANDARD.encode(vec![0; len]);
     let text = json!({
         "version": 1, "kind": "transit", "endpoint": server.url(""), "key-id": "kek",
         "key-version": "1", "algorithm": "transit", "ciphertext": "vault:v1:AAAA",
-        "fingerprint": {"salt": "AAAA", "sha256": "AAAA"}, "created": "2026-11-21T00:00:00Z",
+        "fingerprint": {"salt": zeros(16), "sha256": zeros(32)}, "created": "2026-11-21T00:00:00Z",
     });
     strongroom_kms::Envelope::parse(text.to_string().as_bytes(), "test").unwrap()
 }
