@@ -130,8 +130,9 @@ impl Envelope {
         let Wrapped { endpoint, namespace, mount, key_id, key_version, algorithm, .. } =
             &self.wrapped;
         let optional = [endpoint, namespace, mount, key_version].into_iter().flatten();
-        let mut texts =
-            optional.chain([key_id, algorithm, &self.wrapped.ciphertext, &self.created]);
+        let salt = self.wrapped.derivation.iter().map(|derivation| &derivation.salt);
+        let others = [key_id, algorithm, &self.wrapped.ciphertext, &self.created];
+        let mut texts = optional.chain(salt).chain(others);
         // They are shown to people, and become parts of paths.
         if texts.any(|text| text.contains(char::is_control)) {
             return Some("a text has control characters");

@@ -114,8 +114,10 @@ fn values_that_cannot_be_are_damage() {
         ("/endpoint", "kms\u{1b}[2J", "a text has control characters"),
         ("/key-id", "17\n", "a text has control characters"),
         ("/ciphertext", "vault:v1:\0", "a text has control characters"),
+        ("/derivation/salt", "\u{7f}", "a text has control characters"),
     ] {
         let mut json = envelope();
+        json["derivation"] = json!({"salt": "AAAA", "time": 4, "memory": 32, "lanes": 1});
         *json.pointer_mut(pointer).unwrap() = json!(value);
         let text = refusal(json.to_string().as_bytes());
         assert!(
