@@ -21,6 +21,7 @@ mod limits;
 mod managed;
 mod managed_images;
 mod managed_jobs;
+mod managed_servers;
 mod real_images;
 mod resizing;
 mod resume;

@@ -6,7 +6,7 @@ use strongroom::envelopes;
 use strongroom::{Device, qcow2_image};
 use strongroom_crypto::DataKey;
 use strongroom_disk::Access;
-use strongroom_kms::{Binding, Credentials, Envelope, KeyProvider, LocalKek};
+use strongroom_kms::{Binding, Credentials, KeyProvider, LocalKek};
 use strongroom_luks::Header;
 use strongroom_model::{KmsKind, KmsRequest};
 
@@ -29,6 +29,9 @@ pub(crate) trait Managed {
     /// Returns the data key of an image with an envelope in its header.
     fn data_key(&self, image: &str, kek: &str) -> DataKey;
 
+    /// Returns the data key of an image with an envelope in its header, as a KMS unwraps it.
+    fn data_key_by(&self, provider: &dyn KeyProvider, image: &str) -> DataKey;
+
     /// Returns the data key of an image with an envelope in a file of its own.
     fn data_key_of(&self, image: &str, envelope: &str, kek: &str) -> DataKey;
 
@@ -45,11 +48,15 @@ impl Managed for Workplace {
     }
 
     fn data_key(&self, image: &str, kek: &str) -> DataKey {
+        self.data_key_by(&*provider(self, kek), image)
+    }
+
+    fn data_key_by(&self, provider: &dyn KeyProvider, image: &str) -> DataKey {
         let device = Device::open(&self.path(image), None, Access::ReadOnly).unwrap();
         let header = device.read_header().unwrap().header;
         let Header::Luks2(luks2) = &header else { panic!("{image} has no tokens") };
         let held = envelopes::held(luks2, image).unwrap();
-        unwrap(self, kek, &held[0].envelope, header.uuid())
+        provider.unwrap(&held[0].envelope, &Binding::image(header.uuid())).unwrap()
     }
 
     fn data_key_of(&self, image: &str, envelope: &str, kek: &str) -> DataKey {
@@ -62,7 +69,7 @@ impl Managed for Workplace {
             }
         };
         let envelope = envelopes::read_file(&self.path(envelope)).unwrap();
-        unwrap(self, kek, &envelope, &uuid)
+        provider(self, kek).unwrap(&envelope, &Binding::image(&uuid)).unwrap()
     }
 
     fn write_data_key(&self, image: &str, kek: &str) {
@@ -73,10 +80,6 @@ impl Managed for Workplace {
         let key = self.data_key_of(image, envelope, kek);
         fs::write(self.path(DEK_FILE), key.expose_bytes()).unwrap();
     }
-}
-
-fn unwrap(place: &Workplace, kek: &str, envelope: &Envelope, uuid: &str) -> DataKey {
-    provider(place, kek).unwrap(envelope, &Binding::image(uuid)).unwrap()
 }
 
 fn provider(place: &Workplace, kek: &str) -> Box<dyn KeyProvider> {

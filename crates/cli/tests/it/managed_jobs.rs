@@ -174,7 +174,7 @@ fn decode_base64(text: &str) -> Vec<u8> {
     bytes.take(text.trim_end_matches('=').len() * 3 / 4).collect()
 }
 
-fn holds(bytes: &[u8], part: &[u8]) -> bool {
+pub(crate) fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
@@ -237,7 +237,11 @@ fn memory(child: &Child) -> Option<Vec<u8>> {
 }
 
 /// Starts a job, and returns what is in its memory while it copies.
-fn memory_while_copying(place: &Workplace, words: &str, target: &str) -> Option<Vec<u8>> {
+pub(crate) fn memory_while_copying(
+    place: &Workplace,
+    words: &str,
+    target: &str,
+) -> Option<Vec<u8>> {
     let mut child = start(place, &format!("{words} --resume --rate-limit 64M"));
     let begun = Instant::now();
     // What is durable was copied.
