@@ -12,12 +12,19 @@ mod passphrases;
 mod sizes;
 mod ui;
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
+use zeroizing_alloc::ZeroAlloc;
 
 use commands::Command;
 use ui::Ui;
+
+/// Wipes memory that is freed. Our own secrets are wiped where they are; what HTTP and TLS make of a
+/// token on its way to a KMS lies in buffers of theirs.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Encrypt storage volumes and virtual-machine images at rest, under keys that you hold
 #[derive(Debug, Parser)]
