@@ -1,11 +1,15 @@
 //! Keys of managed images: rotated, moved, recovered, revoked. The key in a file is the KMS.
 
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 use serde_json::Value;
 use strongroom_kms::{Binding, Credentials, Envelope};
 use strongroom_model::{KmsKind, KmsRequest};
-use strongroom_testkit::Tool;
+use strongroom_testkit::{Tool, wait};
 
-use crate::workplace::{CHEAP, CRYPTSETUP_CHEAP, Workplace, has};
+use crate::workplace::{CHEAP, CRYPTSETUP_CHEAP, Workplace, has, signal};
 
 const KMS: &str = "--kms local --kms-kek-file kek";
 
@@ -135,6 +139,9 @@ fn luks1_rotates_and_moves_with_an_envelope_in_a_file() {
     let found =
         place.strongroom(&format!("key recover disk {KMS} --envelope-file new.json --json"));
     assert!(found.ok().contains("file-opens"));
+    let words = format!("key add-recovery disk {KMS} --envelope-file new.json {CHEAP}");
+    place.strongroom(&format!("{words} --new-passphrase-file pw")).ok();
+    is_whole(&place, "--passphrase-file pw");
     let gone = place.strongroom("key revoke disk --passphrase-file pw").fails(2);
     assert!(gone.contains("remove-key FILE --keyslot"), "{gone}");
 }
@@ -159,6 +166,95 @@ fn a_recovery_passphrase_opens_when_the_kms_is_lost() {
     place.strongroom("key remove-recovery disk --kms local --kms-kek-file other").ok();
     is_whole(&place, "--kms local --kms-kek-file other");
     place.strongroom("image decrypt disk again3 --passphrase-file new").fails(3);
+}
+
+#[test]
+fn a_detached_header_rotates_by_itself() {
+    let place = place();
+    place.strongroom(&format!("image encrypt plain data --header head {KMS}")).ok();
+    let before = place.read("data");
+    place.strongroom(&format!("key rotate head {KMS}")).ok();
+    place.strongroom(&format!("key move head {KMS} {}", new("other"))).ok();
+    assert!(place.read("data") == before, "the data was changed");
+    let words = "image decrypt data again --header head --kms local --kms-kek-file other";
+    place.strongroom(words).ok();
+    place.same("plain", "again").unwrap();
+}
+
+#[test]
+fn a_rotation_that_is_killed_leaves_an_image_that_opens() {
+    for (place, file) in [(place(), ""), (place_with_luks1(), "--envelope-file env.json")] {
+        let words = format!("key rotate disk {KMS} {file}");
+        let start = Instant::now();
+        place.strongroom(&words).ok();
+        let usual = start.elapsed();
+        let mut killed = 0;
+        for number in 0..24 {
+            let mut child = place.start(&words);
+            std::thread::sleep(usual * number / 20);
+            signal(&child, Signal::KILL);
+            killed += u32::from(!wait(&mut child, Duration::from_secs(10)).unwrap().success());
+            is_whole(&place, &format!("{KMS} {file}"));
+        }
+        assert!(killed > 4, "only {killed} were killed");
+        place.strongroom(&words).ok();
+        let shown = show(&place, &format!("disk {file}"));
+        assert_eq!(shown["keyslots"].as_array().unwrap().len(), 1, "{shown}");
+        let left: Vec<String> =
+            place.names().into_iter().filter(|name| name.starts_with('.')).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn two_rotations_at_once_leave_an_image_that_opens() {
+    let place = place();
+    for _ in 0..6 {
+        let words = format!("key rotate disk {KMS}");
+        let mut both = [place.start(&words), place.start(&words)];
+        let done = both.iter_mut().map(|child| wait(child, Duration::from_secs(60)).unwrap());
+        assert!(done.filter(ExitStatus::success).count() > 0, "neither is done");
+        is_whole(&place, KMS);
+    }
+    place.strongroom(&format!("key rotate disk {KMS}")).ok();
+    let shown = show(&place, "disk");
+    assert_eq!(shown["keyslots"].as_array().unwrap().len(), 1, "{shown}");
+    assert_eq!(shown["envelopes"].as_array().unwrap().len(), 1, "{shown}");
+}
+
+#[test]
+fn no_command_prints_a_key() {
+    let place = place();
+    unwrap(&place, "kek", "first");
+    let mut said = String::new();
+    let commands = [
+        format!("key rotate disk {KMS} --json"),
+        format!("key add-recovery disk {KMS} --new-passphrase-file new {CHEAP} --json"),
+        "key show disk".to_owned(),
+        "key show disk --json".to_owned(),
+        "kms rotate-local kek --json".to_owned(),
+        format!("key rewrap disk disk {KMS} --json --report report"),
+        format!("key recover disk {KMS} --envelope-file env.json"),
+        format!("kms probe {KMS} --json"),
+        "key rotate disk --kms local --kms-kek-file other".to_owned(),
+    ];
+    for words in &commands {
+        let outcome = place.strongroom(words);
+        said.push_str(&(outcome.stdout + &outcome.stderr));
+    }
+    unwrap(&place, "kek", "last");
+    let kept =
+        [said.into_bytes(), place.read("report"), place.read("env.json"), place.read("disk")];
+    let kek = String::from_utf8(place.read("kek")).unwrap();
+    let keys = kek.lines().map(|line| line.rsplit(' ').next().unwrap().as_bytes().to_vec());
+    let secrets =
+        [place.read("first"), place.read("last"), place.read("new")].into_iter().chain(keys);
+    for (number, secret) in secrets.enumerate() {
+        for (at, bytes) in kept.iter().enumerate() {
+            let found = bytes.windows(secret.len()).any(|window| window == secret);
+            assert!(!found, "secret {number} is in {at}");
+        }
+    }
 }
 
 #[test]

@@ -1,13 +1,20 @@
 //! What becomes of the keys of a volume that a KMS manages.
 
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use strongroom::keys::KeyslotRequest;
-use strongroom::managed::{KeyslotRole, NewestKey, Proof, Recovered, Rewrapped, Work};
-use strongroom::{Error, ErrorKind, Opener};
+use strongroom::managed::{
+    Job, KeyslotRole, NewestKey, Proof, Recovered, Rewrapped, Work, rewrap_all,
+};
+use strongroom::{Error, ErrorKind, Opener, Result};
 use strongroom_kms::{Binding, Envelope, KeyProvider};
 use strongroom_luks::{Header, Version};
 
 use crate::managed_volume::{
     CHEAP, PERSONS, Place, envelopes, header, new_version, on, opens, opens_with, passphrase,
+    policy,
 };
 
 const BOTH: [Version; 2] = [Version::Luks1, Version::Luks2];
@@ -307,4 +314,44 @@ fn a_qcow2_image_keeps_its_keyslots_and_its_record_is_rewrapped() {
     assert_eq!(record(&place).wrapped.key_version.as_deref(), Some("2"));
     let shown = on(place.disk(), Some(&place.record()), |v| v.show()).unwrap();
     assert_eq!((shown.version, shown.record), (None, Some(record(&place))));
+}
+
+#[test]
+fn many_files_are_worked_on_until_somebody_says_stop() {
+    let place = Place::new(Version::Luks1);
+    let mut paths = vec![place.folder.path().join("missing.json")];
+    for number in 0..20 {
+        let path = place.folder.path().join(format!("{number}.json"));
+        std::fs::copy(place.record(), &path).unwrap();
+        paths.push(path);
+    }
+    new_version(place.folder.path(), "kek");
+    let kms = place.kms("kek");
+    let (cancelled, told) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let stop = |_: &Path, _: Result<Rewrapped>| {
+        // Whoever sees the fifth ends the work, though others may be at one meanwhile.
+        if told.fetch_add(1, Ordering::SeqCst) == 4 {
+            cancelled.store(true, Ordering::SeqCst);
+        }
+    };
+    let limits = policy();
+    let job = |threads, cancelled, observer| Job {
+        paths: &paths,
+        threads: NonZeroUsize::new(threads).unwrap(),
+        policy: &limits,
+        observer,
+        cancelled,
+    };
+    let first = rewrap_all(&job(3, &cancelled, &stop), &kms).unwrap();
+    assert!((5..8).contains(&(21 - first.left)), "{first:?}");
+    assert_eq!((first.failed, first.already), (1, 0));
+    let never = AtomicBool::new(false);
+    let before = kms.calls().len();
+    let second = rewrap_all(&job(3, &never, &|_, _| ()), &kms).unwrap();
+    assert_eq!((second.already, second.failed, second.left), (first.done, 1, 0));
+    // One to learn the newest version, and two for each that was left.
+    assert_eq!(kms.calls().len() - before, 1 + 2 * second.done);
+    let silent = place.kms("kek").stopping_at(0);
+    let refused = rewrap_all(&job(3, &never, &|_, _| ()), &silent).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::KmsUnavailable);
 }
