@@ -9,6 +9,7 @@ mod client;
 mod login;
 mod probe;
 mod requests;
+mod trouble;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
