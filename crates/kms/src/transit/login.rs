@@ -32,6 +32,8 @@ struct State {
     held: Option<Arc<Held>>,
     /// When to look whether it lasts; `None` for never.
     due: Option<Instant>,
+    /// When a token could last not be had since nobody answered, and what was the matter.
+    failed: Option<(Instant, String)>,
 }
 
 impl Session {
@@ -46,7 +48,7 @@ impl Session {
             let problem = format!("{what} is missing");
             wrong(problem).hinted(format!("give its file with --kms-token-file{login}"))
         };
-        let state = |held| Mutex::new(State { held, due: Some(Instant::now()) });
+        let state = |held| Mutex::new(State { held, due: Some(Instant::now()), failed: None });
         let (what, method) = match login {
             KmsLogin::Token => {
                 let other = ", or log in otherwise with --kms-auth";
@@ -106,13 +108,30 @@ impl Session {
 
     /// Returns the token, one that lasts where that can be had.
     fn held(&self, client: &Client) -> Result<Arc<Held>> {
+        let came = Instant::now();
         let mut state = self.state();
+        // Who has waited for another's attempt does not go through the same again.
+        if let Some((_, problem)) = state.failed.as_ref().filter(|(at, _)| *at >= came) {
+            let label = format!("transit at {}", client.endpoint());
+            return Err(Error::new(ErrorKind::Unavailable, label, problem.as_str()));
+        }
+        let result = self.lasting(client, &mut state);
+        state.failed = match &result {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                Some((Instant::now(), error.problem().to_owned()))
+            }
+            _ => None,
+        };
+        result
+    }
+
+    fn lasting(&self, client: &Client, state: &mut State) -> Result<Arc<Held>> {
         let held = match &state.held {
-            None => return self.log_in(client, &mut state),
+            None => return self.log_in(client, state),
             Some(held) => Arc::clone(held),
         };
         if state.due.is_some_and(|due| Instant::now() >= due) {
-            return self.look_after(client, &mut state, held);
+            return self.look_after(client, state, held);
         }
         Ok(held)
     }

@@ -55,6 +55,21 @@ fn every_fault_of_a_network_is_an_outage_and_passes() {
 }
 
 #[test]
+fn threads_that_wait_for_one_login_do_not_wait_one_after_the_other() {
+    let server = Server::start(|_| Reply { stall: Some(0), ..Reply::new(200) });
+    let limits = Limits { request: Duration::from_millis(500), retries: 0, ..BRISK };
+    let provider = open_within(&request(&server.url("")), token("s.canary"), &limits).unwrap();
+    let envelope = ours(&server);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| outage(&*provider, &envelope));
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(4), "it took {:?}", begun.elapsed());
+}
+
+#[test]
 fn leaves_a_server_alone_that_is_down_and_comes_back_by_itself() {
     let Some(vault) = Vault::start("transit") else { return };
     let proxy = TcpProxy::start(vault.bao.port());
