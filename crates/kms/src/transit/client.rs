@@ -1,6 +1,7 @@
 //! The way to the servers: endpoints in turn, redirects, repetitions, limits.
 
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -77,11 +78,6 @@ impl Client {
     pub(crate) fn endpoint(&self) -> String {
         let at = self.preferred.load(Ordering::Relaxed);
         self.endpoints.get(at).map_or_else(String::new, show)
-    }
-
-    /// Returns the endpoints that are not protected by TLS.
-    pub(crate) fn unprotected(&self) -> impl Iterator<Item = String> {
-        self.endpoints.iter().filter(|url| url.scheme() != "https").map(show)
     }
 
     /// Asks until somebody gives an answer that asking again would not change, a refusal for
@@ -342,6 +338,11 @@ fn base(text: &str) -> Result<Url> {
     if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() {
         return Err(wrong("the endpoint is no URL of a server"));
     }
+    if url.scheme() == "http" && !is_on_this_machine(&url) {
+        let problem = "without TLS the token and the data keys would cross the network readable";
+        return Err(Error::new(ErrorKind::Misconfigured, "transit", problem)
+            .hinted("name the endpoint with https://, or go through a TLS proxy on this machine"));
+    }
     // What it holds there would be shown in errors, and sent to nobody.
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong("the endpoint holds a user name or a password"));
@@ -352,6 +353,19 @@ fn base(text: &str) -> Result<Url> {
     let path = url.path().trim_end_matches('/').trim_end_matches("/v1").to_owned() + "/";
     url.set_path(&path);
     Ok(url)
+}
+
+/// Returns whether what is sent to a URL stays on this machine.
+fn is_on_this_machine(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost") => true,
+        // Where it is version 6, in brackets.
+        Some(host) => {
+            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+            address.is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
+    }
 }
 
 /// Returns an endpoint as people write it.

@@ -14,10 +14,6 @@ use crate::{Error, ErrorKind, Expiry, Probe, Result};
 /// [`ErrorKind::Unavailable`] when the server does not answer or is sealed, and those of logging in.
 pub(super) fn run(kek: &TransitKek) -> Result<Probe> {
     let mut probe = Probe::default();
-    for endpoint in kek.client.unprotected() {
-        let finding = "it is not HTTPS, so anybody on the way can read token and data keys";
-        probe.findings.push(format!("{endpoint}: {finding}"));
-    }
     server(kek, &mut probe)?;
     token(kek, &mut probe)?;
     match kek.key() {
