@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,6 +20,8 @@ use crate::{Error, Result};
 /// Where a server is, who it has to be, and who we are.
 pub(crate) struct Client {
     endpoints: Vec<Endpoint>,
+    /// Counts on to the endpoint that is asked first.
+    turn: AtomicUsize,
     tls: Arc<ClientConfig>,
     /// The name in the server's certificate, where it is not the endpoint's.
     server_name: Option<ServerName<'static>>,
@@ -50,8 +53,8 @@ impl Client {
         limits: Limits,
         certificate_expiry: Option<SystemTime>,
     ) -> Self {
-        let (tls, idle) = (Arc::new(tls), Mutex::default());
-        Self { endpoints, tls, server_name, limits, certificate_expiry, idle }
+        let (turn, tls, idle) = (AtomicUsize::new(0), Arc::new(tls), Mutex::default());
+        Self { endpoints, turn, tls, server_name, limits, certificate_expiry, idle }
     }
 
     /// Returns what errors call the server.
@@ -101,6 +104,14 @@ impl Client {
         }
     }
 
+    /// Turns to the next endpoint, where there is one: that which was asked is in trouble.
+    pub(crate) fn turn(&self) {
+        if self.endpoints.len() > 1 {
+            self.turn.fetch_add(1, Ordering::Relaxed);
+            self.idle().clear();
+        }
+    }
+
     /// Returns when the server's certificate runs out, of a connection that was used last.
     pub(crate) fn server_expiry(&self) -> Option<SystemTime> {
         let idle = self.idle();
@@ -108,10 +119,12 @@ impl Client {
         certificate::expiry(chain.first()?)
     }
 
-    /// Connects to the first endpoint that answers.
+    /// Connects to the first endpoint that answers, from the one whose turn it is.
     fn connect(&self, deadline: Instant) -> Result<Connection> {
         let mut first: Option<Error> = None;
-        for endpoint in &self.endpoints {
+        let turn = self.turn.load(Ordering::Relaxed) % self.endpoints.len().max(1);
+        let (later, sooner) = self.endpoints.split_at(turn);
+        for endpoint in sooner.iter().chain(later) {
             match self.connect_to(endpoint, deadline) {
                 Ok(connection) => return Ok(connection),
                 Err(trouble) => {

@@ -21,7 +21,7 @@ use crate::Credentials;
 /// A server on a port of the loopback.
 pub(super) struct Scripted {
     port: u16,
-    authority: Authority,
+    authority: Arc<Authority>,
     seen: Arc<Mutex<Vec<Asked>>>,
 }
 
@@ -68,12 +68,27 @@ impl Scripted {
     pub(super) fn start_bare(
         script: impl Fn(usize, &Asked) -> Act + std::marker::Send + Sync + 'static,
     ) -> Self {
-        let authority = Authority::new();
+        Self::start_under(Arc::new(Authority::new()), Arc::new(script))
+    }
+
+    /// Starts another server of the same authority, which speaks KMIP 1.4 as well.
+    pub(super) fn sibling(
+        &self,
+        script: impl Fn(usize, &Asked) -> Act + std::marker::Send + Sync + 'static,
+    ) -> Self {
+        let script = move |count, asked: &Asked| match asked.operation {
+            operation::DISCOVER_VERSIONS => Succeed(vec![version(1, 4)]),
+            _ => script(count, asked),
+        };
+        Self::start_under(Arc::clone(&self.authority), Arc::new(script))
+    }
+
+    fn start_under(authority: Arc<Authority>, script: Arc<Script>) -> Self {
         let tls = Arc::new(authority.server("127.0.0.1"));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (shared, script): (_, Arc<Script>) = (Arc::clone(&seen), Arc::new(script));
+        let shared = Arc::clone(&seen);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (tls, seen, script) =
@@ -99,12 +114,16 @@ impl Scripted {
 
     /// Returns the key `kek` of the server, for a client that does not wait long.
     pub(super) fn kek(&self) -> KmipKek {
-        let request = KmsRequest {
+        super::kek(&self.request(), &self.credentials(), QUICK).unwrap()
+    }
+
+    /// Returns what names the key `kek` of the server.
+    pub(super) fn request(&self) -> KmsRequest {
+        KmsRequest {
             endpoints: vec![format!("127.0.0.1:{}", self.port)],
             key_id: Some("kek".to_owned()),
             ..KmsRequest::new(KmsKind::Kmip)
-        };
-        super::kek(&request, &self.credentials(), QUICK).unwrap()
+        }
     }
 
     pub(super) fn credentials(&self) -> Credentials {

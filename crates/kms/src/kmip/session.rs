@@ -147,6 +147,7 @@ impl Session {
             if !again || attempt == ATTEMPTS || Instant::now() + pause >= deadline {
                 break result;
             }
+            self.client.turn();
             thread::sleep(pause);
             pause *= 2;
             attempt += 1;

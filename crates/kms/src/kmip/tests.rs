@@ -306,3 +306,23 @@ fn attributes_that_nobody_sent_are_not_made_up() {
     // A server that tells nothing may well do everything.
     assert_eq!(kek.probe().unwrap().allowed, ["encrypt", "decrypt", "rewrap"]);
 }
+
+#[test]
+fn an_endpoint_in_trouble_is_passed_over() {
+    for sick in [|| Nothing, || Fail(0x2A), || Close] {
+        let sick = Scripted::start(move |_, _| sick());
+        let well = sick.sibling(|_, asked| match asked.operation {
+            operation::GET_ATTRIBUTES => attributes(None),
+            _ => encrypted(asked),
+        });
+        let mut request = well.request();
+        request.endpoints.insert(0, format!("127.0.0.1:{}", sick.port()));
+        let kek = super::kek(&request, &well.credentials(), QUICK).unwrap();
+        kek.encrypt(PLAIN).unwrap();
+        kek.encrypt(PLAIN).unwrap();
+        // Twice where the connection was closed that had served to agree on a version.
+        let asked = sick.asked(operation::GET_ATTRIBUTES).len();
+        assert!((1..=2).contains(&asked), "it is asked no more: {asked}");
+        assert_eq!(well.asked(ENCRYPT).len(), 2);
+    }
+}
