@@ -159,10 +159,14 @@ impl Observer for ProgressWatch {
     }
 }
 
-/// Returns text with control characters spelled out: headers and file names may hold some that a
-/// terminal obeys.
+/// Returns text with those characters spelled out that a terminal obeys: headers, file names and the
+/// words of servers may hold some, even such as turn the order of letters around (Unicode, section
+/// 23.2).
 fn harmless(text: &str) -> Cow<'_, str> {
-    let obeyed = |letter: char| letter.is_control() && letter != '\n';
+    let turns = |letter| {
+        matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let obeyed = |letter: char| letter.is_control() && letter != '\n' || turns(letter);
     if !text.contains(obeyed) {
         return Cow::Borrowed(text);
     }
@@ -185,5 +189,6 @@ mod tests {
     fn control_characters_are_spelled_out() {
         assert_eq!(harmless("two\nlines"), "two\nlines");
         assert_eq!(harmless("a\u{1b}[31mred\u{7}"), "a\\u{1b}[31mred\\u{7}");
+        assert_eq!(harmless("fdp\u{202e}.exe"), "fdp\\u{202e}.exe");
     }
 }
