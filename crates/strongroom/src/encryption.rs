@@ -75,20 +75,25 @@ pub fn derivation(request: &EncryptionRequest, version: Version, hash: Hash) -> 
     })
 }
 
-/// Refuses key derivation for a key that a KMS wraps.
+/// Returns the request for a key that a KMS wraps: nothing makes guessing a random key any harder, so
+/// its derivation is the cheapest there is.
 ///
 /// # Errors
 ///
-/// [`Error::Request`] when somebody asked for some.
-pub(crate) fn refuse_derivation(request: &EncryptionRequest) -> Result<()> {
+/// [`Error::Request`] when somebody asked for a derivation.
+pub(crate) fn managed(request: &EncryptionRequest) -> Result<EncryptionRequest> {
     let given = request.pbkdf.is_some()
         || request.pbkdf_memory_kib.is_some()
         || request.pbkdf_iterations.is_some()
         || request.pbkdf_parallel.is_some();
-    if !given {
-        return Ok(());
+    if given {
+        return Err(Error::Request { problem: NOTHING_TO_DERIVE.to_owned() });
     }
-    Err(Error::Request { problem: NOTHING_TO_DERIVE.to_owned() })
+    Ok(EncryptionRequest {
+        pbkdf: Some(Pbkdf::Pbkdf2),
+        pbkdf_iterations: Some(Kdf::MIN_PBKDF2_ITERATIONS),
+        ..request.clone()
+    })
 }
 
 /// Returns a Secret's passphrase and settings.

@@ -31,7 +31,7 @@ use self::source::{Contents, Source};
 pub(crate) use self::source::{refuse_encrypted, unlock_qcow2};
 use self::target::{Making, target_label};
 pub(crate) use self::target_key::{Earlier, TargetKey};
-use crate::encryption::{format_options, refuse_derivation};
+use crate::encryption::{format_options, managed};
 use crate::{Error, Opener, OwnedNewKey, OwnedOpener, Result};
 
 /// Detached headers of a clone: files apart from the data.
@@ -134,11 +134,12 @@ pub fn clone(
         ImageOperation::Reencrypt(encryption) => Some(inherited(encryption, &source)?),
     };
     let encryption = encryption.map(|encryption| with_format(encryption, formats.target));
-    if let (Some(OwnedNewKey::Kms { .. }), Some(encryption)) = (&keys.target, &encryption) {
-        refuse_derivation(encryption)?;
-    }
-    let mut options = match &encryption {
-        Some(encryption) => Some(encryption_options(encryption, &source, formats.target, work)?),
+    let asked = match (&encryption, &keys.target) {
+        (Some(encryption), Some(OwnedNewKey::Kms { .. })) => Some(managed(encryption)?),
+        (encryption, _) => encryption.clone(),
+    };
+    let mut options = match &asked {
+        Some(asked) => Some(encryption_options(asked, &source, formats.target, work)?),
         None => None,
     };
     refuse_reused_keystream(request, options.as_ref())?;

@@ -11,7 +11,7 @@ use strongroom_luks::{FormatOptions, Formatted, Header};
 use strongroom_model::{EncryptionRequest, ExistingTarget, ImageFormat};
 
 use crate::device::write_new_header;
-use crate::encryption::{format_options, refuse_derivation};
+use crate::encryption::{format_options, managed};
 use crate::envelope_file::{EnvelopeFile, NamedEnvelope};
 use crate::images::{Earlier, TargetKey, Work};
 use crate::{Error, OwnedNewKey, Result};
@@ -64,9 +64,9 @@ pub fn create(
     let mut options = match request.format.luks() {
         None => None,
         Some(format) => {
-            let encryption = EncryptionRequest { format, ..request.encryption.clone() };
+            let mut encryption = EncryptionRequest { format, ..request.encryption.clone() };
             if let Some(OwnedNewKey::Kms { .. }) = &key {
-                refuse_derivation(&encryption)?;
+                encryption = managed(&encryption)?;
             }
             Some(format_options(&encryption, &work.policy)?)
         }

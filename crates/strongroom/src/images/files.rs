@@ -143,11 +143,17 @@ impl Files {
     ///
     /// When it would be one of them.
     pub(super) fn with_envelope(mut self, envelope: Option<EnvelopeFile>) -> Result<Self> {
-        for file in std::iter::once(&self.data).chain(&self.header) {
-            envelope.as_ref().map_or(Ok(()), |envelope| envelope.refuse_place_of(file))?;
+        let mut files = std::iter::once(&self.data).chain(&self.header);
+        let checked = envelope
+            .as_ref()
+            .map_or(Ok(()), |envelope| files.try_for_each(|file| envelope.refuse_place_of(file)));
+        match checked {
+            Ok(()) => {
+                self.envelope = envelope;
+                Ok(self)
+            }
+            Err(error) => Err(self.stop(error)),
         }
-        self.envelope = envelope;
-        Ok(self)
     }
 
     /// Returns what the target is written to.
