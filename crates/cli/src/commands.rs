@@ -2,6 +2,7 @@
 
 mod completions;
 mod doctor;
+mod envelope;
 mod image;
 mod key;
 mod kms;

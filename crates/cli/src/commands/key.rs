@@ -1,7 +1,6 @@
 //! `strongroom key …`
 
 mod add_recovery;
-mod envelope;
 mod erase;
 mod move_to;
 mod recover;
@@ -20,7 +19,7 @@ use strongroom::Device;
 use strongroom_disk::Access;
 use strongroom_kms::KeyProvider;
 
-use super::done;
+use super::{done, envelope};
 use crate::command_error::CommandError;
 use crate::key_arguments;
 use crate::kms_arguments::{KmsArgs, Own};

@@ -32,6 +32,10 @@ pub(crate) struct InfoArgs {
     #[arg(long, value_name = "FORMAT")]
     source_format: Option<ImageFormat>,
 
+    /// Show this envelope of it too
+    #[arg(long, value_name = "FILE")]
+    envelope_file: Option<PathBuf>,
+
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -58,6 +62,7 @@ pub(crate) fn run(ui: &mut Ui, args: &InfoArgs) -> Result<(), CommandError> {
             describe_volume(header, &mut lines, &mut object);
             describe_keyslots(header, &mut lines, &mut object);
         }
+        args.describe_envelope(&mut lines, &mut object)?;
         return print(ui, lines, &object, args.output.output());
     }
     match device.read_header() {
@@ -84,6 +89,7 @@ pub(crate) fn run(ui: &mut Ui, args: &InfoArgs) -> Result<(), CommandError> {
         }
         Err(error) => return Err(error.into()),
     }
+    args.describe_envelope(&mut lines, &mut object)?;
     print(ui, lines, &object, args.output.output())
 }
 
@@ -93,6 +99,19 @@ impl InfoArgs {
             Some(format) => format.is_qcow2(),
             None => NamedFormat::of(&self.file) == NamedFormat::Qcow2,
         }
+    }
+
+    /// Adds what the envelope in a file of its own says.
+    fn describe_envelope(
+        &self,
+        lines: &mut Vec<(&'static str, String)>,
+        object: &mut Value,
+    ) -> Result<(), CommandError> {
+        if let Some(path) = &self.envelope_file {
+            let envelope = strongroom::envelopes::read_file(path)?;
+            envelopes::describe_file(&envelope, lines, object);
+        }
+        Ok(())
     }
 }
 

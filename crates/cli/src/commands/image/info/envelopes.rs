@@ -1,10 +1,12 @@
-//! The envelopes in a header: which KMS opens the image.
+//! The envelopes of an image: which KMS opens it.
 
 use serde_json::{Value, json};
 use strongroom::envelopes::{self, Held};
+use strongroom_kms::Envelope;
 use strongroom_luks::Header;
 
 use crate::command_error::CommandError;
+use crate::commands::envelope;
 
 /// Adds what the envelopes in a header say to lines of text and to an object. No KMS is asked.
 pub(super) fn describe(
@@ -23,7 +25,7 @@ pub(super) fn describe(
             }
             Err(error) => {
                 let problem = CommandError::from(error).text();
-                lines.push(("envelope", one_line(&problem)));
+                lines.push(("envelope", problem.replace('\n', "\\n")));
                 found.push(json!({ "problem": problem }));
             }
         }
@@ -31,37 +33,25 @@ pub(super) fn describe(
     object["envelopes"] = Value::Array(found);
 }
 
+/// Adds what an envelope in a file of its own says.
+pub(super) fn describe_file(
+    envelope: &Envelope,
+    lines: &mut Vec<(&'static str, String)>,
+    object: &mut Value,
+) {
+    lines.push(("envelope", envelope::line(envelope)));
+    object["envelope_file"] = envelope::value(envelope);
+}
+
 fn line(held: &Held) -> String {
-    let (envelope, wrapped) = (&held.envelope, &held.envelope.wrapped);
-    let mut text = format!("token {}: {} key {}", held.token, envelope.kind, wrapped.key_id);
-    if let Some(version) = &wrapped.key_version {
-        text.push_str(&format!(" version {version}"));
-    }
-    if let Some(endpoint) = &wrapped.endpoint {
-        text.push_str(&format!(" at {endpoint}"));
-    }
     let keyslots: Vec<String> = held.keyslots.iter().map(ToString::to_string).collect();
-    text.push_str(&format!(", made {}, for keyslot {}", envelope.created, keyslots.join(", ")));
-    one_line(&text)
+    let (envelope, keyslots) = (envelope::line(&held.envelope), keyslots.join(", "));
+    format!("token {}: {envelope}, for keyslot {keyslots}", held.token)
 }
 
 fn value(held: &Held) -> Value {
-    let (envelope, wrapped) = (&held.envelope, &held.envelope.wrapped);
-    json!({
-        "token": held.token,
-        "keyslots": held.keyslots,
-        "kind": envelope.kind.name(),
-        "key_id": wrapped.key_id,
-        "key_version": wrapped.key_version,
-        "endpoint": wrapped.endpoint,
-        "namespace": wrapped.namespace,
-        "mount": wrapped.mount,
-        "algorithm": wrapped.algorithm,
-        "created": envelope.created,
-    })
-}
-
-/// Returns text that is one line, whatever whoever wrote the header would like.
-fn one_line(text: &str) -> String {
-    text.replace('\n', "\\n")
+    let mut value = envelope::value(&held.envelope);
+    value["token"] = json!(held.token);
+    value["keyslots"] = json!(held.keyslots);
+    value
 }

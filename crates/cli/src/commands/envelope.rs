@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use strongroom_kms::Envelope;
 
 /// Returns a line on the key that has wrapped it.
-pub(super) fn line(envelope: &Envelope) -> String {
+pub(crate) fn line(envelope: &Envelope) -> String {
     let wrapped = &envelope.wrapped;
     let mut text = format!("{} key {}", envelope.kind, wrapped.key_id);
     if let Some(version) = &wrapped.key_version {
@@ -19,7 +19,7 @@ pub(super) fn line(envelope: &Envelope) -> String {
 }
 
 /// Returns what scripts want to know.
-pub(super) fn value(envelope: &Envelope) -> Value {
+pub(crate) fn value(envelope: &Envelope) -> Value {
     let wrapped = &envelope.wrapped;
     json!({
         "kind": envelope.kind.name(),
