@@ -1,12 +1,13 @@
 //! Images that a KMS opens: a key in a file, with which everything but the network can be seen.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use serde_json::Value;
-use strongroom_testkit::Tool;
+use strongroom_testkit::{Tool, run};
 
 use crate::managed::{DEK_FILE, KMS, Managed, OTHER_KMS};
-use crate::workplace::{CHEAP, CRYPTSETUP_CHEAP, Workplace, has};
+use crate::workplace::{BINARY, CHEAP, CRYPTSETUP_CHEAP, Workplace, has};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -46,6 +47,11 @@ fn every_format_is_encrypted_for_a_kms_and_opened_by_it() {
                 assert_eq!(mode & 0o7777, 0o644, "{format}");
             }
         }
+        if source.contains("--envelope-file") {
+            let file = source.rsplit(' ').next().unwrap();
+            let info = format!("image info {name} --envelope-file {file}");
+            assert!(place.strongroom(&info).ok().contains("local key "), "{info}");
+        }
         // Another KMS of the same kind does not open it.
         let message = place
             .strongroom(&format!("image decrypt {name} no --format raw {source} {OTHER_KMS}"))
@@ -76,6 +82,9 @@ fn a_key_that_a_kms_wraps_costs_next_to_nothing_to_use() {
     let limits = "--max-kdf-memory 0 --max-kdf-time 0";
     place.strongroom(&format!("image decrypt volume again {KMS} {limits}")).fails(2);
     place.strongroom(&format!("image decrypt volume again {KMS} --max-kdf-time 1")).ok();
+    let limits = "--max-kdf-memory 1 --max-kdf-time 1";
+    place.strongroom(&format!("image encrypt plain second {KMS} {limits}")).ok();
+    place.strongroom(&format!("image create third.luks 1M {KMS} {limits}")).ok();
 }
 
 #[test]
@@ -240,6 +249,7 @@ fn an_envelope_is_never_replaced() {
     assert!(place.strongroom(&same).fails(2).contains("cannot be both"));
     let same = format!("image encrypt plain volume --header head --envelope-file head {KMS}");
     assert!(place.strongroom(&same).fails(2).contains("cannot be both"));
+    place.strongroom(&format!("{same} --resume")).fails(2);
     let names = ["envelope", "kek", "new", "other-kek", "plain", "pw", "wrong"];
     assert_eq!(place.names(), names);
     // Nor does a job that fails leave one.
@@ -250,6 +260,22 @@ fn an_envelope_is_never_replaced() {
     place.strongroom(&format!("image encrypt plain v --format luks1 {KMS}")).fails(2);
     place.strongroom(&format!("image create v.qcow2 1M {KMS}")).fails(2);
     assert!(!place.exists("v") && !place.exists("v.qcow2"));
+}
+
+#[test]
+fn a_pipe_carries_an_image_and_the_envelope_stands_beside_it() {
+    let place = place();
+    let piped = |words: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("\"$0\" {words}")]).arg(BINARY).current_dir(place.path("."));
+        run(command, b"").ok()
+    };
+    let words = "image encrypt - - --format luks1 --envelope-file env";
+    piped(&format!("{words} {KMS} < plain > luks1"));
+    place.strongroom(&format!("image decrypt luks1 again --envelope-file env {KMS}")).ok();
+    place.same("again", "plain").unwrap();
+    piped(&format!("image encrypt plain - {KMS} > luks2"));
+    place.strongroom(&format!("image compare luks2 plain {KMS}")).ok();
 }
 
 #[test]
@@ -347,7 +373,7 @@ fn a_passphrase_may_stand_in_for_a_kms() {
     place.strongroom(&format!("image decrypt volume again {kms}")).ok();
     place.same("again", "plain").unwrap();
     let wrong = "--kms passphrase --passphrase-file wrong";
-    let message = place.strongroom(&format!("image decrypt volume no {wrong}")).fails(4);
+    let message = place.strongroom(&format!("image decrypt volume no {wrong}")).fails(12);
     assert!(!place.exists("no"), "{message}");
 
     place.write("secret.yaml", SECRET);
