@@ -37,6 +37,13 @@ impl CommandError {
         self
     }
 
+    /// Names the options for a KMS in the hints as one side of a command does: `new-` for instance.
+    pub(crate) fn naming(mut self, prefix: &str) -> Self {
+        let named = format!("--{prefix}kms");
+        self.hints.iter_mut().for_each(|hint| *hint = hint.replace("--kms", &named));
+        self
+    }
+
     /// Takes the hints away, for a command that they would lead back to or that knows better.
     pub(crate) fn unhinted(mut self) -> Self {
         self.hints.clear();

@@ -235,7 +235,8 @@ fn open<S: Side>(
         }
         (_, None) => (kms.credentials(kind, None)?, None),
     };
-    let provider = strongroom_kms::open(request, credentials).map_err(strongroom::Error::from)?;
+    let provider = strongroom_kms::open(request, credentials)
+        .map_err(|error| CommandError::from(strongroom::Error::from(error)).naming(S::PREFIX))?;
     Ok(Place::Kms(provider, settings))
 }
 

@@ -304,6 +304,8 @@ fn options_that_contradict_each_other_are_refused() {
     }
     let words = format!("image reencrypt plain volume {KMS} --new-kms-kek-file kek");
     assert!(place.strongroom(&words).fails(2).contains("--new-kms"));
+    let words = format!("image reencrypt plain volume {KMS} --new-kms local");
+    assert!(place.strongroom(&words).fails(2).contains("--new-kms-kek-file"));
     place.write("open-kek", place.read("kek"));
     let words = "image encrypt plain volume --kms local --kms-kek-file open-kek";
     let message = place.strongroom(words).fails(2);
