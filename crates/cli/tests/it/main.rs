@@ -15,6 +15,7 @@ mod interop;
 mod key_kms;
 mod key_rewrap;
 mod key_rotation;
+mod key_transit;
 mod kill;
 mod leftovers;
 mod limits;
