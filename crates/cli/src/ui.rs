@@ -163,9 +163,7 @@ impl Observer for ProgressWatch {
 /// words of servers may hold some, even such as turn the order of letters around (Unicode, section
 /// 23.2).
 fn harmless(text: &str) -> Cow<'_, str> {
-    let turns = |letter| {
-        matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let turns = |letter| matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let obeyed = |letter: char| letter.is_control() && letter != '\n' || turns(letter);
     if !text.contains(obeyed) {
         return Cow::Borrowed(text);

@@ -1,6 +1,7 @@
 //! Envelopes in files of their own.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use strongroom_disk::{Disk, ErrorKind, NewFile, Overwrite};
@@ -20,7 +21,15 @@ pub(crate) struct EnvelopeFile {
 #[derive(Debug)]
 pub(crate) struct NamedEnvelope {
     path: PathBuf,
-    is_new: bool,
+    /// Device and inode of the file, where it is a new one.
+    made: Option<(u64, u64)>,
+}
+
+/// A file that is about to get a name.
+#[derive(Debug)]
+pub(crate) struct Naming {
+    path: PathBuf,
+    identity: (u64, u64),
 }
 
 impl EnvelopeFile {
@@ -99,28 +108,99 @@ impl EnvelopeFile {
     /// [`Error::EnvelopeExists`] when somebody else has taken the name meanwhile.
     pub(crate) fn commit(self) -> Result<NamedEnvelope> {
         let Self { path, file } = self;
-        let is_new = file.is_some();
+        let mut made = None;
         if let Some(file) = file {
             file.let_all_read()?;
+            made = Some(file.disk().identity()?);
             file.commit().map_err(|error| taken(&path, error))?;
         }
-        Ok(NamedEnvelope { path, is_new })
+        Ok(NamedEnvelope { path, made })
     }
 }
 
 impl NamedEnvelope {
-    /// Removes the file again: there is no image for it.
-    pub(crate) fn take_back(self) {
-        if self.is_new {
+    /// Removes the file again if none of `images` has got its name. An error does not say so by
+    /// itself: a name can be given that is not durable yet, and then this may be all that opens what
+    /// bears it.
+    pub(crate) fn take_back(self, images: &[Naming]) {
+        if !images.iter().any(Naming::was_given) && self.made == identity(&self.path) {
             // Nobody is left to tell: the error that led here is on its way already.
             let _ = fs::remove_file(self.path);
         }
     }
 }
 
+impl Naming {
+    /// Takes note of a file before it gets its name.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be asked who it is.
+    pub(crate) fn of(file: &NewFile) -> Result<Self> {
+        Ok(Self { path: file.target().to_owned(), identity: file.disk().identity()? })
+    }
+
+    fn was_given(&self) -> bool {
+        identity(&self.path) == Some(self.identity)
+    }
+}
+
+/// Returns device and inode of the file of a name, if it has one.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
 fn taken(path: &Path, error: strongroom_disk::Error) -> Error {
     match error.kind() {
         ErrorKind::AlreadyExists => Error::EnvelopeExists { path: path.to_owned() },
         _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(folder: &Path) -> (NamedEnvelope, PathBuf) {
+        let path = folder.join("image.json");
+        let created = EnvelopeFile::create(&path).unwrap();
+        (created.commit().unwrap(), path)
+    }
+
+    fn image(folder: &Path) -> NewFile {
+        NewFile::create(&folder.join("image"), Overwrite::Refuse, &[]).unwrap().0
+    }
+
+    #[test]
+    fn is_taken_back_where_no_image_has_got_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (envelope, path) = named(folder.path());
+        let image = image(folder.path());
+        let naming = Naming::of(&image).unwrap();
+        drop(image);
+        envelope.take_back(&[naming]);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn stays_where_an_image_has_got_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (envelope, path) = named(folder.path());
+        let image = image(folder.path());
+        let naming = Naming::of(&image).unwrap();
+        image.commit().unwrap();
+        envelope.take_back(&[naming]);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn somebody_elses_file_is_not_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (envelope, path) = named(folder.path());
+        fs::remove_file(&path).unwrap();
+        fs::write(folder.path().join("other"), b"theirs").unwrap();
+        fs::rename(folder.path().join("other"), &path).unwrap();
+        envelope.take_back(&[]);
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
     }
 }

@@ -12,7 +12,7 @@ use strongroom_model::{EncryptionRequest, ExistingTarget, ImageFormat};
 
 use crate::device::write_new_header;
 use crate::encryption::{format_options, managed};
-use crate::envelope_file::{EnvelopeFile, NamedEnvelope};
+use crate::envelope_file::{EnvelopeFile, Naming};
 use crate::images::{Earlier, TargetKey, Work};
 use crate::{Error, OwnedNewKey, Result};
 
@@ -107,9 +107,12 @@ pub fn create(
         (false, None) => disk.set_len(request.size)?,
     }
     let len = disk.len();
+    let naming = Naming::of(&file)?;
     let envelope = envelope.map(EnvelopeFile::commit).transpose()?;
     if let Err(error) = file.commit() {
-        envelope.into_iter().for_each(NamedEnvelope::take_back);
+        if let Some(envelope) = envelope {
+            envelope.take_back(&[naming]);
+        }
         return Err(error.into());
     }
     Ok(NewImage { header: formatted.map(|formatted| formatted.header), len })

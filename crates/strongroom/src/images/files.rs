@@ -11,7 +11,7 @@ use strongroom_model::{CacheMode, CloneRequest, ExistingTarget, ImageTarget, Res
 use super::journal::{ChecksumState, Entry, Facts, Journal};
 use super::source::Source;
 use super::target_key::Earlier;
-use crate::envelope_file::EnvelopeFile;
+use crate::envelope_file::{EnvelopeFile, Naming};
 use crate::{Error, Result};
 
 /// A target that is not whole yet.
@@ -179,6 +179,8 @@ impl Files {
             self.header.iter_mut().for_each(NewFile::keep_when_dropped);
         }
         let partial = NewFile::partial_path(self.data.target());
+        let files = std::iter::once(&self.data).chain(&self.header);
+        let namings = files.map(Naming::of).collect::<Result<Vec<_>>>()?;
         // What opens the image is there before the image is.
         let envelope = self.envelope.take().map(EnvelopeFile::commit).transpose();
         let committed: Result<()> = envelope.and_then(|envelope| {
@@ -187,7 +189,7 @@ impl Files {
                 Some(header) => NewFile::commit_pair(self.data, header),
             };
             if let (Err(_), Some(envelope)) = (&committed, envelope) {
-                envelope.take_back();
+                envelope.take_back(&namings);
             }
             Ok(committed?)
         });
