@@ -1,6 +1,6 @@
 //! Envelopes in files of their own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,8 @@ pub(crate) struct EnvelopeFile {
 #[derive(Debug)]
 pub(crate) struct NamedEnvelope {
     path: PathBuf,
-    /// Device and inode of the file, where it is a new one.
-    made: Option<(u64, u64)>,
+    /// The file, where it is a new one. While it is open, no other file can be taken for it.
+    made: Option<File>,
 }
 
 /// A file that is about to get a name.
@@ -111,8 +111,9 @@ impl EnvelopeFile {
         let mut made = None;
         if let Some(file) = file {
             file.let_all_read()?;
-            made = Some(file.disk().identity()?);
+            let identity = file.disk().identity()?;
             file.commit().map_err(|error| taken(&path, error))?;
+            made = File::open(&path).ok().filter(|file| identity_of(file) == Some(identity));
         }
         Ok(NamedEnvelope { path, made })
     }
@@ -123,7 +124,9 @@ impl NamedEnvelope {
     /// itself: a name can be given that is not durable yet, and then this may be all that opens what
     /// bears it.
     pub(crate) fn take_back(self, images: &[Naming]) {
-        if !images.iter().any(Naming::was_given) && self.made == identity(&self.path) {
+        let is_ours =
+            self.made.as_ref().is_some_and(|made| identity_of(made) == identity(&self.path));
+        if is_ours && !images.iter().any(Naming::was_given) {
             // Nobody is left to tell: the error that led here is on its way already.
             let _ = fs::remove_file(self.path);
         }
@@ -143,6 +146,11 @@ impl Naming {
     fn was_given(&self) -> bool {
         identity(&self.path) == Some(self.identity)
     }
+}
+
+/// Returns device and inode of an open file.
+fn identity_of(file: &File) -> Option<(u64, u64)> {
+    file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Returns device and inode of the file of a name, if it has one.
