@@ -127,6 +127,16 @@ impl Suite<'_> {
             let error = self.refuses(envelope, binding, &key, what);
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
         }
+        for (envelope, what) in [
+            (&with_wrapped(&envelope, &sibling), "an older key of the same image"),
+            (&with_wrapped(&envelope, &elsewhere), "the ciphertext of another image"),
+        ] {
+            let error = self.provider.verify(envelope).err();
+            assert!(error.is_some(), "it verified {what}");
+            let error = error.expect("it was looked at");
+            check_error(&error, &key);
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+        }
         // To rewrap a mixture may work, but must not mend it.
         for mixture in [with_wrapped(&envelope, &elsewhere), with_wrapped(&envelope, &sibling)] {
             if let Ok(rewrapped) = self.provider.rewrap(&mixture) {
@@ -224,6 +234,8 @@ impl Suite<'_> {
         }
         let why = unwrapped.as_ref().err().map(ToString::to_string);
         assert_eq!(why, None, "it does not unwrap");
+        let why = self.provider.verify(envelope).err().map(|error| error.to_string());
+        assert_eq!(why, None, "it unwraps, but does not verify");
         assert!(is(key, unwrapped), "it unwrapped to another key");
     }
 

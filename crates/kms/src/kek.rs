@@ -59,6 +59,35 @@ impl<K: Kek> Provider<K> {
         Err(Error::new(ErrorKind::Misconfigured, self.0.label(), problem)
             .hinted(format!("use it with --kms {}", envelope.kind)))
     }
+
+    /// Returns the data key that was wrapped, which `take` takes out of the sealed bytes.
+    fn open(
+        &self,
+        envelope: &Envelope,
+        take: impl FnOnce(&[u8]) -> std::result::Result<DataKey, Flaw>,
+        belongs: &str,
+    ) -> Result<DataKey> {
+        self.check_kind(envelope)?;
+        let sealed = self.0.decrypt(&envelope.wrapped)?;
+        let corrupt = |problem: String| Error::new(ErrorKind::Corrupt, self.0.label(), problem);
+        let key = take(&sealed).map_err(|flaw| match flaw {
+            Flaw::Foreign => corrupt(FOREIGN.to_owned()),
+            Flaw::Newer(version) => {
+                corrupt(format!("the data key was sealed in version {version}, which is newer"))
+                    .hinted("use a newer release")
+            }
+            Flaw::BoundElsewhere => {
+                corrupt(format!("the envelope does not {belongs}, but to something else"))
+                    .hinted("its UUID was changed, or it has the envelope of another one")
+            }
+        })?;
+        if !envelope.fingerprint.matches(&key) {
+            return Err(corrupt(
+                "what it unwrapped is another data key than was wrapped".to_owned(),
+            ));
+        }
+        Ok(key)
+    }
 }
 
 impl<K: Kek> KeyProvider for Provider<K> {
@@ -82,26 +111,11 @@ impl<K: Kek> KeyProvider for Provider<K> {
     }
 
     fn unwrap(&self, envelope: &Envelope, binding: &Binding) -> Result<DataKey> {
-        self.check_kind(envelope)?;
-        let sealed = self.0.decrypt(&envelope.wrapped)?;
-        let corrupt = |problem: String| Error::new(ErrorKind::Corrupt, self.0.label(), problem);
-        let key = sealed::open(&sealed, binding).map_err(|flaw| match flaw {
-            Flaw::Foreign => corrupt(FOREIGN.to_owned()),
-            Flaw::Newer(version) => {
-                corrupt(format!("the data key was sealed in version {version}, which is newer"))
-                    .hinted("use a newer release")
-            }
-            Flaw::BoundElsewhere => {
-                corrupt(format!("the envelope does not belong to {binding}, but to something else"))
-                    .hinted("its UUID was changed, or it has the envelope of another one")
-            }
-        })?;
-        if !envelope.fingerprint.matches(&key) {
-            return Err(corrupt(
-                "what it unwrapped is another data key than was wrapped".to_owned(),
-            ));
-        }
-        Ok(key)
+        self.open(envelope, |sealed| sealed::open(sealed, binding), &format!("belong to {binding}"))
+    }
+
+    fn verify(&self, envelope: &Envelope) -> Result<()> {
+        self.open(envelope, sealed::open_unbound, "belong to this").map(drop)
     }
 
     fn rewrap(&self, envelope: &Envelope) -> Result<Envelope> {

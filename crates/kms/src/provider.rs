@@ -40,6 +40,14 @@ pub trait KeyProvider: fmt::Debug + Send + Sync {
     /// [`Corrupt`](crate::ErrorKind::Corrupt) when it belongs to something else, or was altered.
     fn unwrap(&self, envelope: &Envelope, binding: &Binding) -> Result<DataKey>;
 
+    /// Checks that an envelope unwraps to the data key that was wrapped, whatever that belongs to,
+    /// and gives nothing out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`unwrap`](Self::unwrap), but for the binding.
+    fn verify(&self, envelope: &Envelope) -> Result<()>;
+
     /// Returns the same data key under the newest version of the key encryption key. It does not
     /// leave the KMS where the KMS and its policy can do so.
     ///

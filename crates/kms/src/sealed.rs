@@ -61,6 +61,24 @@ pub(crate) fn seal(key: &DataKey, binding: &Binding) -> Zeroizing<Vec<u8>> {
 ///
 /// Why there is none.
 pub(crate) fn open(bytes: &[u8], binding: &Binding) -> Result<DataKey, Flaw> {
+    let (digest, key) = take_apart(bytes)?;
+    if !bool::from(digest.ct_eq(&binding.digest())) {
+        return Err(Flaw::BoundElsewhere);
+    }
+    Ok(key)
+}
+
+/// Returns the data key that is sealed, whatever it belongs to.
+///
+/// # Errors
+///
+/// Why there is none.
+pub(crate) fn open_unbound(bytes: &[u8]) -> Result<DataKey, Flaw> {
+    take_apart(bytes).map(|(_, key)| key)
+}
+
+/// Returns the digest of the binding, and the data key.
+fn take_apart(bytes: &[u8]) -> Result<(&[u8; 32], DataKey), Flaw> {
     let (magic, rest) = bytes.split_first_chunk::<4>().ok_or(Flaw::Foreign)?;
     let (&version, rest) = rest.split_first().ok_or(Flaw::Foreign)?;
     if magic != MAGIC {
@@ -74,10 +92,7 @@ pub(crate) fn open(bytes: &[u8], binding: &Binding) -> Result<DataKey, Flaw> {
     if key.is_empty() || key.len() != usize::from(u16::from_be_bytes(*len)) {
         return Err(Flaw::Foreign);
     }
-    if !bool::from(digest.ct_eq(&binding.digest())) {
-        return Err(Flaw::BoundElsewhere);
-    }
-    Ok(DataKey::new(key.to_vec()))
+    Ok((digest, DataKey::new(key.to_vec())))
 }
 
 const MAGIC: &[u8; 4] = b"SRDK";
@@ -107,6 +122,7 @@ mod tests {
         let sealed = seal(&key(), &Binding::image("0f3a"));
         let other = open(&sealed, &Binding::image("0f3b"));
         assert_eq!(other.unwrap_err(), Flaw::BoundElsewhere);
+        assert_eq!(open_unbound(&sealed).unwrap(), key());
         let other_kind = open(&sealed, &Binding::volume("0f3a"));
         assert_eq!(other_kind.unwrap_err(), Flaw::BoundElsewhere);
     }
@@ -117,6 +133,7 @@ mod tests {
         let sealed = seal(&key(), &binding);
         for len in 0..sealed.len() {
             assert_eq!(open(&sealed[..len], &binding).unwrap_err(), Flaw::Foreign, "{len} bytes");
+            assert_eq!(open_unbound(&sealed[..len]).unwrap_err(), Flaw::Foreign, "{len} bytes");
         }
         let mut longer = sealed.to_vec();
         longer.push(0);

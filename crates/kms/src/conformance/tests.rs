@@ -13,6 +13,7 @@ enum Fault {
     None,
     ForgetsTheBinding,
     BelievesWhatItUnwraps,
+    VerifiesAnything,
     RepeatsItself,
     TakesOtherKinds,
     TakesShortTags,
@@ -134,6 +135,13 @@ impl KeyProvider for Faulty {
         }
     }
 
+    fn verify(&self, envelope: &Envelope) -> Result<()> {
+        match self.fault {
+            Fault::VerifiesAnything => Ok(()),
+            _ => self.inner.verify(envelope),
+        }
+    }
+
     fn rewrap(&self, envelope: &Envelope) -> Result<Envelope> {
         let mut rewrapped = self.inner.rewrap(envelope)?;
         match self.fault {
@@ -187,6 +195,7 @@ fn every_fault_is_found_by_its_name() {
     for (fault, words) in [
         (Fault::ForgetsTheBinding, "it unwrapped an envelope of another image"),
         (Fault::BelievesWhatItUnwraps, "it unwrapped the ciphertext of another image"),
+        (Fault::VerifiesAnything, "it verified an older key of the same image"),
         (Fault::RepeatsItself, "two ciphertexts are equal"),
         (Fault::TakesOtherKinds, "it unwrapped an envelope of the kind passphrase"),
         (Fault::TakesShortTags, "it unwrapped the tag in 4 bytes"),

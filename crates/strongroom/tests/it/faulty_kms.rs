@@ -84,6 +84,14 @@ impl KeyProvider for Faulty {
         }
     }
 
+    fn verify(&self, envelope: &Envelope) -> Result<()> {
+        self.look();
+        match self.fault {
+            Fault::Unwrap => self.fail(),
+            _ => self.inner.verify(envelope),
+        }
+    }
+
     fn rewrap(&self, envelope: &Envelope) -> Result<Envelope> {
         self.inner.rewrap(envelope)
     }

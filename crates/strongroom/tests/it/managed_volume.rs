@@ -142,6 +142,11 @@ impl KeyProvider for RecordingKms {
         self.inner.unwrap(envelope, binding)
     }
 
+    fn verify(&self, envelope: &Envelope) -> strongroom_kms::Result<()> {
+        self.ask("unwrap")?;
+        self.inner.verify(envelope)
+    }
+
     fn rewrap(&self, envelope: &Envelope) -> strongroom_kms::Result<Envelope> {
         self.ask("rewrap")?;
         self.inner.rewrap(envelope)
