@@ -81,9 +81,10 @@ impl TransitKek {
         })
     }
 
-    /// Returns the key that an envelope names, and what it has wrapped. The envelope may come from
-    /// anybody: it chooses among the keys of the configured server and nothing else, and what was
-    /// said of the mount goes before.
+    /// Returns the key that an envelope names, and what it has wrapped.
+    ///
+    /// The envelope may come from anybody: it chooses among the keys of the configured engine, and
+    /// nothing else. At another mount may be an engine that keeps whatever is sent to it.
     fn wrapped_by(&self, wrapped: &Wrapped) -> Result<(Key, Ciphertext)> {
         let corrupt = |problem: String| Error::new(ErrorKind::Corrupt, self.label(), problem);
         if wrapped.algorithm != ALGORITHM {
@@ -91,9 +92,16 @@ impl TransitKek {
         }
         let ciphertext = Ciphertext::parse(&wrapped.ciphertext)
             .ok_or_else(|| corrupt("the envelope's ciphertext is none of Transit's".to_owned()))?;
-        let mount = self.mount.as_deref().or(wrapped.mount.as_deref()).unwrap_or(MOUNT);
-        let key = Key::new(mount, &wrapped.key_id)
+        let mount = self.mount.as_deref().unwrap_or(MOUNT);
+        let named = wrapped.mount.as_deref().unwrap_or(mount);
+        let key = Key::new(named, &wrapped.key_id)
             .map_err(|problem| corrupt(format!("the envelope was altered: {problem}")))?;
+        if named != mount {
+            let problem =
+                format!("the envelope names a key of the engine at {named}, and not at {mount}");
+            return Err(Error::new(ErrorKind::Misconfigured, self.label(), problem)
+                .hinted(format!("if that is the Transit engine indeed, add --kms-mount {named}")));
+        }
         Ok((key, ciphertext))
     }
 

@@ -2,6 +2,7 @@
 //! unless a test says otherwise: to encrypt and to decrypt with one key.
 
 mod faults;
+mod hostile;
 mod logins;
 mod probes;
 mod redirects;
@@ -284,9 +285,12 @@ fn other_mounts_are_found_and_missing_ones_told() {
         open(&KmsRequest { mount, ..request(&bao.url()) }, token(&text)).unwrap()
     };
     let envelope = wrap(&*at("team/transit"));
-    // Where nothing is said of the mount, the envelope knows it.
+    assert_eq!(at("team/transit").unwrap(&envelope, &binding()).unwrap(), data_key(KEY));
+    // The envelope names it, which is no reason to go there.
     let other = open(&request(&bao.url()), token(&text)).unwrap();
-    assert_eq!(other.unwrap(&envelope, &binding()).unwrap(), data_key(KEY));
+    let error = other.unwrap(&envelope, &binding()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
+    assert!(error.hint().unwrap().contains("--kms-mount team/transit"), "{error:?}");
     let error = at("nowhere").wrap(&data_key(KEY), &binding()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     assert!(error.hint().unwrap().contains("--kms-mount"), "{error:?}");
