@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use strongroom_model::{KmsKind, KmsRequest};
 use zeroize::Zeroizing;
 
-use self::answers::{Advice, Ciphertext, KeyInfo, complaint, judge};
+use self::answers::{Advice, Ciphertext, KeyInfo, account, judge, judge_text};
 use self::client::{Answer, Client};
 use self::login::Session;
 use self::requests::{Key, Request};
@@ -125,7 +125,7 @@ impl TransitKek {
         // Nothing decrypts this; but a key that does not exist is told from that.
         let answer = self.call(&key.decrypt(NOTHING))?;
         if !answer.is_denied() {
-            let verdict = judge(answer.status, &complaint(&answer.body));
+            let verdict = judge(answer.status, &answer.body);
             return match verdict.kind {
                 // Refused as too old by a key whose `min_decryption_version` was raised, which exists.
                 ErrorKind::Corrupt | ErrorKind::Denied => Ok(()),
@@ -162,7 +162,7 @@ impl TransitKek {
             KeyInfo { supports_encryption: false, .. } => "not supported for key type",
             _ => return Ok(()),
         };
-        let verdict = judge(400, text);
+        let verdict = judge_text(400, text);
         let label = format!("transit key {} at {}", key.name(), self.client.endpoint());
         Err(Self::advised(Error::new(verdict.kind, label, verdict.problem), verdict.advice, key))
     }
@@ -202,12 +202,11 @@ impl TransitKek {
         if answer.is_denied() {
             return self.denied(answer, key, verb);
         }
-        let text = self.session.scrub(complaint(&answer.body));
-        let verdict = judge(answer.status, &text);
-        let known = verdict.advice != Advice::None || text.is_empty();
-        let problem = match (known, verdict.kind) {
-            (true, _) | (_, ErrorKind::Corrupt) => verdict.problem.to_owned(),
-            _ => format!("{} (status {}, {text})", verdict.problem, answer.status),
+        let verdict = judge(answer.status, &answer.body);
+        let known = verdict.advice != Advice::None || verdict.kind == ErrorKind::Corrupt;
+        let problem = match known {
+            true => verdict.problem.to_owned(),
+            false => format!("{} ({})", verdict.problem, account(answer.status, &answer.body)),
         };
         let error = Error::new(verdict.kind, &*answer.label, problem);
         Self::advised(error, verdict.advice, key)
@@ -216,7 +215,7 @@ impl TransitKek {
     /// Returns which of the two it is: a token that is no good, or a policy that is too narrow.
     fn denied(&self, answer: &Answer, key: &Key, verb: &str) -> Error {
         let token = self.session.token_info(&self.client);
-        let text = self.session.scrub(complaint(&answer.body));
+        let text = account(answer.status, &answer.body);
         let error = |problem: String| Error::new(ErrorKind::Denied, &*answer.label, problem);
         let capability = if verb == "keys" { "read" } else { "update" };
         let line = key.policy(verb, capability);

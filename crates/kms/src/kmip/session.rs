@@ -154,6 +154,8 @@ impl Session {
         };
         match result?.outcome {
             Ok(answer) if !request.fits(&answer) => Err(self.unfitting()),
+            // Its own words may repeat what it was to encrypt, or has decrypted.
+            Err(failure) if request.is_secret() => Ok(Err(Failure { message: None, ..failure })),
             outcome => Ok(outcome),
         }
     }
@@ -190,6 +192,11 @@ impl Request<'_> {
             self,
             Self::Encrypt { cipher: Cipher::Gcm, .. } | Self::Decrypt { cipher: Cipher::Gcm, .. }
         )
+    }
+
+    /// Returns whether it is about what is sealed.
+    fn is_secret(self) -> bool {
+        matches!(self, Self::Encrypt { .. } | Self::Decrypt { .. })
     }
 
     fn fits(self, answer: &Answer) -> bool {

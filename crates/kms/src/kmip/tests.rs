@@ -326,3 +326,35 @@ fn an_endpoint_in_trouble_is_passed_over() {
         assert_eq!(well.asked(ENCRYPT).len(), 2);
     }
 }
+
+#[test]
+fn a_server_that_repeats_what_is_sealed_puts_it_into_no_error() {
+    // GeneralFailure, CryptographicFailure, PermissionDenied, ItemNotFound, InternalServerError.
+    for reason in [0x100, 0x0A, 0x0C, 0x01, 0x2A] {
+        let server = Scripted::start(move |_, asked| match asked.operation {
+            operation::GET_ATTRIBUTES => attributes(None),
+            _ => Send(
+                response(vec![
+                    Item::new(RESULT_STATUS, Value::Enumeration(1)),
+                    Item::new(RESULT_REASON, Value::Enumeration(reason)),
+                    Item::new(RESULT_MESSAGE, Value::text("cannot work on SRDK-canary")),
+                ]),
+                0,
+            ),
+        });
+        let wrapped = Wrapped {
+            key_id: "kek".to_owned(),
+            algorithm: "aes-gcm".to_owned(),
+            iv: Some(vec![9; 12]),
+            tag: Some(vec![9; 16]),
+            ciphertext: "AAAA".to_owned(),
+            ..Wrapped::default()
+        };
+        let kek = server.kek();
+        for error in [kek.encrypt(PLAIN).unwrap_err(), kek.decrypt(&wrapped).unwrap_err()] {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let words = format!("{error} {error:?} {}", source.unwrap());
+            assert!(!words.contains("canary"), "{words}");
+        }
+    }
+}

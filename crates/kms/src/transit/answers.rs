@@ -173,8 +173,24 @@ pub(crate) fn health(body: &[u8]) -> Option<Health> {
     serde_json::from_slice(body).ok()
 }
 
-/// Returns what a server says of a failure, in one line; empty when it says nothing.
-pub(crate) fn complaint(body: &[u8]) -> String {
+/// Returns what may be shown of a refusal: its status, and those of its phrases that are known.
+///
+/// The words themselves are not shown, of whichever server, proxy or filter they are: some repeat
+/// the request with its token, its secret identifier or the sealed data key. A phrase that is known
+/// is shown as it stands here, so that no byte of an answer gets into an error.
+pub(crate) fn account(status: u16, body: &[u8]) -> String {
+    let complaint = complaint(body);
+    let known = PHRASES.iter().filter(|phrase| complaint.contains(**phrase));
+    let known: Vec<&str> = known.copied().collect();
+    match known.as_slice() {
+        [] => format!("status {status}"),
+        known => format!("status {status}: {}", known.join(", ")),
+    }
+}
+
+/// Returns what a server says of a failure, in one line; empty when it says nothing. It may hold
+/// secrets, and is looked at only.
+fn complaint(body: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Answer {
         errors: Vec<String>,
@@ -218,7 +234,12 @@ pub(crate) enum Advice {
 }
 
 /// Returns what the refusal of a request means: by its text where that says more than the status.
-pub(crate) fn judge(status: u16, complaint: &str) -> Verdict {
+pub(crate) fn judge(status: u16, body: &[u8]) -> Verdict {
+    judge_text(status, &complaint(body))
+}
+
+/// Returns what a refusal with this text means.
+pub(crate) fn judge_text(status: u16, complaint: &str) -> Verdict {
     let verdict = |kind, problem, advice| Verdict { kind, problem, advice };
     for (part, kind, problem, advice) in TEXTS {
         if complaint.contains(part) {
@@ -306,8 +327,26 @@ const TEXTS: [(&str, ErrorKind, &str, Advice); 12] = [
     ),
 ];
 
-/// The longest complaint in bytes that is shown.
-const MAX_COMPLAINT: usize = 300;
+/// What servers say that helps to see what is wrong, beside [`TEXTS`].
+const PHRASES: [&str; 14] = [
+    "permission denied",
+    "invalid token",
+    "bad token",
+    "invalid role or secret ID",
+    "invalid role ID",
+    "invalid secret ID",
+    "invalid role name",
+    "service account name not authorized",
+    "namespace not authorized",
+    "invalid audience",
+    "invalid certificate or no client certificate supplied",
+    "rate limit quota exceeded",
+    "no leader",
+    "unsupported path",
+];
+
+/// The longest complaint in characters that is looked at.
+const MAX_COMPLAINT: usize = 4096;
 
 /// The longest ciphertext in bytes: many times what becomes of a data key.
 const MAX_TEXT: usize = 32 << 10;
@@ -398,7 +437,21 @@ mod tests {
             (400, "anything else", ErrorKind::Misconfigured),
             (405, "", ErrorKind::Misconfigured),
         ] {
-            assert_eq!(judge(status, text).kind, kind, "{status} {text}");
+            assert_eq!(judge_text(status, text).kind, kind, "{status} {text}");
+        }
+    }
+
+    #[test]
+    fn shows_what_is_known_of_a_refusal_and_nothing_that_it_repeats() {
+        for body in [
+            r#"{"errors":["permission denied for s.canary"]}"#,
+            "permission denied\nX-Vault-Token: s.canary",
+            r#"{"errors":["permission denied"],"request":{"plaintext":"canary"}}"#,
+        ] {
+            assert_eq!(account(403, body.as_bytes()), "status 403: permission denied");
+        }
+        for body in ["", "canary", r#"{"errors":["canary"]}"#, r#"{"plaintext":"canary"}"#] {
+            assert_eq!(account(400, body.as_bytes()), "status 400");
         }
     }
 

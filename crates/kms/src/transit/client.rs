@@ -12,7 +12,7 @@ use reqwest::{Url, redirect};
 use strongroom_crypto::Token;
 use zeroize::Zeroizing;
 
-use super::answers::{complaint, judge};
+use super::answers::{account, judge};
 use super::requests::{Method, Request, Scope};
 use super::trouble::{Trouble, classify, delay, random, wished};
 use crate::{Error, ErrorKind, Limits, Result};
@@ -271,15 +271,11 @@ fn answer(
     if matches!(status, 200..=299) || label.starts_with(HEALTH_LABEL) {
         return Ok(Answer { status, body, label });
     }
-    let text = complaint(&body);
-    let verdict = judge(status, &text);
+    let verdict = judge(status, &body);
     if verdict.kind != ErrorKind::Unavailable {
         return Ok(Answer { status, body, label });
     }
-    let problem = match text.as_str() {
-        "" => format!("{} (status {status})", verdict.problem),
-        text => format!("{} (status {status}, {text})", verdict.problem),
-    };
+    let problem = format!("{} ({})", verdict.problem, account(status, &body));
     let error = Error::new(ErrorKind::Unavailable, label, problem);
     // Seals do not break by themselves.
     let lasts = verdict.problem.ends_with("sealed");

@@ -1,12 +1,12 @@
 //! Envelopes and servers that mean harm.
 
 use serde_json::json;
-use strongroom_kms::{ErrorKind, open_within};
-use strongroom_model::KmsRequest;
-use strongroom_testkit::Server;
+use strongroom_kms::{ErrorKind, KeyProvider, Limits, open_within};
+use strongroom_model::{KmsLogin, KmsRequest};
+use strongroom_testkit::{Body, Reply, Request, Server};
 
 use super::logins::{json, ours};
-use super::{BRISK, binding, request, token};
+use super::{BRISK, KEY, binding, data_key, request, token, words};
 
 #[test]
 fn an_envelope_sends_nothing_to_an_engine_that_nobody_has_named() {
@@ -29,3 +29,67 @@ fn an_envelope_sends_nothing_to_an_engine_that_nobody_has_named() {
     }
     assert!(server.requests().is_empty());
 }
+
+#[test]
+fn what_a_server_repeats_of_a_request_is_in_no_error() {
+    let forms: [fn(&str) -> String; 3] = [
+        |said| json!({"errors": [said]}).to_string(),
+        |said| format!("upstream error; request headers and body: {said}"),
+        |said| {
+            json!({"request": said, "errors": ["is sealed", "permission denied", said]}).to_string()
+        },
+    ];
+    let limits = Limits { retries: 0, failures: 2, ..BRISK };
+    for status in [400, 401, 403, 404, 405, 413, 429, 500, 502, 503] {
+        for form in forms {
+            // Long enough that no cut helps, and cut in the middle of a secret.
+            for padding in [0, 290, 4080] {
+                let server = repeating(status, form, padding);
+                let request = request(&server.url(""));
+                let role = KmsLogin::AppRole { role_id: "csi".to_owned(), mount: None };
+                let login = KmsRequest { login: role, ..request.clone() };
+                for request in [request, login] {
+                    let provider = open_within(&request, token(CANARY), &limits).unwrap();
+                    shows_nothing(&*provider, &server);
+                }
+            }
+        }
+    }
+}
+
+/// Returns a server that refuses, with all that it was sent.
+fn repeating(status: u16, form: fn(&str) -> String, padding: usize) -> Server {
+    Server::start(move |request| {
+        let lasting = |request: &Request| {
+            request.target.ends_with("/lookup-self") || request.target.contains("/keys/")
+        };
+        if lasting(request) {
+            return json(200, &json!({"data": {"ttl": 0, "latest_version": 1}}));
+        }
+        let token = request.header("x-vault-token").unwrap_or_default();
+        let body = String::from_utf8_lossy(&request.body);
+        let said = format!("{}X-Vault-Token: {token}\n{body}", "-".repeat(padding));
+        Reply { body: Body::Bytes(form(&said).into_bytes()), ..Reply::new(status) }
+    })
+}
+
+/// Asserts that nothing secret is in the errors of any call, nor in those of a pause.
+fn shows_nothing(provider: &dyn KeyProvider, server: &Server) {
+    let envelope = ours(server);
+    for _ in 0..2 {
+        for error in [
+            provider.wrap(&data_key(KEY), &binding()).unwrap_err(),
+            provider.unwrap(&envelope, &binding()).unwrap_err(),
+            provider.rewrap(&envelope).unwrap_err(),
+        ] {
+            let words = words(&error);
+            // What is sealed begins with "SRDK".
+            for secret in [&CANARY[..9], "U1JES", KEY] {
+                assert!(!words.contains(secret), "{words}");
+            }
+        }
+    }
+}
+
+/// A token, or the secret of a login.
+const CANARY: &str = "s.canary-canary-canary";
