@@ -151,7 +151,8 @@ impl Client {
             if !matches!(status, 307 | 308) {
                 return answer(response, status, label, deadline);
             }
-            base = self.follow(&base, &response, &label)?;
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            base = self.follow(&base, location, token, &label)?;
         }
         let label = format!("transit {} at {}", request.about, show(endpoint));
         let problem = "the servers send us on to one another without end";
@@ -190,26 +191,36 @@ impl Client {
     fn follow(
         &self,
         base: &Url,
-        response: &Response,
+        location: Option<&str>,
+        token: Option<&Token>,
         label: &str,
     ) -> std::result::Result<Url, Trouble> {
         let refuse = |problem: String, hint: &str| {
             let error = Error::new(ErrorKind::Misconfigured, label, problem).hinted(hint);
             Trouble::Lasting(error)
         };
-        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let target = location.and_then(|location| base.join(location).ok());
         let Some(mut target) = target.filter(|url| url.host_str().is_some()) else {
             let hint = "name the active server with --kms-endpoint";
             return Err(refuse("it sends us on without saying where to".to_owned(), hint));
         };
+        if !target.username().is_empty() || target.password().is_some() {
+            let hint = "name the active server with --kms-endpoint";
+            return Err(refuse("it sends us on with a user name or a password".to_owned(), hint));
+        }
         target.set_path("/");
         target.set_query(None);
         target.set_fragment(None);
-        let shown = show(&target);
-        if target.scheme() != base.scheme() || !target.username().is_empty() {
+        // A server that repeats the token in a name need not have it shown.
+        let shown =
+            if repeats(target.as_str(), token) { "(its token)".into() } else { show(&target) };
+        if target.scheme() != base.scheme() {
             let hint = "its api_addr should begin with https://";
             return Err(refuse(format!("it sends us on to {shown}, unlike it"), hint));
+        }
+        if target.scheme() == "http" && !is_on_this_machine(&target) {
+            let hint = "its api_addr should begin with https://";
+            return Err(refuse(format!("it sends us on to {shown}, without TLS"), hint));
         }
         let known = std::iter::once(base).chain(&self.endpoints);
         if !known.into_iter().any(|known| known.host_str() == target.host_str()) {
@@ -364,6 +375,13 @@ fn is_on_this_machine(url: &Url) -> bool {
     }
 }
 
+/// Returns whether a text repeats a token, in whichever case: names of hosts lose theirs.
+fn repeats(text: &str, token: Option<&Token>) -> bool {
+    let token = token.and_then(|token| std::str::from_utf8(token.expose_bytes()).ok());
+    let lower = |text: &str| Zeroizing::new(text.to_ascii_lowercase());
+    token.is_some_and(|token| lower(text).contains(lower(token).as_str()))
+}
+
 /// Returns an endpoint as people write it.
 fn show(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
@@ -415,6 +433,37 @@ mod tests {
             let error = base(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Misconfigured, "{text}");
             assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn leaves_this_machine_with_tls_only_and_follows_no_password() {
+        let endpoints = ["http://127.0.0.1:8200", "https://bao.example"].map(str::to_owned);
+        let tls = crate::tls::config_for(&crate::Credentials::default(), None, "test").unwrap();
+        let client = Client::new(&endpoints, None, tls, Limits::default()).unwrap();
+        let token = Token::new(b"s.Canary".to_vec());
+        let follow = |at: usize, location: &str| {
+            let label = "label";
+            match client.follow(&client.endpoints[at], Some(location), Some(&token), label) {
+                Ok(url) => Ok(url.to_string()),
+                Err(Trouble::Lasting(error) | Trouble::Passing(error, _)) => {
+                    Err(format!("{error} {error:?}"))
+                }
+            }
+        };
+        assert_eq!(follow(0, "http://127.0.0.1:8300/v1/x").unwrap(), "http://127.0.0.1:8300/");
+        assert_eq!(follow(1, "https://bao.example:8300").unwrap(), "https://bao.example:8300/");
+        for (at, location, words) in [
+            // It is configured, but for TLS.
+            (0, "http://bao.example", "without TLS"),
+            (1, "http://bao.example", "unlike it"),
+            (1, "https://s.canary@bao.example", "a user name or a password"),
+            (1, "https://:s.canary@bao.example", "a user name or a password"),
+            (1, "https://s.canary/", "whom we do not know"),
+        ] {
+            let said = follow(at, location).unwrap_err();
+            assert!(said.contains(words), "{location}: {said}");
+            assert!(!said.to_lowercase().contains("canary"), "{location}: {said}");
         }
     }
 
