@@ -12,6 +12,8 @@ mod credentials;
 
 pub use self::credentials::{CredentialParts, CredentialsSecret};
 
+use std::net::IpAddr;
+
 use zeroize::Zeroizing;
 
 use super::manifest::{self, Document, Entries, Keys, Scalar};
@@ -182,6 +184,11 @@ fn check_endpoint(kind: KmsKind, endpoint: &str) -> Result<(), Error> {
                 Some(rest) if rest.contains(['?', '#', '@']) => {
                     invalid("use a URL without a user, a query or a fragment")
                 }
+                Some(rest) if endpoint.starts_with("http://") && !is_on_this_machine(rest) => {
+                    invalid(
+                        "use https://: the token and the data keys would cross the network readable",
+                    )
+                }
                 Some(_) => Ok(()),
                 None => invalid("transit needs a URL, https://HOST:8200 for instance"),
             }
@@ -194,6 +201,17 @@ fn check_endpoint(kind: KmsKind, endpoint: &str) -> Result<(), Error> {
             _ => invalid("kmip needs HOST:PORT, with port 5696 for instance"),
         },
     }
+}
+
+/// Returns whether the host of a URL without its scheme is the machine that reads it.
+fn is_on_this_machine(rest: &str) -> bool {
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let host = match authority.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or(bracketed),
+        None => authority.split(':').next().unwrap_or(authority),
+    };
+    let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    is_loopback || host.eq_ignore_ascii_case("localhost")
 }
 
 fn is_port(text: &str) -> bool {

@@ -239,9 +239,18 @@ fn an_endpoint_is_one_of_its_kind() {
         "https://user@openbao.example",
         "https://openbao.example?x=y",
         "https://openbao.example#x",
+        "http://openbao.example:8200",
+        "http://127.0.0.1.openbao.example",
+        "http://localhost.example/",
+        "http://192.0.2.1:8200",
+        "http://[2001:db8::1]:8200",
     ] {
         let manifest = transit(&[]).replace("https://openbao.example:8200", endpoint);
         assert!(refusal(&manifest).contains("value of encryptionKMSEndpoint"), "{endpoint}");
+    }
+    for endpoint in ["http://127.0.0.1:8200", "http://localhost:8200/", "http://[::1]:8200/v1"] {
+        let manifest = transit(&[]).replace("https://openbao.example:8200", endpoint);
+        assert!(parse(&manifest).is_ok(), "{endpoint}");
     }
     for endpoint in [
         "https://kms.example:5696",
@@ -266,7 +275,7 @@ fn takes_the_class_that_speaks_of_encryption_out_of_many_documents() {
     let other = "apiVersion: apps/v1\nkind: Deployment\nparameters: {encryptionEnabled: maybe}\n";
     let manifest = [&plain, &secret, "just text\n", other, &transit(&[])].join("---\n");
     assert_eq!(request(&manifest), request(&transit(&[])));
-    assert!(CredentialsSecret::parse(manifest.as_bytes()).is_ok());
+    assert!(CredentialsSecret::parse(&manifest).is_ok());
 }
 
 #[test]
