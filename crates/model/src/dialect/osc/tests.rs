@@ -275,7 +275,7 @@ fn takes_the_class_that_speaks_of_encryption_out_of_many_documents() {
     let other = "apiVersion: apps/v1\nkind: Deployment\nparameters: {encryptionEnabled: maybe}\n";
     let manifest = [&plain, &secret, "just text\n", other, &transit(&[])].join("---\n");
     assert_eq!(request(&manifest), request(&transit(&[])));
-    assert!(CredentialsSecret::parse(&manifest).is_ok());
+    assert!(CredentialsSecret::parse(manifest.as_bytes()).is_ok());
 }
 
 #[test]
