@@ -20,6 +20,7 @@ test: ## Install the tools that tests need where that is allowed, then run every
 lint: ## Format, clippy, tidy, dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p strongroom-cli --no-default-features -- -D warnings
 	cargo run --quiet -p xtask -- tidy
 	scripts/check-dependencies
 
