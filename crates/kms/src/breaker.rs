@@ -6,14 +6,16 @@ use std::time::{Duration, Instant, SystemTime};
 use strongroom_model::KmsKind;
 use zeroize::Zeroizing;
 
+use crate::error::Outage;
 use crate::kek::Kek;
 use crate::{Error, ErrorKind, Limits, Probe, Result, Wrapped};
 
 /// A key encryption key behind a circuit breaker.
 ///
-/// After some calls in a row that found the KMS [`Unavailable`](ErrorKind::Unavailable), further
-/// ones fail at once for a while. Then one is let through to see: when it succeeds, or fails for
-/// another reason, everything is as before.
+/// After some calls in a row that found the KMS out of order ([`Outage`]), further ones fail at once
+/// for a while. Then one is let through to see: when it succeeds, or fails for another reason,
+/// everything is as before. What an envelope makes the KMS answer does not count, lest one envelope
+/// keep the others from being opened.
 #[derive(Debug)]
 pub(crate) struct Guarded<K> {
     kek: K,
@@ -30,9 +32,7 @@ impl<K: Kek> Guarded<K> {
         let mut admitted = Admitted { breaker: &self.breaker, trouble: Some(PANICKED.to_owned()) };
         let result = work(&self.kek);
         admitted.trouble = match &result {
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                Some(error.problem().to_owned())
-            }
+            Err(error) if error.outage() != Outage::None => Some(error.problem().to_owned()),
             _ => None,
         };
         result
@@ -43,6 +43,7 @@ impl<K: Kek> Guarded<K> {
         let problem = format!("it is out of order since {since}: {}", refusal.trouble);
         Error::new(ErrorKind::Unavailable, self.kek.label(), problem)
             .hinted(format!("it is asked again in {:.0?}", refusal.left))
+            .of_outage(Outage::Absence)
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -267,7 +268,8 @@ mod tests {
         fn encrypt(&self, _plaintext: &[u8]) -> Result<Wrapped> {
             self.calls.fetch_add(1, Ordering::Relaxed);
             if self.down.load(Ordering::Relaxed) {
-                return Err(Error::new(ErrorKind::Unavailable, self.label(), "it is sealed"));
+                let error = Error::new(ErrorKind::Unavailable, self.label(), "it is sealed");
+                return Err(error.of_outage(Outage::Server));
             }
             Err(Error::new(ErrorKind::Denied, self.label(), "no"))
         }
@@ -292,6 +294,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Unavailable);
         }
         assert_eq!(kek.calls.load(Ordering::Relaxed), 3);
+        assert!(guarded.encrypt(b"").unwrap_err().is_unreachable());
         let error = guarded.encrypt(b"").unwrap_err();
         assert!(error.to_string().starts_with("switched: it is out of order since 20"), "{error}");
         assert!(error.to_string().ends_with("Z: it is sealed"), "{error}");

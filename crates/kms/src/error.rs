@@ -23,6 +23,7 @@ struct Inner {
     label: String,
     problem: String,
     hint: Option<String>,
+    outage: Outage,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -41,11 +42,31 @@ pub enum ErrorKind {
     Misconfigured,
 }
 
+/// What an error says of the KMS as a whole, and not of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outage {
+    /// Nothing: another request may well succeed.
+    None,
+    /// It is there, but has trouble of its own.
+    Server,
+    /// Nobody is there, or is asked for a while.
+    Absence,
+}
+
 impl Error {
     /// Returns an error about the KMS that people know as `label`.
     pub fn new(kind: ErrorKind, label: impl Into<String>, problem: impl Into<String>) -> Self {
         let (label, problem) = (shown(label.into()), shown(problem.into()));
-        Self { inner: Box::new(Inner { kind, label, problem, hint: None, source: None }) }
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                label,
+                problem,
+                hint: None,
+                outage: Outage::None,
+                source: None,
+            }),
+        }
     }
 
     /// Adds what to do about it.
@@ -60,6 +81,24 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.inner.source = Some(source.into());
         self
+    }
+
+    /// Says that it is about the KMS as a whole.
+    #[must_use]
+    pub(crate) fn of_outage(mut self, outage: Outage) -> Self {
+        self.inner.outage = outage;
+        self
+    }
+
+    /// Returns what it says of the KMS as a whole.
+    pub(crate) fn outage(&self) -> Outage {
+        self.inner.outage
+    }
+
+    /// Returns whether the KMS cannot be reached at all, so that it is of no use to ask it for
+    /// anything else just now. What an envelope holds never brings that about.
+    pub fn is_unreachable(&self) -> bool {
+        self.inner.outage == Outage::Absence
     }
 
     /// Returns what a caller can act on.

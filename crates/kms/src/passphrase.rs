@@ -71,7 +71,11 @@ impl PassphraseKek {
                 own
             }
         };
-        let key = self.key_in(&mut derived, &own)?;
+        let key = self.key_in(&mut derived, &own).map_err(|error| {
+            // Nothing but memory can be missing for costs of our own.
+            let problem = "the memory for deriving the key is not there";
+            Error::new(ErrorKind::Unavailable, self.label(), problem).with_source(error)
+        })?;
         Ok((own, key))
     }
 
@@ -108,16 +112,20 @@ impl PassphraseKek {
         let mut key = Zeroizing::new(vec![0; KEY_LEN]);
         kdf.checked()
             .and_then(|kdf| kdf.derive(&self.passphrase, &salt, &self.policy, &mut key))
-            .map_err(|error| match error {
-            CryptoError::OutOfMemory { .. } => {
-                let problem = "the memory for deriving the key is not there";
-                Error::new(ErrorKind::Unavailable, self.label(), problem).with_source(error)
-            }
-            error => {
-                corrupt("the envelope asks for a derivation that is not allowed").with_source(error)
-            }
-        })?;
+            .map_err(|error| self.refused(error))?;
         Ok(key)
+    }
+}
+
+impl PassphraseKek {
+    /// Returns why a key is not derived that an envelope asks for.
+    fn refused(&self, error: CryptoError) -> Error {
+        let problem = match error {
+            // How much it is, the envelope says: another one may ask for less.
+            CryptoError::OutOfMemory { .. } => "the envelope asks for more memory than there is",
+            _ => "the envelope asks for a derivation that is not allowed",
+        };
+        Error::new(ErrorKind::Corrupt, self.label(), problem).with_source(error)
     }
 }
 
@@ -296,6 +304,14 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
             assert!(started.elapsed().as_secs() < 5, "it did the work");
         }
+    }
+
+    #[test]
+    fn an_envelope_that_asks_for_more_memory_than_there_is_is_no_outage() {
+        let passphrase = Passphrase::new(b"correct horse".to_vec());
+        let kek = PassphraseKek::new(passphrase, "secret".to_owned(), CHEAP);
+        let error = kek.refused(CryptoError::OutOfMemory { kdf: "argon2id", needed_kib: 4 << 20 });
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
 
     #[test]

@@ -221,7 +221,7 @@ impl KmipKek {
             }
             _ => (format!("the server fails with the key {id}"), None),
         };
-        let error = self.error(kind, &problem).with_source(failure);
+        let error = self.error(kind, &problem).of_outage(failure.outage()).with_source(failure);
         match hint {
             Some(hint) => error.hinted(hint),
             None => error,

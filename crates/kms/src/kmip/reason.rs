@@ -3,6 +3,7 @@
 
 use super::messages::Failure;
 use crate::ErrorKind;
+use crate::error::Outage;
 
 /// What was asked for when it failed: some reasons mean different things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,11 @@ impl Failure {
     /// Returns whether it may mean that the server does not speak this version of the protocol.
     pub(crate) fn refuses_the_version(&self) -> bool {
         matches!(self.reason, Some(INVALID_MESSAGE | UNSUPPORTED_PROTOCOL_VERSION))
+    }
+
+    /// Returns what it says of the server as a whole.
+    pub(crate) fn outage(&self) -> Outage {
+        if self.may_pass() { Outage::Server } else { Outage::None }
     }
 
     /// Returns whether it is trouble of the server that may pass.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use rustls::{AlertDescription, CertificateError};
 
 use super::ttlv::Malformed;
+use crate::error::Outage;
 use crate::{Error, ErrorKind};
 
 /// How far it went.
@@ -72,7 +73,11 @@ impl Trouble {
             },
         };
         let Said { kind, problem, hint } = said;
-        let mut shown = Error::new(kind, label, problem);
+        let outage = match kind {
+            ErrorKind::Unavailable => Outage::Absence,
+            _ => Outage::None,
+        };
+        let mut shown = Error::new(kind, label, problem).of_outage(outage);
         // That the server closed the connection was said.
         if error.kind() != io::ErrorKind::UnexpectedEof {
             shown = shown.with_source(error);

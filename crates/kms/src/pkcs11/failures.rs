@@ -2,6 +2,7 @@
 
 use cryptoki::error::{Error as CryptokiError, RvError};
 
+use crate::error::Outage;
 use crate::{Error, ErrorKind};
 
 /// Returns what happened.
@@ -15,7 +16,12 @@ pub(super) fn error(error: CryptokiError, label: &str) -> Error {
         .with_source(error);
     };
     let (kind, problem, hint) = meaning(value);
+    let outage = match value {
+        RvError::TokenNotPresent | RvError::DeviceRemoved => Outage::Absence,
+        _ => Outage::None,
+    };
     let error = Error::new(kind, label, problem)
+        .of_outage(outage)
         // The library's own words are whole paragraphs of the specification.
         .with_source(format!("C_{function} returned {value:?}"));
     match hint {

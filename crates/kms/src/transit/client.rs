@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::answers::{account, judge};
 use super::requests::{Method, Request, Scope};
 use super::trouble::{Trouble, classify, delay, random, wished};
+use crate::error::Outage;
 use crate::{Error, ErrorKind, Limits, Result};
 
 /// A way to one server, or to several that hold the same keys.
@@ -243,13 +244,13 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`] when it is not what such a server answers: some proxy may stand
-    /// in for it while it is down.
+    /// [`ErrorKind::Misconfigured`] when it is not what such a server answers. That is no outage: the
+    /// server may answer like this since an envelope asks for it, and all others still open.
     pub(crate) fn read<T>(&self, parse: impl FnOnce(&[u8]) -> Option<T>) -> Result<T> {
         // What the parser would say holds pieces of the body, which may be secret.
         parse(&self.body).ok_or_else(|| {
             let problem = "what it answers is not what OpenBao or Vault would";
-            Error::new(ErrorKind::Unavailable, &*self.label, problem)
+            Error::new(ErrorKind::Misconfigured, &*self.label, problem)
                 .hinted("look whether --kms-endpoint names the server itself")
         })
     }
@@ -275,9 +276,13 @@ fn answer(
     let wish = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let wish = wish.and_then(|text| wished(text, SystemTime::now()));
     let body = read(&mut response, deadline).map_err(|error| {
+        if error.kind() == io::ErrorKind::FileTooLarge {
+            let problem = format!("it answers with more than {MAX_BODY} bytes");
+            return Trouble::Lasting(Error::new(ErrorKind::Misconfigured, &*label, problem));
+        }
         let problem = "the answer does not come as a whole";
         let error = Error::new(ErrorKind::Unavailable, &*label, problem).with_source(error);
-        Trouble::Passing(error, None)
+        Trouble::Passing(error.of_outage(Outage::Absence), None)
     })?;
     if matches!(status, 200..=299) || label.starts_with(HEALTH_LABEL) {
         return Ok(Answer { status, body, label });
@@ -287,7 +292,8 @@ fn answer(
         return Ok(Answer { status, body, label });
     }
     let problem = format!("{} ({})", verdict.problem, account(status, &body));
-    let error = Error::new(ErrorKind::Unavailable, label, problem);
+    let outage = if matches!(status, 429 | 500..) { Outage::Server } else { Outage::None };
+    let error = Error::new(ErrorKind::Unavailable, label, problem).of_outage(outage);
     // Seals do not break by themselves.
     let lasts = verdict.problem.ends_with("sealed");
     Err(if lasts { Trouble::Lasting(error) } else { Trouble::Passing(error, wish) })
@@ -308,7 +314,7 @@ fn read(response: &mut Response, deadline: Instant) -> io::Result<Zeroizing<Vec<
         }
     }
     if len > MAX_BODY {
-        return Err(io::Error::other(format!("it has more than {MAX_BODY} bytes")));
+        return Err(io::ErrorKind::FileTooLarge.into());
     }
     body.truncate(len);
     Ok(body)

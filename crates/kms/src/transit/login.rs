@@ -9,6 +9,7 @@ use strongroom_model::KmsLogin;
 use super::answers::{self, Login, TokenInfo, account};
 use super::client::{Answer, Client};
 use super::requests::{self, Request};
+use crate::error::Outage;
 use crate::{Error, ErrorKind, Result};
 
 /// How tokens are come by, and the one that is in use. It is in memory alone.
@@ -33,7 +34,7 @@ struct State {
     /// When to look whether it lasts; `None` for never.
     due: Option<Instant>,
     /// When a token could last not be had since nobody answered, and what was the matter.
-    failed: Option<(Instant, String)>,
+    failed: Option<(Instant, String, Outage)>,
 }
 
 impl Session {
@@ -111,14 +112,16 @@ impl Session {
         let came = Instant::now();
         let mut state = self.state();
         // Who has waited for another's attempt does not go through the same again.
-        if let Some((_, problem)) = state.failed.as_ref().filter(|(at, _)| *at >= came) {
+        let failed = state.failed.as_ref().filter(|(at, ..)| *at >= came);
+        if let Some((_, problem, outage)) = failed {
             let label = format!("transit at {}", client.endpoint());
-            return Err(Error::new(ErrorKind::Unavailable, label, problem.as_str()));
+            let error = Error::new(ErrorKind::Unavailable, label, problem.as_str());
+            return Err(error.of_outage(*outage));
         }
         let result = self.lasting(client, &mut state);
         state.failed = match &result {
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                Some((Instant::now(), error.problem().to_owned()))
+                Some((Instant::now(), error.problem().to_owned(), error.outage()))
             }
             _ => None,
         };

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::{AlertDescription, CertificateError};
 
+use crate::error::Outage;
 use crate::{Error, ErrorKind};
 
 /// Why there is no answer.
@@ -43,7 +44,7 @@ pub(super) fn classify(error: reqwest::Error, label: &str) -> Trouble {
                 (false, false) => "the connection breaks",
             };
             let error = Error::new(ErrorKind::Unavailable, label, problem).with_source(error);
-            Trouble::Passing(error, None)
+            Trouble::Passing(error.of_outage(Outage::Absence), None)
         }
     }
 }

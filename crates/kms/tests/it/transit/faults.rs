@@ -56,7 +56,7 @@ fn every_fault_of_a_network_is_an_outage_and_passes() {
 
 #[test]
 fn threads_that_wait_for_one_login_do_not_wait_one_after_the_other() {
-    let server = Server::start(|_| Reply { stall: Some(0), ..Reply::new(200) });
+    let server = Server::start(|_| Reply { stall: Some(0), ..json(200, &json!({"data": {}})) });
     let limits = Limits { request: Duration::from_millis(500), retries: 0, ..BRISK };
     let provider = open_within(&request(&server.url("")), token("s.canary"), &limits).unwrap();
     let envelope = ours(&server);
@@ -84,6 +84,7 @@ fn leaves_a_server_alone_that_is_down_and_comes_back_by_itself() {
     let before = proxy.accepted();
     let words = outage(&*provider, &envelope);
     assert!(words.contains("out of order since"), "{words}");
+    assert!(provider.unwrap(&envelope, &binding()).unwrap_err().is_unreachable());
     assert_eq!(proxy.accepted(), before);
     proxy.set(TcpFault::None);
     let begun = Instant::now();
@@ -135,7 +136,7 @@ fn gives_up_when_a_server_wishes_for_too_much() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_an_outage_and_none_is_too_long() {
+fn an_answer_that_is_none_is_no_outage_and_none_is_too_long() {
     for body in [
         "<html>maintenance</html>".to_owned(),
         "{}".to_owned(),
@@ -154,7 +155,9 @@ fn an_answer_that_is_none_is_an_outage_and_none_is_too_long() {
             }
         });
         let provider = open_within(&request(&server.url("")), token("s.canary"), &BRISK).unwrap();
-        let words = outage(&*provider, &ours(&server));
+        let error = provider.unwrap(&ours(&server), &binding()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misconfigured, "{error}");
+        let words = words(&error);
         assert!(!words.contains("canary"), "{words}");
         assert!(server.served() < 40 << 20);
     }

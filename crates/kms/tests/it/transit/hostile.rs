@@ -1,12 +1,14 @@
 //! Envelopes and servers that mean harm.
 
+use std::time::Duration;
+
 use serde_json::json;
 use strongroom_kms::{ErrorKind, KeyProvider, Limits, open_within};
 use strongroom_model::{KmsLogin, KmsRequest};
 use strongroom_testkit::{Body, Reply, Request, Server};
 
 use super::logins::{json, ours};
-use super::{BRISK, KEY, binding, data_key, request, token, words};
+use super::{BRISK, KEY, Vault, binding, data_key, request, token, words, wrap};
 
 #[test]
 fn an_envelope_sends_nothing_to_an_engine_that_nobody_has_named() {
@@ -28,6 +30,29 @@ fn an_envelope_sends_nothing_to_an_engine_that_nobody_has_named() {
         }
     }
     assert!(server.requests().is_empty());
+}
+
+#[test]
+fn envelopes_that_lead_to_nonsense_do_not_keep_others_from_being_opened() {
+    let Some(vault) = Vault::start("transit") else { return };
+    let good = wrap(&*vault.provider());
+    let url = vault.bao.url();
+    // What a key of this name answers is no plaintext, whichever status it comes with.
+    let server = Server::start(move |request| match request.target.contains("/planted") {
+        true if request.number % 2 == 0 => json(200, &json!({"data": {}})),
+        true => json(412, &json!({"errors": []})),
+        false => Reply::new(307).with("Location", format!("{url}{}", request.target)),
+    });
+    let limits = Limits { retries: 0, failures: 2, pause: Duration::from_secs(60), ..BRISK };
+    let request = request(&server.url(""));
+    let provider = open_within(&request, token(&vault.token), &limits).unwrap();
+    let mut planted = good.clone();
+    planted.wrapped.key_id = "planted".to_owned();
+    for _ in 0..10 {
+        let error = provider.unwrap(&planted, &binding()).unwrap_err();
+        assert!(!error.is_unreachable(), "{error}");
+    }
+    assert_eq!(provider.unwrap(&good, &binding()).unwrap(), data_key(KEY));
 }
 
 #[test]
