@@ -180,6 +180,8 @@ const PANICKED: &str = "the last call did not end as it should";
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+    use strongroom_crypto::CostPolicy;
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -190,6 +192,7 @@ mod tests {
         backoff: Duration::ZERO,
         failures: 3,
         pause: Duration::from_secs(2),
+        derivation: CostPolicy { max_memory_kib: 0, max_time: Duration::ZERO },
     };
 
     fn after(start: Instant, seconds: u64) -> Instant {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// How long a KMS over the network may take, and how much failure is borne.
+use strongroom_crypto::CostPolicy;
+
+/// How long a KMS over the network may take, how much failure is borne, and what envelopes may cost
+/// that a passphrase opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// How long a connection may take to be there.
@@ -20,11 +23,15 @@ pub struct Limits {
     /// For how long it is left alone then. Each time that this did not help it is twice as long,
     /// up to a minute.
     pub pause: Duration,
+    /// What deriving a key from a passphrase may cost for one envelope. All those that turn out to
+    /// hold nothing may together cost what one unlock may
+    /// ([`unlock_budget`](CostPolicy::unlock_budget)), until there was none for a minute.
+    pub derivation: CostPolicy,
 }
 
 impl Default for Limits {
     /// Five seconds to connect, ten for a request, thirty in all; three repetitions; a pause of two
-    /// seconds after five failures.
+    /// seconds after five failures; the default policy.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -34,6 +41,7 @@ impl Default for Limits {
             backoff: Duration::from_millis(200),
             failures: 5,
             pause: Duration::from_secs(2),
+            derivation: CostPolicy::default(),
         }
     }
 }

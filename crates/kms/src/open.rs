@@ -35,7 +35,7 @@ pub fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box<dyn Ke
     open_within(request, credentials, &Limits::default())
 }
 
-/// Returns the provider that a request means, which keeps to these limits where it uses a network.
+/// Returns the provider that a request means, which keeps to these limits.
 ///
 /// # Errors
 ///
@@ -46,7 +46,7 @@ pub fn open_within(
     limits: &Limits,
 ) -> Result<Box<dyn KeyProvider>> {
     match request.kind {
-        KmsKind::Passphrase => passphrase::open(request, credentials),
+        KmsKind::Passphrase => passphrase::open(request, credentials, limits),
         KmsKind::Local => local::open(request),
         #[cfg(feature = "pkcs11")]
         KmsKind::Pkcs11 => pkcs11::open(request, credentials),

@@ -4,19 +4,24 @@
 //! a wrong passphrase from an altered envelope.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use strongroom_crypto::{Argon2Variant, CostPolicy, Error as CryptoError, Kdf, Passphrase};
+use strongroom_crypto::{
+    Argon2Variant, CostBudget, CostPolicy, Error as CryptoError, Kdf, Passphrase,
+};
 use strongroom_model::{KmsKind, KmsRequest};
 use zeroize::Zeroizing;
 
 use crate::envelope::Derivation;
 use crate::kek::{Kek, Provider};
-use crate::{Credentials, Error, ErrorKind, Expiry, KeyProvider, Probe, Result, Wrapped, random};
+use crate::{
+    Credentials, Error, ErrorKind, Expiry, KeyProvider, Limits, Probe, Result, Wrapped, random,
+};
 
 /// What a passphrase derives.
 struct PassphraseKek {
@@ -29,17 +34,28 @@ struct PassphraseKek {
 }
 
 /// The keys that were derived. One derivation at a time, since each takes much memory.
-#[derive(Default)]
 struct Derived {
     /// With what new data keys are wrapped.
     own: Option<Derivation>,
     keys: Vec<(Derivation, Key)>,
+    purse: Purse,
+}
+
+/// What envelopes that hold nothing may still cost.
+struct Purse {
+    budget: CostBudget,
+    /// When the last derivation ended.
+    idle_since: Instant,
 }
 
 type Key = Arc<Zeroizing<Vec<u8>>>;
 
 /// Returns the provider of the passphrase that was given.
-pub(crate) fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box<dyn KeyProvider>> {
+pub(crate) fn open(
+    request: &KmsRequest,
+    credentials: Credentials,
+    limits: &Limits,
+) -> Result<Box<dyn KeyProvider>> {
     let name = request.key_id.clone().unwrap_or_else(|| DEFAULT_NAME.to_owned());
     let wrong = |problem: &str| Error::new(ErrorKind::Misconfigured, label(&name), problem);
     let passphrase = credentials.passphrase.ok_or_else(|| {
@@ -48,19 +64,21 @@ pub(crate) fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box
     if passphrase.is_empty() {
         return Err(wrong("the passphrase is empty"));
     }
-    Ok(Box::new(Provider::new(PassphraseKek::new(passphrase, name, Kdf::DEFAULT_ARGON2ID))))
+    let (cost, policy) = (Kdf::DEFAULT_ARGON2ID, limits.derivation);
+    Ok(Box::new(Provider::new(PassphraseKek::new(passphrase, name, cost, policy))))
 }
 
 impl PassphraseKek {
-    fn new(passphrase: Passphrase, name: String, cost: Kdf) -> Self {
-        let policy = CostPolicy::default();
-        Self { passphrase, name, cost, policy, derived: Mutex::default() }
+    fn new(passphrase: Passphrase, name: String, cost: Kdf, policy: CostPolicy) -> Self {
+        let purse = Purse { budget: policy.unlock_budget(), idle_since: Instant::now() };
+        let derived = Derived { own: None, keys: Vec::new(), purse };
+        Self { passphrase, name, cost, policy, derived: Mutex::new(derived) }
     }
 
     /// Returns the key for new data keys, and how it is derived: the salt is drawn once for a
     /// provider, so that wrapping many costs one derivation.
     fn own_key(&self) -> Result<(Derivation, Key)> {
-        let mut derived = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut derived = self.derived();
         let own = match &derived.own {
             Some(own) => own.clone(),
             None => {
@@ -71,53 +89,83 @@ impl PassphraseKek {
                 own
             }
         };
-        let key = self.key_in(&mut derived, &own).map_err(|error| {
-            // Nothing but memory can be missing for costs of our own.
-            let problem = "the memory for deriving the key is not there";
-            Error::new(ErrorKind::Unavailable, self.label(), problem).with_source(error)
-        })?;
+        let key = match derived.find(&own) {
+            Some(key) => key,
+            None => {
+                let key = self.derive_own(&own)?;
+                derived.keep(own.clone(), &key);
+                key
+            }
+        };
         Ok((own, key))
     }
 
-    fn key(&self, derivation: &Derivation) -> Result<Key> {
-        let mut derived = self.derived.lock().unwrap_or_else(PoisonError::into_inner);
-        self.key_in(&mut derived, derivation)
+    /// Derives the key for new data keys.
+    fn derive_own(&self, own: &Derivation) -> Result<Key> {
+        self.policy.check(&self.cost, KEY_LEN).map_err(|error| {
+            let problem = "to wrap a new data key costs more than is allowed";
+            Error::new(ErrorKind::Misconfigured, self.label(), problem)
+                .hinted("raise --max-kdf-memory and --max-kdf-time")
+                .with_source(error)
+        })?;
+        self.derive(own).map_err(|error| {
+            // Nothing but memory can be missing for costs of our own.
+            let problem = "the memory for deriving the key is not there";
+            Error::new(ErrorKind::Unavailable, self.label(), problem).with_source(error)
+        })
     }
 
-    fn key_in(&self, derived: &mut Derived, derivation: &Derivation) -> Result<Key> {
-        if let Some((_, key)) = derived.keys.iter().find(|(held, _)| held == derivation) {
-            return Ok(Arc::clone(key));
+    /// Derives the key that an envelope asks for, or finds it.
+    fn key(&self, derivation: &Derivation) -> Result<Key> {
+        let mut derived = self.derived();
+        if let Some(key) = derived.find(derivation) {
+            return Ok(key);
         }
-        let key = Arc::new(self.derive(derivation)?);
-        if derived.keys.len() == MAX_KEYS {
-            derived.keys.remove(0);
+        let kdf = kdf(derivation);
+        kdf.checked()
+            .and_then(|kdf| self.policy.check(&kdf, KEY_LEN))
+            .map_err(|error| self.refused(error))?;
+        let purse = &mut derived.purse;
+        if purse.idle_since.elapsed() >= REST {
+            purse.budget = self.policy.unlock_budget();
         }
-        derived.keys.push((derivation.clone(), Arc::clone(&key)));
+        purse.budget.spend(kdf.nominal_time(KEY_LEN)).map_err(|error| {
+            let problem = "envelopes that hold nothing have used up the time for deriving keys";
+            Error::new(ErrorKind::Corrupt, self.label(), problem)
+                .hinted("raise --max-kdf-time, or remove the tokens that are not yours")
+                .with_source(error)
+        })?;
+        let key = self.derive(derivation);
+        derived.purse.idle_since = Instant::now();
+        let key = key?;
+        derived.keep(derivation.clone(), &key);
         Ok(key)
     }
 
-    fn derive(&self, derivation: &Derivation) -> Result<Zeroizing<Vec<u8>>> {
+    /// Whoever has made an envelope that authenticates knows the passphrase: it cost us nothing.
+    fn refund(&self) {
+        self.derived().purse.budget = self.policy.unlock_budget();
+    }
+
+    fn derived(&self) -> MutexGuard<'_, Derived> {
+        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn derive(&self, derivation: &Derivation) -> Result<Key> {
         let corrupt = |problem: &str| Error::new(ErrorKind::Corrupt, self.label(), problem);
         let salt = STANDARD
             .decode(&derivation.salt)
             .ok()
             .filter(|salt| (8..=64).contains(&salt.len()))
             .ok_or_else(|| corrupt("the salt in the envelope is not 8 to 64 bytes in base64"))?;
-        let kdf = Kdf::Argon2 {
-            variant: Argon2Variant::Argon2id,
-            time: derivation.time,
-            memory_kib: derivation.memory,
-            lanes: derivation.lanes,
-        };
         let mut key = Zeroizing::new(vec![0; KEY_LEN]);
-        kdf.checked()
+        kdf(derivation)
+            .checked()
             .and_then(|kdf| kdf.derive(&self.passphrase, &salt, &self.policy, &mut key))
             .map_err(|error| self.refused(error))?;
-        Ok(key)
+        Ok(Arc::new(key))
     }
-}
 
-impl PassphraseKek {
     /// Returns why a key is not derived that an envelope asks for.
     fn refused(&self, error: CryptoError) -> Error {
         let problem = match error {
@@ -126,6 +174,20 @@ impl PassphraseKek {
             _ => "the envelope asks for a derivation that is not allowed",
         };
         Error::new(ErrorKind::Corrupt, self.label(), problem).with_source(error)
+    }
+}
+
+impl Derived {
+    fn find(&self, derivation: &Derivation) -> Option<Key> {
+        let found = self.keys.iter().find(|(held, _)| held == derivation);
+        found.map(|(_, key)| Arc::clone(key))
+    }
+
+    fn keep(&mut self, derivation: Derivation, key: &Key) {
+        if self.keys.len() == MAX_KEYS {
+            self.keys.remove(0);
+        }
+        self.keys.push((derivation, Arc::clone(key)));
     }
 }
 
@@ -179,6 +241,7 @@ impl Kek for PassphraseKek {
                     wrapped.key_id
                 ))
             })?;
+        self.refund();
         Ok(bytes)
     }
 
@@ -207,6 +270,15 @@ fn derivation(cost: Kdf, salt: &[u8]) -> Derivation {
     }
 }
 
+fn kdf(derivation: &Derivation) -> Kdf {
+    Kdf::Argon2 {
+        variant: Argon2Variant::Argon2id,
+        time: derivation.time,
+        memory_kib: derivation.memory,
+        lanes: derivation.lanes,
+    }
+}
+
 fn cipher(key: &Key) -> Aes256Gcm {
     Aes256Gcm::new_from_slice(key).expect("a derived key has 32 bytes")
 }
@@ -227,10 +299,11 @@ const KEY_LEN: usize = 32;
 /// How many derived keys are remembered: a hostile series of envelopes costs time, not memory.
 const MAX_KEYS: usize = 16;
 
+/// After how long without a derivation the next one is of another opening.
+const REST: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use strongroom_crypto::DataKey;
 
     use super::*;
@@ -242,7 +315,11 @@ mod tests {
 
     fn provider(passphrase: &[u8], name: &str) -> Box<dyn KeyProvider> {
         let passphrase = Passphrase::new(passphrase.to_vec());
-        Box::new(Provider::new(PassphraseKek::new(passphrase, name.to_owned(), CHEAP)))
+        Box::new(Provider::new(kek(passphrase, name)))
+    }
+
+    fn kek(passphrase: Passphrase, name: &str) -> PassphraseKek {
+        PassphraseKek::new(passphrase, name.to_owned(), CHEAP, CostPolicy::default())
     }
 
     struct Secret;
@@ -309,7 +386,7 @@ mod tests {
     #[test]
     fn an_envelope_that_asks_for_more_memory_than_there_is_is_no_outage() {
         let passphrase = Passphrase::new(b"correct horse".to_vec());
-        let kek = PassphraseKek::new(passphrase, "secret".to_owned(), CHEAP);
+        let kek = kek(passphrase, "secret");
         let error = kek.refused(CryptoError::OutOfMemory { kdf: "argon2id", needed_kib: 4 << 20 });
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
@@ -328,7 +405,7 @@ mod tests {
     #[test]
     fn many_data_keys_cost_one_derivation_and_hostile_salts_no_memory() {
         let passphrase = Passphrase::new(b"correct horse".to_vec());
-        let kek = PassphraseKek::new(passphrase, "secret".to_owned(), CHEAP);
+        let kek = kek(passphrase, "secret");
         let wrapped: Vec<_> = (0..40).map(|_| kek.encrypt(b"data key").unwrap()).collect();
         assert_eq!(kek.derived.lock().unwrap().keys.len(), 1);
         let salts: std::collections::HashSet<_> =
@@ -341,6 +418,51 @@ mod tests {
         }
         assert_eq!(kek.derived.lock().unwrap().keys.len(), MAX_KEYS);
         assert_eq!(**kek.decrypt(&wrapped[39]).unwrap(), *b"data key");
+    }
+
+    #[test]
+    fn envelopes_that_hold_nothing_share_one_budget() {
+        let policy = CostPolicy { max_memory_kib: 8 << 10, max_time: Duration::from_millis(40) };
+        let name = "secret".to_owned();
+        let passphrase = Passphrase::new(b"correct horse".to_vec());
+        let kek = PassphraseKek::new(passphrase, name, CHEAP, policy);
+        let good = kek.encrypt(b"data key").unwrap();
+        let hostile = |number: u8| {
+            let mut hostile = good.clone();
+            let derivation = hostile.derivation.as_mut().unwrap();
+            derivation.salt = STANDARD.encode([number; 16]);
+            (derivation.time, derivation.memory) = (4, 6 << 10);
+            kek.decrypt(&hostile).unwrap_err()
+        };
+        // As if another provider had wrapped it.
+        kek.derived().keys.clear();
+        let tried = (0..32).filter(|number| hostile(*number).kind() == ErrorKind::Denied).count();
+        assert!((1..=8).contains(&tried), "{tried} derivations");
+        let error = hostile(32);
+        assert!(error.to_string().contains("used up the time"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        // One that costs what is left still opens, and shows that nobody means harm.
+        kek.decrypt(&good).unwrap();
+        assert_eq!(hostile(33).kind(), ErrorKind::Denied);
+    }
+
+    #[test]
+    fn keeps_to_what_was_allowed() {
+        let passphrase = || Some(Passphrase::new(b"correct horse".to_vec()));
+        let request = KmsRequest::new(KmsKind::Passphrase);
+        let open = |limits: &Limits| {
+            let credentials = Credentials { passphrase: passphrase(), ..Credentials::default() };
+            crate::open_within(&request, credentials, limits).unwrap()
+        };
+        let key = DataKey::new(b"data key".to_vec());
+        let envelope = open(&Limits::default()).wrap(&key, &Binding::volume("pvc-1")).unwrap();
+        let derivation = CostPolicy { max_memory_kib: 1024, ..CostPolicy::default() };
+        let narrow = open(&Limits { derivation, ..Limits::default() });
+        let error = narrow.unwrap(&envelope, &Binding::volume("pvc-1")).unwrap_err();
+        assert!(error.to_string().contains("a derivation that is not allowed"), "{error}");
+        let error = narrow.wrap(&key, &Binding::volume("pvc-1")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misconfigured);
+        assert!(error.hint().unwrap().contains("--max-kdf-memory"), "{error:?}");
     }
 
     #[test]
