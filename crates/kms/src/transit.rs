@@ -92,6 +92,11 @@ impl TransitKek {
         }
         let ciphertext = Ciphertext::parse(&wrapped.ciphertext)
             .ok_or_else(|| corrupt("the envelope's ciphertext is none of Transit's".to_owned()))?;
+        // Whoever looks for what is to be rewrapped goes by the version that stands outside.
+        if wrapped.key_version != Some(ciphertext.version.to_string()) {
+            let problem = "the envelope was altered: its ciphertext is of another version";
+            return Err(corrupt(problem.to_owned()));
+        }
         let mount = self.mount.as_deref().unwrap_or(MOUNT);
         let named = wrapped.mount.as_deref().unwrap_or(mount);
         let key = Key::new(named, &wrapped.key_id)

@@ -33,6 +33,23 @@ fn an_envelope_sends_nothing_to_an_engine_that_nobody_has_named() {
 }
 
 #[test]
+fn an_envelope_says_no_other_version_than_its_ciphertext() {
+    let server = Server::start(|_| json(200, &json!({"data": {"ttl": 0}})));
+    let provider = open_within(&request(&server.url("")), token("s.canary"), &BRISK).unwrap();
+    for version in [None, Some("2"), Some("01"), Some("")] {
+        let mut altered = ours(&server);
+        altered.wrapped.key_version = version.map(str::to_owned);
+        for error in [
+            provider.unwrap(&altered, &binding()).unwrap_err(),
+            provider.rewrap(&altered).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{version:?}: {error}");
+        }
+    }
+    assert!(server.requests().is_empty());
+}
+
+#[test]
 fn envelopes_that_lead_to_nonsense_do_not_keep_others_from_being_opened() {
     let Some(vault) = Vault::start("transit") else { return };
     let good = wrap(&*vault.provider());
