@@ -7,7 +7,7 @@ use strongroom_model::KmsKind;
 use zeroize::Zeroizing;
 
 use crate::error::Outage;
-use crate::kek::Kek;
+use crate::kek::{Check, Kek};
 use crate::{Error, ErrorKind, Limits, Probe, Result, Wrapped};
 
 /// A key encryption key behind a circuit breaker.
@@ -69,8 +69,8 @@ impl<K: Kek> Kek for Guarded<K> {
         self.call(|kek| kek.decrypt(wrapped))
     }
 
-    fn rewrap(&self, wrapped: &Wrapped) -> Result<Wrapped> {
-        self.call(|kek| kek.rewrap(wrapped))
+    fn rewrap(&self, wrapped: &Wrapped, check: &Check<'_>) -> Result<Wrapped> {
+        self.call(|kek| kek.rewrap(wrapped, check))
     }
 
     /// Whoever asks how the KMS is wants to know it now.

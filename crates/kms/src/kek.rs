@@ -25,15 +25,21 @@ pub(crate) trait Kek: fmt::Debug + Send + Sync {
     /// Decrypts what it has encrypted.
     fn decrypt(&self, wrapped: &Wrapped) -> Result<Zeroizing<Vec<u8>>>;
 
-    /// Encrypts the same bytes anew, under the newest version.
-    fn rewrap(&self, wrapped: &Wrapped) -> Result<Wrapped> {
+    /// Encrypts the same bytes anew, under the newest version of the key that was named, or else of
+    /// the same key. What leaves the KMS for that has to pass `check`: an envelope that anybody has
+    /// written must not have one key's secrets encrypted under another.
+    fn rewrap(&self, wrapped: &Wrapped, check: &Check<'_>) -> Result<Wrapped> {
         let plaintext = self.decrypt(wrapped)?;
+        check(&plaintext)?;
         self.encrypt(&plaintext)
     }
 
     /// Asks how the KMS is.
     fn probe(&self) -> Result<Probe>;
 }
+
+/// Refuses bytes that are not what an envelope says is sealed.
+pub(crate) type Check<'a> = dyn Fn(&[u8]) -> Result<()> + 'a;
 
 /// A provider over a key encryption key: seals the binding in, and believes the KMS nothing that it
 /// can check.
@@ -60,17 +66,21 @@ impl<K: Kek> Provider<K> {
             .hinted(format!("use it with --kms {}", envelope.kind)))
     }
 
-    /// Returns the data key that was wrapped, which `take` takes out of the sealed bytes.
-    fn open(
+    /// Refuses sealed bytes that are not what an envelope says, whatever they belong to.
+    fn check(&self, envelope: &Envelope, sealed: &[u8]) -> Result<()> {
+        self.taken(envelope, sealed, sealed::open_unbound, "belong to this").map(drop)
+    }
+
+    /// Returns the data key that `take` takes out of the sealed bytes of an envelope.
+    fn taken(
         &self,
         envelope: &Envelope,
+        sealed: &[u8],
         take: impl FnOnce(&[u8]) -> std::result::Result<DataKey, Flaw>,
         belongs: &str,
     ) -> Result<DataKey> {
-        self.check_kind(envelope)?;
-        let sealed = self.0.decrypt(&envelope.wrapped)?;
         let corrupt = |problem: String| Error::new(ErrorKind::Corrupt, self.0.label(), problem);
-        let key = take(&sealed).map_err(|flaw| match flaw {
+        let key = take(sealed).map_err(|flaw| match flaw {
             Flaw::Foreign => corrupt(FOREIGN.to_owned()),
             Flaw::Newer(version) => {
                 corrupt(format!("the data key was sealed in version {version}, which is newer"))
@@ -111,16 +121,22 @@ impl<K: Kek> KeyProvider for Provider<K> {
     }
 
     fn unwrap(&self, envelope: &Envelope, binding: &Binding) -> Result<DataKey> {
-        self.open(envelope, |sealed| sealed::open(sealed, binding), &format!("belong to {binding}"))
+        self.check_kind(envelope)?;
+        let sealed = self.0.decrypt(&envelope.wrapped)?;
+        let take = |sealed: &[u8]| sealed::open(sealed, binding);
+        self.taken(envelope, &sealed, take, &format!("belong to {binding}"))
     }
 
     fn verify(&self, envelope: &Envelope) -> Result<()> {
-        self.open(envelope, sealed::open_unbound, "belong to this").map(drop)
+        self.check_kind(envelope)?;
+        let sealed = self.0.decrypt(&envelope.wrapped)?;
+        self.check(envelope, &sealed)
     }
 
     fn rewrap(&self, envelope: &Envelope) -> Result<Envelope> {
         self.check_kind(envelope)?;
-        Ok(envelope.rewrapped(self.0.rewrap(&envelope.wrapped)?))
+        let check = |sealed: &[u8]| self.check(envelope, sealed);
+        Ok(envelope.rewrapped(self.0.rewrap(&envelope.wrapped, &check)?))
     }
 
     fn probe(&self) -> Result<Probe> {

@@ -22,7 +22,7 @@ use self::answers::{Advice, Ciphertext, KeyInfo, account, judge, judge_text};
 use self::client::{Answer, Client};
 use self::login::Session;
 use self::requests::{Key, Request};
-use crate::kek::Kek;
+use crate::kek::{Check, Kek};
 use crate::{Credentials, Error, ErrorKind, Limits, Probe, Result, Wrapped, tls};
 
 /// A key in a Transit engine.
@@ -310,15 +310,26 @@ impl Kek for TransitKek {
     }
 
     /// Lets the server do it, so that the data key does not leave it. Where the policy has no line
-    /// for that, decrypts and encrypts.
-    fn rewrap(&self, wrapped: &Wrapped) -> Result<Wrapped> {
+    /// for that, or another key was named, decrypts and encrypts.
+    fn rewrap(&self, wrapped: &Wrapped, check: &Check<'_>) -> Result<Wrapped> {
         let (key, old) = self.wrapped_by(wrapped)?;
-        if let Some(new) = self.rewrap_there(&key, &old)? {
-            return Ok(self.wrapped(&key, new));
+        let other = match self.key_id {
+            Some(_) => Some(self.key()?).filter(|named| *named != key),
+            None => None,
+        };
+        match &other {
+            // To encrypt with a key that does not exist might create it.
+            Some(other) => self.check_exists(other)?,
+            None => {
+                if let Some(new) = self.rewrap_there(&key, &old)? {
+                    return Ok(self.wrapped(&key, new));
+                }
+            }
         }
-        // What has decrypted exists.
         let plaintext = self.decrypt_with(&key, &old)?;
-        self.encrypt_with(&key, &plaintext)
+        check(&plaintext)?;
+        // What has decrypted exists.
+        self.encrypt_with(other.as_ref().unwrap_or(&key), &plaintext)
     }
 
     fn probe(&self) -> Result<Probe> {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::messages::{Answer, Attributes, Cipher, Failure, Request};
 use super::reason::Asked;
 use super::session::Session;
-use crate::kek::Kek;
+use crate::kek::{Check, Kek};
 use crate::{Error, ErrorKind, Probe, Result, Wrapped, random};
 
 /// A key, by its identifier or name.
@@ -322,9 +322,10 @@ impl Kek for KmipKek {
         self.decrypt_until(wrapped, self.session.deadline())
     }
 
-    fn rewrap(&self, wrapped: &Wrapped) -> Result<Wrapped> {
+    fn rewrap(&self, wrapped: &Wrapped, check: &Check<'_>) -> Result<Wrapped> {
         let deadline = self.session.deadline();
         let plaintext = self.decrypt_until(wrapped, deadline)?;
+        check(&plaintext)?;
         let id = self.newest(&wrapped.key_id, deadline)?;
         self.encrypt_under(&id, &plaintext, deadline)
     }

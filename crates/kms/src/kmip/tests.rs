@@ -179,7 +179,7 @@ fn rewraps_under_the_key_that_replaces_the_others() {
     let kek = server.kek();
     let old = kek.encrypt(PLAIN).unwrap();
     assert_eq!(old.key_id, "kek", "what is named is used until somebody rewraps");
-    assert_eq!(kek.rewrap(&old).unwrap().key_id, "third");
+    assert_eq!(kek.rewrap(&old, &|_| Ok(())).unwrap().key_id, "third");
     let findings = kek.probe().unwrap().findings.concat();
     assert!(findings.contains("the key kek was replaced by second"), "{findings}");
 }
@@ -196,7 +196,7 @@ fn keys_that_replace_each_other_in_a_circle_are_an_error() {
     });
     let kek = server.kek();
     let old = kek.encrypt(PLAIN).unwrap();
-    let error = kek.rewrap(&old).unwrap_err();
+    let error = kek.rewrap(&old, &|_| Ok(())).unwrap_err();
     assert!(error.to_string().contains("replaced by others without end"), "{error}");
 }
 

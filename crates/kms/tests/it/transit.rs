@@ -203,6 +203,39 @@ fn old_versions_unwrap_and_are_rewrapped_to_the_newest() {
 }
 
 #[test]
+fn rewraps_to_the_key_that_is_named() {
+    let Some(vault) = Vault::start("transit") else { return };
+    vault.bao.create_key("kek2");
+    let old = wrap(&*vault.broad("kek2"));
+    let provider = vault.broad("kek");
+    let new = provider.rewrap(&old).unwrap();
+    assert_eq!(new.wrapped.key_id, "kek");
+    assert_eq!(provider.unwrap(&new, &binding()).unwrap(), data_key(KEY));
+    assert_eq!(vault.provider().unwrap(&new, &binding()).unwrap(), data_key(KEY));
+    // One that does not exist is not made for it.
+    let error = vault.broad("kekk").rewrap(&old).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(!vault.bao.has_key("kekk"));
+}
+
+#[test]
+fn encrypts_under_another_key_nothing_but_what_the_envelope_says() {
+    let Some(vault) = Vault::start("transit") else { return };
+    vault.bao.create_key("kek2");
+    let other = vault.broad("kek2");
+    let mut planted = wrap(&*other);
+    let secret = json!({"plaintext": "YSBzZWNyZXQgb2Ygc29tZWJvZHkgZWxzZQ=="});
+    let answer = vault.bao.call(reqwest::Method::POST, "transit/encrypt/kek2", &secret);
+    planted.wrapped.ciphertext = answer["data"]["ciphertext"].as_str().unwrap().to_owned();
+    let error = vault.broad("kek").rewrap(&planted).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    let mut mixed = wrap(&*other);
+    mixed.wrapped = other.wrap(&data_key("other"), &binding()).unwrap().wrapped;
+    let error = vault.broad("kek").rewrap(&mixed).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
+#[test]
 fn a_version_that_was_retired_is_told_with_what_to_do() {
     let Some(vault) = Vault::start("transit") else { return };
     let provider = vault.provider();
