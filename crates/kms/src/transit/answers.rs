@@ -92,12 +92,12 @@ impl TokenInfo {
     /// Returns how long it lasts, `None` for ever.
     pub(crate) fn left(&self) -> Option<Duration> {
         let ends = self.ttl > 0 || self.expire_time.is_some();
-        ends.then(|| Duration::from_secs(self.ttl))
+        ends.then(|| lasting(self.ttl))
     }
 
     /// Returns how long it lasted at first.
     pub(crate) fn granted(&self) -> Duration {
-        Duration::from_secs(self.creation_ttl.max(self.ttl))
+        lasting(self.creation_ttl.max(self.ttl))
     }
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn login(body: &[u8]) -> Option<Login> {
     let Answer { auth } = serde_json::from_slice(body).ok()?;
     Some(Login {
         token: Token::new(auth.client_token.as_bytes().to_vec()),
-        lease: Some(auth.lease_duration).filter(|lease| *lease > 0).map(Duration::from_secs),
+        lease: Some(auth.lease_duration).filter(|lease| *lease > 0).map(lasting),
     })
 }
 
@@ -264,6 +264,11 @@ fn data<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     serde_json::from_slice::<Answer<T>>(body).ok().map(|answer| answer.data)
 }
 
+/// Returns so many seconds, of which clocks still know the end.
+fn lasting(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(LONGEST)
+}
+
 fn yes() -> bool {
     true
 }
@@ -344,6 +349,9 @@ const PHRASES: [&str; 14] = [
     "no leader",
     "unsupported path",
 ];
+
+/// The longest time that anything lasts: ten years.
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// The longest complaint in characters that is looked at.
 const MAX_COMPLAINT: usize = 4096;
