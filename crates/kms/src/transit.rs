@@ -6,20 +6,20 @@
 
 mod answers;
 mod client;
+mod denials;
 mod login;
 mod probe;
 mod requests;
 mod trouble;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use strongroom_model::{KmsKind, KmsRequest};
 use zeroize::Zeroizing;
 
 use self::answers::{Advice, Ciphertext, KeyInfo, account, judge, judge_text};
 use self::client::{Answer, Client};
+use self::denials::Denials;
 use self::login::Session;
 use self::requests::{Key, Request};
 use crate::kek::{Check, Kek};
@@ -34,10 +34,10 @@ pub(crate) struct TransitKek {
     /// Where the engine is mounted, as far as somebody has said so.
     mount: Option<String>,
     key_id: Option<String>,
-    /// The policy does not let us read the key's properties.
-    unreadable: AtomicBool,
-    /// When the policy last did not let us rewrap.
-    rewrap_denied: Mutex<Option<Instant>>,
+    /// The keys whose properties the policy does not let us read.
+    unreadable: Denials,
+    /// The keys with which it does not let us rewrap.
+    no_rewrap: Denials,
 }
 
 /// Returns the key that a request means. Nobody is talked to yet.
@@ -59,8 +59,8 @@ pub(crate) fn open(
         namespace: request.namespace.clone(),
         mount: request.mount.as_deref().map(|mount| mount.trim_matches('/').to_owned()),
         key_id: request.key_id.clone(),
-        unreadable: AtomicBool::new(false),
-        rewrap_denied: Mutex::new(None),
+        unreadable: Denials::default(),
+        no_rewrap: Denials::default(),
     };
     if kek.key_id.is_some() {
         kek.key()?;
@@ -117,7 +117,7 @@ impl TransitKek {
     /// Makes sure that a key exists. To encrypt with one that does not would create it, where the
     /// token's policy is that wide.
     fn check_exists(&self, key: &Key) -> Result<()> {
-        if !self.unreadable.load(Ordering::Relaxed) {
+        if !self.unreadable.holds(key, Instant::now()) {
             let answer = self.call(&key.read())?;
             if answer.is_success() {
                 return self.check_fits(key, &answer.read(answers::key_info)?);
@@ -125,7 +125,7 @@ impl TransitKek {
             if !answer.is_denied() {
                 return Err(self.refused(&answer, key, "keys"));
             }
-            self.unreadable.store(true, Ordering::Relaxed);
+            self.unreadable.note(key, Instant::now());
         }
         // Nothing decrypts this; but a key that does not exist is told from that.
         let answer = self.call(&key.decrypt(NOTHING))?;
@@ -148,11 +148,12 @@ impl TransitKek {
             return Err(self.denied(denied, key, "decrypt"));
         }
         let allowed = answer.read(answers::capabilities)?.remove(&path).unwrap_or_default();
-        if allowed.iter().any(|it| it == "deny") {
+        let any = |wanted: &[&str]| allowed.iter().any(|it| wanted.contains(&it.as_str()));
+        if any(&["deny"]) {
             return Err(self.denied(denied, key, "encrypt"));
         }
-        let creates = |it: &String| matches!(it.as_str(), "create" | "root" | "sudo");
-        if allowed.iter().any(creates) {
+        // What is not said may be anything.
+        if !any(&["update"]) || any(&["create", "root", "sudo"]) {
             let problem = "nobody says whether the key exists, and to encrypt might create it";
             let hint = format!("add to the policy: {}", key.policy("keys", "read"));
             return Err(Error::new(ErrorKind::Denied, &*denied.label, problem).hinted(hint));
@@ -261,12 +262,12 @@ impl TransitKek {
 
     /// Asks the server to rewrap; `None` when its policy does not let us.
     fn rewrap_there(&self, key: &Key, old: &Ciphertext) -> Result<Option<Ciphertext>> {
-        if self.denied_lately().is_some_and(|denied| denied.elapsed() < REMEMBER) {
+        if self.no_rewrap.holds(key, Instant::now()) {
             return Ok(None);
         }
         let answer = self.call(&key.rewrap(&old.text))?;
         if answer.is_denied() {
-            *self.denied_lately() = Some(Instant::now());
+            self.no_rewrap.note(key, Instant::now());
             return Ok(None);
         }
         if !answer.is_success() {
@@ -278,10 +279,6 @@ impl TransitKek {
             return Err(Error::new(ErrorKind::Corrupt, answer.label, problem));
         }
         Ok(Some(new))
-    }
-
-    fn denied_lately(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.rewrap_denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -346,6 +343,3 @@ const ALGORITHM: &str = "transit";
 
 /// A ciphertext that no key can have made.
 const NOTHING: &str = "vault:v1:AAAA";
-
-/// How long a policy that does not let us rewrap is believed to stay as it is.
-const REMEMBER: Duration = Duration::from_secs(60);

@@ -50,6 +50,84 @@ fn an_envelope_says_no_other_version_than_its_ciphertext() {
 }
 
 #[test]
+fn encrypts_under_no_key_of_which_nobody_says_that_it_cannot_be_created() {
+    let encrypts = |server: &Server| {
+        let requests = server.requests();
+        requests.iter().any(|request| request.target.contains("/encrypt/"))
+    };
+    for (capabilities, safe) in [
+        (json!({}), false),
+        (json!({"transit/encrypt/kek": []}), false),
+        (json!({"transit/encrypt/kek": ["read"]}), false),
+        (json!({"transit/encrypt/other": ["update"]}), false),
+        (json!({"transit/encrypt/kek": ["update", "create"]}), false),
+        (json!({"transit/encrypt/kek": ["sudo", "update"]}), false),
+        (json!({"transit/encrypt/kek": ["root"]}), false),
+        (json!({"transit/encrypt/kek": ["update"]}), true),
+    ] {
+        let shown = capabilities.to_string();
+        let server = Server::start(move |request| match request.target.as_str() {
+            "/v1/sys/capabilities-self" => json(200, &json!({"data": capabilities})),
+            "/v1/auth/token/lookup-self" => json(200, &json!({"data": {"ttl": 0}})),
+            "/v1/transit/encrypt/kek" => {
+                json(200, &json!({"data": {"ciphertext": "vault:v1:AAAA"}}))
+            }
+            _ => json(403, &json!({"errors": ["permission denied"]})),
+        });
+        let provider = open_within(&request(&server.url("")), token("s.canary"), &BRISK).unwrap();
+        let wrapped = provider.wrap(&data_key(KEY), &binding());
+        assert_eq!((wrapped.is_ok(), encrypts(&server)), (safe, safe), "{shown}");
+    }
+}
+
+#[test]
+fn a_key_that_may_not_be_rewrapped_is_none_but_itself() {
+    let server = Server::start(|request| match request.target.as_str() {
+        "/v1/transit/rewrap/kek" | "/v1/transit/decrypt/kek" => json(403, &json!({"errors": []})),
+        _ => json(200, &json!({"data": {"ttl": 0, "ciphertext": "vault:v2:AAAA"}})),
+    });
+    let request = KmsRequest { key_id: None, ..request(&server.url("")) };
+    let provider = open_within(&request, token("s.canary"), &BRISK).unwrap();
+    let denied = ours(&server);
+    provider.rewrap(&denied).unwrap_err();
+    let mut other = denied;
+    other.wrapped.key_id = "other".to_owned();
+    provider.rewrap(&other).unwrap();
+    let decrypts = |request: &Request| request.target.ends_with("/decrypt/other");
+    assert!(!server.requests().iter().any(decrypts));
+}
+
+#[test]
+fn times_beyond_all_clocks_stop_nobody() {
+    let ends = "2026-11-22T15:19:13Z";
+    let most = u64::MAX;
+    for (ttl, creation) in [(most, most), (most - 1, 0), (1, most)] {
+        let server = Server::start(move |request| match request.target.rsplit('/').next() {
+            Some("lookup-self") => json(
+                200,
+                &json!({"data": {
+                    "ttl": ttl, "creation_ttl": creation, "renewable": true, "expire_time": ends
+                }}),
+            ),
+            Some("login" | "renew-self") => {
+                json(200, &json!({"auth": {"client_token": "s.given", "lease_duration": most}}))
+            }
+            Some("health") => {
+                json(200, &json!({"initialized": true, "sealed": false, "server_time_utc": most}))
+            }
+            _ => json(200, &json!({"data": {"ciphertext": "vault:v2:AAAA", "latest_version": 2}})),
+        });
+        let role = KmsLogin::AppRole { role_id: "csi".to_owned(), mount: None };
+        for login in [KmsLogin::Token, role] {
+            let request = KmsRequest { login, ..request(&server.url("")) };
+            let provider = open_within(&request, token("s.canary"), &BRISK).unwrap();
+            provider.rewrap(&ours(&server)).unwrap();
+            let _ = provider.probe();
+        }
+    }
+}
+
+#[test]
 fn envelopes_that_lead_to_nonsense_do_not_keep_others_from_being_opened() {
     let Some(vault) = Vault::start("transit") else { return };
     let good = wrap(&*vault.provider());
