@@ -30,7 +30,7 @@ use self::key_name::KeyName;
 use self::module::Module;
 use self::sessions::Sessions;
 use self::uri::Uri;
-use crate::kek::{Kek, Provider};
+use crate::kek::{CBC, FOREIGN, Kek, Provider};
 use crate::{Credentials, Error, ErrorKind, Expiry, KeyProvider, Probe, Result, Wrapped, random};
 
 /// The key in a token.
@@ -217,6 +217,14 @@ impl Kek for TokenKek {
         self.sessions.run(|session, slot| {
             let key = self.find(session, &name)?;
             match decrypt_with(session, key, cipher, &parts) {
+                // No word on whether it was the padding, and nothing else that is done then: see
+                // what `Provider` says of AES-CBC.
+                Err(error)
+                    if cipher == Cipher::CbcPad
+                        && (failures::is_vague(&error) || failures::is_about_data(&error)) =>
+                {
+                    Err(corrupt(FOREIGN).into())
+                }
                 // Tokens say little about why. If the key works otherwise, it is the envelope.
                 Err(error) if failures::is_vague(&error) => {
                     let fresh = self.sessions.open(slot)?;
@@ -288,7 +296,7 @@ impl Cipher {
         match self {
             Self::Gcm => "aes-gcm",
             // What PKCS #11 calls padding according to PKCS #7 is the same for blocks of any size.
-            Self::CbcPad => "aes-cbc-pkcs5",
+            Self::CbcPad => CBC,
         }
     }
 

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::messages::{Answer, Attributes, Cipher, Failure, Request};
 use super::reason::Asked;
 use super::session::Session;
-use crate::kek::{Check, Kek};
+use crate::kek::{CBC, Check, Kek};
 use crate::{Error, ErrorKind, Probe, Result, Wrapped, random};
 
 /// A key, by its identifier or name.
@@ -441,10 +441,6 @@ const DESTROYED_COMPROMISED: u32 = 6;
 
 /// What envelopes call AES-GCM with a tag of 16 bytes.
 const GCM: &str = "aes-gcm";
-
-/// What envelopes call AES-CBC, padded as PKCS #5 says. It authenticates nothing: that what comes
-/// out is whole shows by its magic and binding, and by the envelope's fingerprint.
-const CBC: &str = "aes-cbc-pkcs5";
 
 /// How many keys may have replaced each other.
 const MAX_REPLACEMENTS: usize = 32;

@@ -273,9 +273,16 @@ fn an_envelope_cannot_ask_for_less_than_its_algorithm_needs() {
 #[test]
 fn bad_padding_cannot_be_told_from_bad_plaintext() {
     use std::error::Error;
-    let server = Scripted::start(|count, _| match count {
-        0 => Fail(0x100),
-        _ => Succeed(vec![Item::new(DATA, Value::bytes(&[1; 90]))]),
+    let key = strongroom_crypto::DataKey::new(b"data key".to_vec());
+    let seal = |name| crate::sealed::seal(&key, &crate::Binding::volume(name)).to_vec();
+    let mut newer = seal("a");
+    newer[4] = 2;
+    // Bad padding, no magic, another version, another binding, another data key.
+    let plaintexts = [None, Some(vec![1; 90]), Some(newer), Some(seal("b")), Some(seal("a"))];
+    let answers = plaintexts.clone();
+    let server = Scripted::start(move |count, _| match &answers[count] {
+        None => Fail(0x100),
+        Some(plaintext) => Succeed(vec![Item::new(DATA, Value::bytes(plaintext))]),
     });
     let request = strongroom_model::KmsRequest {
         endpoints: vec![format!("127.0.0.1:{}", server.port())],
@@ -289,12 +296,16 @@ fn bad_padding_cannot_be_told_from_bad_plaintext() {
         .replace("SALT", &salt)
         .replace("HASH", &hash);
     let envelope = crate::Envelope::parse(json.as_bytes(), "test").unwrap();
-    let [padding, plaintext] = [0; 2].map(|_| {
-        let error = provider.unwrap(&envelope, &crate::Binding::volume("a")).unwrap_err();
-        assert!(error.source().is_none() && error.hint().is_none());
-        (error.kind(), error.to_string())
-    });
-    assert_eq!(padding, plaintext);
+    let told: Vec<_> = plaintexts
+        .iter()
+        .map(|_| {
+            let error = provider.unwrap(&envelope, &crate::Binding::volume("a")).unwrap_err();
+            assert!(error.source().is_none() && error.hint().is_none());
+            (error.kind(), error.to_string())
+        })
+        .collect();
+    assert!(told.iter().all(|one| *one == told[0]), "{told:#?}");
+    assert_eq!(told[0].0, ErrorKind::Corrupt);
 }
 
 #[test]

@@ -66,6 +66,11 @@ pub(super) fn is_vague(error: &CryptokiError) -> bool {
     )
 }
 
+/// Returns whether a module has found fault with the bytes that it was to decrypt.
+pub(super) fn is_about_data(error: &CryptokiError) -> bool {
+    matches!(error, CryptokiError::Pkcs11(value, _) if meaning(*value).0 == ErrorKind::Corrupt)
+}
+
 /// Returns whether another mechanism may work.
 pub(super) fn is_about_mechanism(error: &CryptokiError) -> bool {
     use RvError as Value;

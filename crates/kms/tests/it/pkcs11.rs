@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
@@ -181,6 +183,37 @@ fn does_the_same_without_gcm() {
         let findings = provider.probe().unwrap().findings;
         assert!(findings[0].starts_with("the token has no AES-GCM"), "{findings:?}");
         conformance::run(hsm);
+    });
+}
+
+#[test]
+fn without_gcm_bad_padding_cannot_be_told_from_bad_plaintext() {
+    let name = "without_gcm_bad_padding_cannot_be_told_from_bad_plaintext";
+    with_hsm(name, "CKM_AES_KEY_GEN,CKM_AES_CBC_PAD", |hsm| {
+        let provider = hsm.open_key("kek");
+        let good = provider.wrap(&data_key(), &binding()).unwrap();
+        let bytes = STANDARD.decode(&good.wrapped.ciphertext).unwrap();
+        let told = |at: Option<usize>, iv: Option<usize>, binding: &Binding| {
+            let mut altered = good.clone();
+            let mut bytes = bytes.clone();
+            at.into_iter().for_each(|at| bytes[at] ^= 3);
+            iv.into_iter().for_each(|at| altered.wrapped.iv.as_mut().unwrap()[at] ^= 3);
+            altered.wrapped.ciphertext = STANDARD.encode(bytes);
+            let error = provider.unwrap(&altered, binding).unwrap_err();
+            (error.kind(), format!("{error:?}"))
+        };
+        // In the padding, the magic, the version, the binding, the key, and nothing.
+        let padding = told(Some(bytes.len() - 17), None, &binding());
+        for other in [
+            told(None, Some(0), &binding()),
+            told(None, Some(4), &binding()),
+            told(None, Some(5), &binding()),
+            told(Some(bytes.len() - 30), None, &binding()),
+            told(None, None, &Binding::volume("another")),
+        ] {
+            assert_eq!(other, padding);
+        }
+        assert_eq!(padding.0, ErrorKind::Corrupt);
     });
 }
 
