@@ -1,7 +1,7 @@
 //! A key in a KMIP server that encrypts and decrypts.
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -27,7 +27,12 @@ pub(crate) struct KmipKek {
     found: Mutex<Option<Found>>,
     /// The first of [`WAYS`] that the server may do.
     way: AtomicUsize,
+    /// AES-GCM failed last time, and nobody said why.
+    doubtful: AtomicBool,
 }
+
+/// What became of an attempt to encrypt.
+type Tried = std::result::Result<Option<Wrapped>, Failure>;
 
 /// What people call a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +62,8 @@ impl KmipKek {
         authority_expiry: Option<SystemTime>,
     ) -> Self {
         let (found, way) = (Mutex::default(), AtomicUsize::new(0));
-        Self { session, key, authority_expiry, found, way }
+        let doubtful = AtomicBool::new(false);
+        Self { session, key, authority_expiry, found, way, doubtful }
     }
 
     /// Returns the identifier of the key that people have named.
@@ -134,30 +140,38 @@ impl KmipKek {
         }
     }
 
-    fn encrypt_under(&self, id: &str, plaintext: &[u8], deadline: Instant) -> Result<Wrapped> {
+    pub(super) fn encrypt_under(
+        &self,
+        id: &str,
+        plaintext: &[u8],
+        deadline: Instant,
+    ) -> Result<Wrapped> {
         let agreed = self.session.agreed(deadline)?;
         let first = self.way.load(Ordering::Relaxed);
-        let mut refusal = None;
+        let (mut refusal, mut vague) = (None, false);
         for (at, way) in WAYS.iter().enumerate().skip(first) {
             if way.cipher == Cipher::Gcm && !agreed.version.has_tags() {
                 continue;
             }
-            let iv = match way.maker {
-                Maker::Server => None,
-                Maker::Client => Some(self.new_iv(way.cipher)?),
-            };
-            let request =
-                Request::Encrypt { id, cipher: way.cipher, data: plaintext, iv: iv.as_deref() };
-            match self.session.ask(request, deadline)? {
-                Ok(Answer::Encrypted { data, iv: made, tag }) => {
-                    let whole = Sealed { cipher: way.cipher, data, iv: made.or(iv), tag };
-                    if let Some(wrapped) = whole.wrapped(plaintext.len()) {
+            let mut tried = self.encrypt_so(*way, id, plaintext, deadline)?;
+            let says_nothing = |tried: &Tried| matches!(tried, Err(it) if it.says_nothing());
+            if way.cipher == Cipher::Gcm && says_nothing(&tried) {
+                // It may have been an accident, and what follows authenticates nothing.
+                tried = self.encrypt_so(*way, id, plaintext, deadline)?;
+                vague |= says_nothing(&tried);
+            }
+            match tried {
+                Ok(Some(wrapped)) => {
+                    // Who knows whether the server has no AES-GCM: the next data key tries it again.
+                    let doubtful = vague && way.cipher == Cipher::Cbc;
+                    self.doubtful.store(doubtful, Ordering::Relaxed);
+                    if !doubtful {
                         self.way.store(at, Ordering::Relaxed);
-                        let endpoint = Some(self.session.client().endpoint());
-                        return Ok(Wrapped { endpoint, key_id: id.to_owned(), ..wrapped });
                     }
+                    let endpoint = Some(self.session.client().endpoint());
+                    return Ok(Wrapped { endpoint, key_id: id.to_owned(), ..wrapped });
                 }
-                Ok(_) => return Err(self.session.unfitting()),
+                Ok(None) => {}
                 Err(failure) if failure.refuses_the_cipher() => refusal = Some(failure),
                 Err(failure) => return Err(self.failed(Asked::Encrypt, id, failure, deadline)),
             }
@@ -165,6 +179,29 @@ impl KmipKek {
         // The key or the server may be another one since a way was found.
         self.way.store(0, Ordering::Relaxed);
         Err(self.no_way(id, refusal, deadline))
+    }
+
+    /// Encrypts in one way; `None` when too little comes back to decrypt it again.
+    fn encrypt_so(&self, way: Way, id: &str, plaintext: &[u8], deadline: Instant) -> Result<Tried> {
+        let iv = match way.maker {
+            Maker::Server => None,
+            Maker::Client => Some(self.new_iv(way.cipher)?),
+        };
+        let request =
+            Request::Encrypt { id, cipher: way.cipher, data: plaintext, iv: iv.as_deref() };
+        match self.session.ask(request, deadline)? {
+            Ok(Answer::Encrypted { data, iv: made, tag }) => {
+                let whole = Sealed { cipher: way.cipher, data, iv: made.or(iv), tag };
+                Ok(Ok(whole.wrapped(plaintext.len())))
+            }
+            Ok(_) => Err(self.session.unfitting()),
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    /// Returns whether data keys are wrapped with AES-CBC since AES-GCM fails without a reason.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubtful.load(Ordering::Relaxed)
     }
 
     fn new_iv(&self, cipher: Cipher) -> Result<Vec<u8>> {

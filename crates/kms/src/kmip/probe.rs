@@ -43,8 +43,25 @@ pub(super) fn probe(kek: &KmipKek) -> Result<Probe> {
     if probe.allowed.len() == 2 {
         probe.allowed.push("rewrap".to_owned());
     }
+    if key.is_some() && probe.allowed.iter().any(|it| it == "encrypt") {
+        probe.findings.extend(cipher(kek, deadline));
+    }
     certificates(kek, &mut probe);
     Ok(probe)
+}
+
+/// Tries the key, and returns what to say of how it encrypts.
+fn cipher(kek: &KmipKek, deadline: Instant) -> Option<String> {
+    let tried = kek.identifier(deadline).and_then(|id| kek.encrypt_under(&id, b"probe", deadline));
+    match tried {
+        Err(error) => Some(format!("it does not encrypt: {}", error.problem())),
+        Ok(_) if kek.is_doubtful() => Some(
+            "AES-GCM fails without a reason, so that AES-CBC is used, and alterations are told by \
+             the fingerprint alone: see the log of the server, and rewrap once AES-GCM works"
+                .to_owned(),
+        ),
+        Ok(_) => None,
+    }
 }
 
 /// Returns what the server knows of the key, where there is one.

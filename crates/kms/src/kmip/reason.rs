@@ -71,6 +71,11 @@ impl Failure {
         )
     }
 
+    /// Returns whether it may mean anything.
+    pub(crate) fn says_nothing(&self) -> bool {
+        self.reason == Some(GENERAL_FAILURE)
+    }
+
     /// Returns whether it may mean that the server does not speak this version of the protocol.
     pub(crate) fn refuses_the_version(&self) -> bool {
         matches!(self.reason, Some(INVALID_MESSAGE | UNSUPPORTED_PROTOCOL_VERSION))

@@ -98,7 +98,7 @@ fn makes_the_iv_when_the_server_keeps_its_own_to_itself() {
 #[test]
 fn falls_back_to_cbc_where_gcm_is_refused() {
     // OperationNotSupported, InvalidField, FeatureNotSupported, CryptographicFailure, and others.
-    for reason in [0x05, 0x07, 0x08, 0x0A, 0x24, 0x3E, 0x100] {
+    for reason in [0x05, 0x07, 0x08, 0x0A, 0x24, 0x3E] {
         let server = encrypting(move |asked| match wanted(asked) {
             (GCM, _) => Fail(reason),
             _ => encrypted(asked),
@@ -110,6 +110,52 @@ fn falls_back_to_cbc_where_gcm_is_refused() {
         let tried = [(GCM, None), (GCM, Some(12)), (CBC, None), (CBC, None)];
         assert_eq!(modes(&server), tried, "reason {reason:#x}");
     }
+}
+
+#[test]
+fn an_accident_of_the_server_costs_no_authentication() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    // GeneralFailure once, for either maker of the IV.
+    for failing in [0, 1] {
+        let count = AtomicUsize::new(0);
+        let server =
+            encrypting(move |asked| match (wanted(asked), count.fetch_add(1, Ordering::Relaxed)) {
+                (_, now) if now == failing => Fail(0x100),
+                _ => encrypted(asked),
+            });
+        let kek = server.kek();
+        for _ in 0..2 {
+            assert_eq!(kek.encrypt(PLAIN).unwrap().algorithm, "aes-gcm");
+        }
+        assert_eq!(modes(&server), [(GCM, None); 3]);
+    }
+}
+
+#[test]
+fn a_server_that_fails_without_a_reason_is_asked_for_gcm_each_time() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mended = std::sync::Arc::new(AtomicBool::new(false));
+    let works = std::sync::Arc::clone(&mended);
+    let server = encrypting(move |asked| match wanted(asked) {
+        (GCM, _) if !works.load(Ordering::Relaxed) => Fail(0x100),
+        (CBC, None) => Succeed(vec![bytes(DATA, 16), bytes(IV_COUNTER_NONCE, 16)]),
+        (GCM, None) => {
+            Succeed(vec![bytes(DATA, 5), bytes(IV_COUNTER_NONCE, 12), bytes(ENCRYPTION_TAG, 16)])
+        }
+        _ => encrypted(asked),
+    });
+    let kek = server.kek();
+    let deadline = kek.session.deadline();
+    let algorithm = || kek.encrypt_under("kek", b"probe", deadline).unwrap().algorithm;
+    assert_eq!(algorithm(), "aes-cbc-pkcs5");
+    let twice = [(GCM, None), (GCM, None), (GCM, Some(12)), (GCM, Some(12)), (CBC, None)];
+    assert_eq!(modes(&server), twice);
+    let findings = kek.probe().unwrap().findings.concat();
+    assert!(findings.contains("AES-GCM fails without a reason"), "{findings}");
+    mended.store(true, Ordering::Relaxed);
+    assert_eq!(algorithm(), "aes-gcm");
+    let findings = kek.probe().unwrap().findings.concat();
+    assert!(!findings.contains("AES-GCM"), "{findings}");
 }
 
 #[test]
