@@ -134,7 +134,8 @@ impl Envelope {
         let others = [key_id, algorithm, &self.wrapped.ciphertext, &self.created];
         let mut texts = optional.chain(salt).chain(others);
         // They are shown to people, and become parts of paths.
-        if texts.any(|text| text.contains(char::is_control)) {
+        let moves = |c: char| c.is_control() || error::is_bidirectional(c);
+        if texts.any(|text| text.contains(moves)) {
             return Some("a text has control characters");
         }
         if humantime::parse_rfc3339(&self.created).is_err() {

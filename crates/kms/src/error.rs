@@ -150,7 +150,7 @@ pub(crate) fn shown(text: String) -> String {
 }
 
 /// Returns whether a character turns the direction of those around it.
-fn is_bidirectional(c: char) -> bool {
+pub(crate) fn is_bidirectional(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

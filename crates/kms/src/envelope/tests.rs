@@ -113,6 +113,8 @@ fn values_that_cannot_be_are_damage() {
         ("/fingerprint/sha256", "AAAA", "the fingerprint is none"),
         ("/endpoint", "kms\u{1b}[2J", "a text has control characters"),
         ("/key-id", "17\n", "a text has control characters"),
+        ("/key-id", "17\u{202e}", "a text has control characters"),
+        ("/endpoint", "kms\u{2066}", "a text has control characters"),
         ("/ciphertext", "vault:v1:\0", "a text has control characters"),
         ("/derivation/salt", "\u{7f}", "a text has control characters"),
     ] {
