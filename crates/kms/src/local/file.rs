@@ -57,17 +57,25 @@ pub(super) fn create(path: &Path) -> Result<String> {
     random::fill(&mut id, &label)?;
     let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
     let line = new_line(1, &id, &label)?;
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
         .map_err(|error| failed("the file of the key cannot be created", error))?;
-    file.write_all(&line)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| sync_folder(path))
+    fill(path, file, &line)
         .map_err(|error| failed("the file of the key cannot be written", error))?;
     Ok(id)
+}
+
+/// Writes a file that was made a moment ago. Where that fails, a piece of a key stays nowhere.
+fn fill(path: &Path, mut file: File, content: &[u8]) -> io::Result<()> {
+    let written =
+        file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sync_folder(path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }
 
 pub(super) fn read(path: &Path) -> Result<Versions> {
@@ -308,3 +316,19 @@ const KEY_LEN: usize = 32;
 
 /// The longest file in bytes: more than 600 versions.
 const MAX_LEN: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kek");
+        std::fs::write(&path, "strongroom-kek 1").unwrap();
+        // As on a disk that is full, nothing can be written to it.
+        let unwritable = File::open(&path).unwrap();
+        fill(&path, unwritable, b"strongroom-kek 1 ...").unwrap_err();
+        assert!(!path.exists());
+    }
+}
