@@ -150,7 +150,7 @@ impl Client {
             let response = self.send(&base, request, token, deadline, &label)?;
             let status = response.status().as_u16();
             if !matches!(status, 307 | 308) {
-                return answer(response, status, label, deadline);
+                return answer(response, status, label, deadline, request.most);
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             base = self.follow(&base, location, token, &label)?;
@@ -272,12 +272,13 @@ fn answer(
     status: u16,
     label: String,
     deadline: Instant,
+    most: usize,
 ) -> std::result::Result<Answer, Trouble> {
     let wish = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let wish = wish.and_then(|text| wished(text, SystemTime::now()));
-    let body = read(&mut response, deadline).map_err(|error| {
+    let body = read(&mut response, deadline, most).map_err(|error| {
         if error.kind() == io::ErrorKind::FileTooLarge {
-            let problem = format!("it answers with more than {MAX_BODY} bytes");
+            let problem = format!("it answers with more than {most} bytes");
             return Trouble::Lasting(Error::new(ErrorKind::Misconfigured, &*label, problem));
         }
         let problem = "the answer does not come as a whole";
@@ -300,8 +301,8 @@ fn answer(
 }
 
 /// Reads a body into room that never grows: growing leaves copies behind that nobody wipes.
-fn read(response: &mut Response, deadline: Instant) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut body = Zeroizing::new(vec![0; MAX_BODY + 1]);
+fn read(response: &mut Response, deadline: Instant, most: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut body = Zeroizing::new(vec![0; most + 1]);
     let mut len = 0;
     while let Some(room) = body.get_mut(len..).filter(|room| !room.is_empty()) {
         let read = response.read(room)?;
@@ -313,7 +314,7 @@ fn read(response: &mut Response, deadline: Instant) -> io::Result<Zeroizing<Vec<
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
-    if len > MAX_BODY {
+    if len > most {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     body.truncate(len);
@@ -402,9 +403,6 @@ const LONGEST_WISH: Duration = Duration::from_secs(10);
 
 /// No request is given less, lest a limit of nothing mean no limit.
 const SHORTEST: Duration = Duration::from_millis(1);
-
-/// The longest body in bytes: many times what the properties of a key with hundreds of versions take.
-const MAX_BODY: usize = 64 << 10;
 
 const USER_AGENT: &str = concat!("strongroom/", env!("CARGO_PKG_VERSION"));
 

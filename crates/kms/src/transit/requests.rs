@@ -18,6 +18,8 @@ pub(crate) struct Request {
     pub(crate) about: String,
     /// Where it belongs.
     pub(crate) scope: Scope,
+    /// The longest answer in bytes.
+    pub(crate) most: usize,
 }
 
 /// The methods that the interface has.
@@ -88,7 +90,7 @@ impl Key {
 
     /// Asks for the key's properties.
     pub(crate) fn read(&self) -> Request {
-        self.request(Method::Get, "keys", None)
+        Request { most: MAX_KEY_ANSWER, ..self.request(Method::Get, "keys", None) }
     }
 
     /// Asks to encrypt.
@@ -115,6 +117,7 @@ impl Key {
             body,
             about: format!("key {}", self.name),
             scope: Scope::Namespace,
+            most: MAX_ANSWER,
         }
     }
 }
@@ -133,6 +136,7 @@ pub(crate) fn health() -> Request {
         body: None,
         about: "health".to_owned(),
         scope: Scope::Root,
+        most: MAX_ANSWER,
     }
 }
 
@@ -211,7 +215,7 @@ fn encode(path: &str) -> String {
 
 fn token_request(method: Method, path: &str, body: Option<Body>) -> Request {
     let (path, about) = (path.to_owned(), "token".to_owned());
-    Request { method, path, body, about, scope: Scope::Namespace }
+    Request { method, path, body, about, scope: Scope::Namespace, most: MAX_ANSWER }
 }
 
 fn login(mount: &str, body: Body) -> Request {
@@ -221,6 +225,7 @@ fn login(mount: &str, body: Body) -> Request {
         body: Some(body),
         about: format!("login at auth/{mount}"),
         scope: Scope::Namespace,
+        most: MAX_ANSWER,
     }
 }
 
@@ -287,6 +292,13 @@ struct Certificate<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
 }
+
+/// The longest answer in bytes: many times what anything but a key's properties takes.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// The longest answer in bytes about a key, which says of each version when it was made: tens of
+/// thousands of them.
+const MAX_KEY_ANSWER: usize = 1 << 20;
 
 /// The longest name in bytes.
 const MAX_NAME: usize = 255;

@@ -98,6 +98,20 @@ fn a_key_that_may_not_be_rewrapped_is_none_but_itself() {
 }
 
 #[test]
+fn a_key_with_many_versions_wraps() {
+    let versions: serde_json::Map<_, _> =
+        (1..=20_000).map(|version| (version.to_string(), json!(1_790_000_000))).collect();
+    let server = Server::start(move |request| match request.target.as_str() {
+        "/v1/transit/keys/kek" => {
+            json(200, &json!({"data": {"latest_version": 20_000, "keys": versions}}))
+        }
+        _ => json(200, &json!({"data": {"ttl": 0, "ciphertext": "vault:v20000:AAAA"}})),
+    });
+    let provider = open_within(&request(&server.url("")), token("s.canary"), &BRISK).unwrap();
+    provider.wrap(&data_key(KEY), &binding()).unwrap();
+}
+
+#[test]
 fn times_beyond_all_clocks_stop_nobody() {
     let ends = "2026-11-22T15:19:13Z";
     let most = u64::MAX;
