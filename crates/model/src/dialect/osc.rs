@@ -12,12 +12,11 @@ mod credentials;
 
 pub use self::credentials::{CredentialParts, CredentialsSecret};
 
-use std::net::IpAddr;
-
 use zeroize::Zeroizing;
 
 use super::manifest::{self, Document, Entries, Keys, Scalar};
 use crate::{Error, KmsKind, KmsRequest};
+use core::net::IpAddr;
 
 /// The parameters of a StorageClass that say how its volumes are encrypted. Those of the mount and
 /// the namespace are ours.
