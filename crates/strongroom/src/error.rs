@@ -21,10 +21,11 @@ pub enum Error {
         /// Its UUID.
         uuid: String,
     },
-    /// Someone else changed the header again and again while a change was being prepared.
-    #[error("the header of {label} was changed by another process at the same time")]
+    /// Someone else changed a header again and again while a change was being prepared, or has
+    /// replaced an envelope.
+    #[error("{label} was changed by another process at the same time")]
     ChangedMeanwhile {
-        /// The device.
+        /// The device, or the file of the envelope.
         label: String,
     },
     /// The source does not have the checksum that it must have.

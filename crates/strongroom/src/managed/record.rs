@@ -1,13 +1,74 @@
-//! Files with envelopes beside the header.
+//! The record: the file with an envelope beside the header, which may be all that opens a volume.
+//!
+//! Whoever replaces it has the lock beside it, and only replaces what it has read: of two commands on
+//! the same volume none writes an envelope that was out of date by then.
 
 use std::ffi::OsString;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use strongroom_disk::{Disk, NewFile, Operation, Overwrite};
 use strongroom_kms::Envelope;
 
 use crate::{Error, ErrorKind, Result, envelopes};
+
+/// The record of a volume, which nobody else replaces while this is there.
+#[derive(Debug)]
+pub(super) struct Record {
+    path: PathBuf,
+    found: Option<Envelope>,
+    _lock: Lock,
+}
+
+impl Record {
+    /// Locks a record and reads it, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When it could not be replaced, being a link for instance: better now than once the header is
+    /// changed. When another process has the lock for too long.
+    pub(super) fn lock(path: &Path) -> Result<Self> {
+        drop(NewFile::create(path, Overwrite::Replace, &[])?);
+        let lock = Lock::take(path)?;
+        Ok(Self { path: path.to_owned(), found: read_if_there(path)?, _lock: lock })
+    }
+
+    /// Replaces the record by a new envelope, durably: the old one is there until the new one is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ChangedMeanwhile`] when it is not the one that was read.
+    pub(super) fn replace(&mut self, new: &Envelope) -> Result<()> {
+        let found = read_if_there(&self.path)?;
+        if found != self.found {
+            return Err(changed(&self.path));
+        }
+        if found.as_ref() != Some(new) {
+            let overwrite = if found.is_some() { Overwrite::Replace } else { Overwrite::Refuse };
+            replace(&self.path, format!("{}\n", new.to_json()).as_bytes(), overwrite)?;
+            self.found = Some(new.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Replaces a record that was read without the lock: `old` by `new`.
+///
+/// # Errors
+///
+/// [`Error::ChangedMeanwhile`] when `old` is not what it holds by now.
+pub(super) fn swap(path: &Path, old: Option<&Envelope>, new: &Envelope) -> Result<()> {
+    let mut record = Record::lock(path)?;
+    if record.found.as_ref() != old {
+        return Err(changed(path));
+    }
+    record.replace(new)
+}
 
 /// Returns the envelope in a file; `None` when there is no such file.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Envelope>> {
@@ -18,9 +79,63 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Envelope>> {
     }
 }
 
-/// Writes an envelope to a file: the old one is there until the new one is, durably.
-pub(super) fn write(path: &Path, envelope: &Envelope, overwrite: Overwrite) -> Result<()> {
-    replace(path, format!("{}\n", envelope.to_json()).as_bytes(), overwrite)
+/// The lock on a record: `.NAME.lock` beside it, since the record itself is replaced. It goes with
+/// whoever has it; one that is killed leaves the file, and nobody is kept away by it.
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    fn take(record: &Path) -> Result<Self> {
+        let path = beside(record, "lock");
+        let lost = |error| failed(Operation::Lock, &path, error);
+        let start = Instant::now();
+        loop {
+            let file = Self::open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {
+                    // Whoever had it before may have taken the file away, and another one made anew.
+                    let held = file.metadata().map_err(lost)?;
+                    let same = path
+                        .symlink_metadata()
+                        .is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()));
+                    if same {
+                        return Ok(Self { path, _file: file });
+                    }
+                }
+                Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let label = path.display().to_string();
+                    let busy = strongroom_disk::ErrorKind::Busy;
+                    return Err(strongroom_disk::Error::new(busy, Operation::Lock, label).into());
+                }
+                Err(TryLockError::Error(error)) => return Err(lost(error)),
+            }
+        }
+    }
+
+    fn open(path: &Path) -> Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(PLAIN_FILE)
+            .open(path)
+            .map_err(|error| failed(Operation::Lock, path, error))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // One that stays does no harm.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// What is under way with the data key of a volume whose header has no tokens: the envelopes of the
@@ -39,7 +154,7 @@ impl Pending {
         let path = Self::path(record);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(Operation::Read, &path, error)),
         };
         serde_json::from_slice(&text).map(Some).map_err(|error| Error::Journal {
@@ -58,20 +173,29 @@ impl Pending {
     pub(super) fn remove(record: &Path) -> Result<()> {
         let path = Self::path(record);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed(Operation::Write, &path, error))
             }
             _ => Ok(()),
         }
     }
 
-    /// Returns `.NAME.rotation` beside the record.
     fn path(record: &Path) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(record.file_name().unwrap_or_default());
-        name.push(".rotation");
-        record.with_file_name(name)
+        beside(record, "rotation")
     }
+}
+
+/// Returns `.NAME.suffix` beside the record.
+fn beside(record: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(record.file_name().unwrap_or_default());
+    name.push(".");
+    name.push(suffix);
+    record.with_file_name(name)
+}
+
+fn changed(record: &Path) -> Error {
+    Error::ChangedMeanwhile { label: record.display().to_string() }
 }
 
 fn replace(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<()> {
@@ -83,6 +207,15 @@ fn replace(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<()> {
     Ok(file.commit()?)
 }
 
-fn failed(operation: Operation, path: &Path, source: std::io::Error) -> Error {
+fn failed(operation: Operation, path: &Path, source: io::Error) -> Error {
     strongroom_disk::Error::from_io(operation, path.display().to_string(), source).into()
 }
+
+/// Opens neither a link nor a pipe that lets its reader wait.
+const PLAIN_FILE: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
+
+/// How long to wait for a lock: a rotation asks its KMS while it has it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often to ask for it.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);

@@ -1,6 +1,5 @@
 //! Envelopes that were lost in one place, and are put back from the other.
 
-use strongroom_disk::Overwrite;
 use strongroom_kms::KeyProvider;
 use strongroom_luks::Header;
 
@@ -59,9 +58,11 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         let held = self.held(&header)?;
         let from_header = self.found(&header, &held, provider)?;
         let envelope = self.recorded()?;
-        let was_recorded = envelope.is_some();
-        let recorded: Vec<Candidate> =
-            envelope.into_iter().map(|envelope| Candidate { envelope, token: None }).collect();
+        let recorded: Vec<Candidate> = envelope
+            .clone()
+            .into_iter()
+            .map(|envelope| Candidate { envelope, token: None })
+            .collect();
         let from_record = self.found(&header, &recorded, provider)?;
         match (from_header, from_record, self.record) {
             (Ok(one), Ok(other), _) => Ok(compared(&one, &other)),
@@ -70,8 +71,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
                 if !is_of_no_use(&error) {
                     return Err(error);
                 }
-                let overwrite = if was_recorded { Overwrite::Replace } else { Overwrite::Refuse };
-                record::write(path, &opened.envelope, overwrite)?;
+                record::swap(path, envelope.as_ref(), &opened.envelope)?;
                 Ok(Recovered::Record { keyslot: opened.unlocked.keyslot })
             }
             (Ok(opened), Err(_), None) => {

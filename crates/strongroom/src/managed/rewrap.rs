@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use strongroom_crypto::DataKey;
-use strongroom_disk::Overwrite;
 use strongroom_kms::{Binding, Envelope, ErrorKind as Kms, KeyProvider, Wrapped, new_data_key};
 use strongroom_luks::{Change, Header};
 
@@ -237,7 +236,7 @@ impl Work<'_> {
             _ => self.rewrapped(old)?,
         };
         if let Some(new) = new {
-            record::write(path, &new, Overwrite::Replace)?;
+            record::swap(path, Some(old), &new)?;
         }
         Ok(outcome)
     }

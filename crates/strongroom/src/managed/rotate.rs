@@ -6,12 +6,11 @@
 //! first, of what is under way.
 
 use strongroom_crypto::{Kdf, Passphrase, VolumeKey};
-use strongroom_disk::Overwrite;
 use strongroom_kms::{Envelope, ErrorKind as Kms, KeyProvider, new_data_key};
 use strongroom_luks::luks2::AddedKeyslot;
 use strongroom_luks::{Binding, Change, Header, NewKeyslot, luks2};
 
-use super::record::{self, Pending};
+use super::record::{Pending, Record};
 use super::{
     Candidate, DERIVATION, ManagedVolume, Opened, binding, copy, is_of_data_key, passphrase,
 };
@@ -74,9 +73,12 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         let header = self.header()?;
         self.check_record(&header)?;
         let new = NewDataKey::wrap(provider, &header)?;
-        let current = self.settle(&header, provider)?;
+        let mut record = self.lock_record()?;
+        // Nobody has replaced the record since, which the header must fit.
+        let header = self.header()?;
+        let current = self.settle(&header, provider, &mut record)?;
         let key = copy(&current.unlocked.key);
-        self.replace(&key, Some(current), &new)
+        self.replace(&key, Some(current), &new, &mut record)
     }
 
     /// Gives the volume another data key from another KMS, or under another key of the same. `old`
@@ -93,11 +95,18 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         self.check_record(&header)?;
         // Asked first: a KMS that does not work changes nothing.
         let key = NewDataKey::wrap(new, &header)?;
-        if let Some(done) = self.finish_move(&header, old, new, &key.envelope)? {
+        let mut record = self.lock_record()?;
+        let header = self.header()?;
+        if let Some(done) = self.finish_move(&header, old, new, &key.envelope, &mut record)? {
             return Ok(done);
         }
         let (unlocked, current) = self.unlock(&header, old)?;
-        self.replace(&unlocked.key, current, &key)
+        self.replace(&unlocked.key, current, &key, &mut record)
+    }
+
+    /// Keeps other commands from replacing the record, where there is one, until this one has ended.
+    fn lock_record(&self) -> Result<Option<Record>> {
+        self.record.map(Record::lock).transpose()
     }
 
     /// Refuses a header that has nowhere to keep an envelope.
@@ -109,9 +118,14 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     }
 
     /// Opens the volume, and removes what an interrupted rotation has left.
-    fn settle(&self, header: &Header, provider: &dyn KeyProvider) -> Result<Opened> {
+    fn settle(
+        &self,
+        header: &Header,
+        provider: &dyn KeyProvider,
+        record: &mut Option<Record>,
+    ) -> Result<Opened> {
         if let Some(pending) = self.pending(header)? {
-            match self.settle_pending(header, &pending, provider, Opener::kms(provider)) {
+            match self.settle_pending(header, &pending, provider, Opener::kms(provider), record) {
                 Ok(current) => return Ok(current),
                 // The new keyslot was not there yet.
                 Err(Error::DataKey { .. }) => self.forget_pending()?,
@@ -121,7 +135,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         let current = self.open(header, provider)?;
         // Several of them would fill the header at last, one more for each interruption.
         if current.token.is_some() && self.held(header)?.len() > 1 {
-            self.write_record(&current.envelope)?;
+            write_record(record, &current.envelope)?;
             self.retire(&current.kept(), None)?;
         }
         Ok(current)
@@ -134,10 +148,11 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         pending: &Pending,
         provider: &dyn KeyProvider,
         old: Opener<'_>,
+        record: &mut Option<Record>,
     ) -> Result<Opened> {
         let candidate = Candidate { envelope: pending.new.clone(), token: None };
         let current = self.prove(header, &candidate, provider)?;
-        self.write_record(&current.envelope)?;
+        write_record(record, &current.envelope)?;
         if let Some((keyslot, envelope)) = &pending.old {
             let candidate = Candidate { envelope: envelope.clone(), token: None };
             let proved = match old {
@@ -163,9 +178,10 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         old: Opener<'_>,
         new: &dyn KeyProvider,
         wanted: &Envelope,
+        record: &mut Option<Record>,
     ) -> Result<Option<Replaced>> {
         if let Some(pending) = self.pending(header)?.filter(|pending| is_at(&pending.new, wanted)) {
-            match self.settle_pending(header, &pending, new, old) {
+            match self.settle_pending(header, &pending, new, old, record) {
                 Ok(current) => return Ok(Some(current.replaced(Vec::new()))),
                 Err(Error::DataKey { .. }) => self.forget_pending()?,
                 Err(error) => return Err(error),
@@ -175,7 +191,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         for candidate in moved.filter(|candidate| is_at(&candidate.envelope, wanted)) {
             match self.prove(header, &candidate, new) {
                 Ok(current) => {
-                    self.write_record(&current.envelope)?;
+                    write_record(record, &current.envelope)?;
                     let removed = self.retire(&current.kept(), None)?;
                     return Ok(Some(current.replaced(removed)));
                 }
@@ -192,18 +208,19 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         key: &VolumeKey,
         current: Option<Opened>,
         new: &NewDataKey,
+        record: &mut Option<Record>,
     ) -> Result<Replaced> {
         let header = self.header()?;
-        if let (Header::Luks1(_), Some(record)) = (&header, self.record) {
+        if let (Header::Luks1(_), Some(path)) = (&header, self.record) {
             let old = current
                 .as_ref()
                 .map(|current| (current.unlocked.keyslot, current.envelope.clone()));
-            Pending { old, new: new.envelope.clone() }.write(record)?;
+            Pending { old, new: new.envelope.clone() }.write(path)?;
         }
         let (keyslot, token) = self.add(key, new)?;
         let kept = Kept { keyslot, token, passphrase: &new.passphrase };
         self.read_back(&kept, &new.envelope)?;
-        self.write_record(&new.envelope)?;
+        write_record(record, &new.envelope)?;
         let old = current.map(|Opened { unlocked, passphrase, .. }| Old {
             keyslot: unlocked.keyslot,
             passphrase: Some(passphrase),
@@ -310,15 +327,6 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         Ok(keyslots.iter().any(|slot| slot.id == old.keyslot && is_of_data_key(slot)))
     }
 
-    fn write_record(&self, envelope: &Envelope) -> Result<()> {
-        match self.record {
-            Some(path) if self.recorded()?.as_ref() != Some(envelope) => {
-                record::write(path, envelope, Overwrite::Replace)
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn pending(&self, header: &Header) -> Result<Option<Pending>> {
         match (header, self.record) {
             (Header::Luks1(_), Some(record)) => Pending::read(record),
@@ -358,6 +366,10 @@ impl Opened {
         let Self { envelope, token, unlocked, .. } = self;
         Replaced { keyslot: unlocked.keyslot, token, envelope, removed, work: Work::Finished }
     }
+}
+
+fn write_record(record: &mut Option<Record>, envelope: &Envelope) -> Result<()> {
+    record.as_mut().map_or(Ok(()), |record| record.replace(envelope))
 }
 
 /// Returns the tokens of a KMS other than the one that is kept, and the keyslots that go with them:

@@ -6,4 +6,5 @@ mod crash;
 mod faulty_kms;
 mod managed;
 mod managed_crash;
+mod managed_races;
 mod managed_volume;
