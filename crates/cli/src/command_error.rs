@@ -176,6 +176,11 @@ fn key_hint(error: &Error) -> Option<&str> {
             "rewrap its envelope by itself: strongroom key rewrap ENVELOPE.json; for another key, encrypt \
              it anew with `strongroom image reencrypt`"
         }
+        Error::KeyslotsUnclear { .. } => {
+            "name the KMS that it leaves with --kms; or name the file of its envelope with \
+             --envelope-file, and remove what else derives with 1000 iterations (`strongroom luks \
+             remove-key`)"
+        }
         Error::NoOtherKey { .. } => {
             "give a passphrase that opens another keyslot (`strongroom key add-recovery` adds one), or \
              destroy everything with `strongroom key erase`"

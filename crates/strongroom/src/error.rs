@@ -107,6 +107,14 @@ pub enum Error {
         /// The image.
         label: String,
     },
+    /// Several keyslots may be that of the KMS that a volume leaves, and nothing tells which is.
+    #[error("{label} has keyslots of which each may be that of the KMS that it leaves: {keyslots}")]
+    KeyslotsUnclear {
+        /// The volume.
+        label: String,
+        /// The keyslots.
+        keyslots: String,
+    },
     /// A KMS, or what it was asked.
     #[error(transparent)]
     Kms(#[from] strongroom_kms::Error),
@@ -326,6 +334,7 @@ impl Error {
             | Self::NotSeekable { .. } => ErrorKind::Request,
             Self::Crypto(_)
             | Self::KeyslotsFixed { .. }
+            | Self::KeyslotsUnclear { .. }
             | Self::Model(_)
             | Self::NoEnvelope { .. }
             | Self::NoOtherKey { .. }

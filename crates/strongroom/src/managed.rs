@@ -12,9 +12,12 @@
 //! - A new data key is unwrapped again, and compared, before a keyslot opens with it.
 
 mod bulk;
+mod leaving;
+mod pending;
 mod record;
 mod recover;
 mod recovery;
+mod retire;
 mod rewrap;
 mod rotate;
 mod show;
@@ -194,13 +197,23 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
 
     /// Opens a header with a passphrase or a KMS.
     fn unlock(&self, header: &Header, opener: Opener<'_>) -> Result<(Unlocked, Option<Opened>)> {
+        self.unlock_with(header, opener, None)
+    }
+
+    /// Opens a header with a passphrase or a KMS, which may also unwrap `other`.
+    fn unlock_with(
+        &self,
+        header: &Header,
+        opener: Opener<'_>,
+        other: Option<&Envelope>,
+    ) -> Result<(Unlocked, Option<Opened>)> {
         match opener {
             Opener::Passphrase(passphrase) => {
                 Ok((self.device.unlock(header, passphrase, None, &self.policy)?, None))
             }
             Opener::Kms(managed) => {
                 let mut candidates = self.candidates(header)?;
-                let given = managed.envelope.cloned();
+                let given = managed.envelope.into_iter().chain(other).cloned();
                 candidates.extend(given.map(|envelope| Candidate { envelope, token: None }));
                 let opened = self.open_any(header, &candidates, managed.provider)?;
                 let Unlocked { keyslot, key } = &opened.unlocked;

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 use strongroom_disk::{Disk, NewFile, Operation, Overwrite};
 use strongroom_kms::Envelope;
 
@@ -36,6 +35,11 @@ impl Record {
         drop(NewFile::create(path, Overwrite::Replace, &[])?);
         let lock = Lock::take(path)?;
         Ok(Self { path: path.to_owned(), found: read_if_there(path)?, _lock: lock })
+    }
+
+    /// Returns the envelope in it, if it is there.
+    pub(super) fn envelope(&self) -> Option<&Envelope> {
+        self.found.as_ref()
     }
 
     /// Replaces the record by a new envelope, durably: the old one is there until the new one is.
@@ -138,55 +142,8 @@ impl Drop for Lock {
     }
 }
 
-/// What is under way with the data key of a volume whose header has no tokens: the envelopes of the
-/// old keyslot and of the new one. It lies beside the record until the old keyslot is gone.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Pending {
-    /// Which keyslot is to go, and the envelope that opens it.
-    pub(super) old: Option<(u32, Envelope)>,
-    /// Opens the one that takes its place.
-    pub(super) new: Envelope,
-}
-
-impl Pending {
-    /// Returns what is under way for the volume of a record.
-    pub(super) fn read(record: &Path) -> Result<Option<Self>> {
-        let path = Self::path(record);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(Operation::Read, &path, error)),
-        };
-        serde_json::from_slice(&text).map(Some).map_err(|error| Error::Journal {
-            path,
-            problem: format!("it does not tell what was under way ({error})"),
-        })
-    }
-
-    /// Writes it down, durably.
-    pub(super) fn write(&self, record: &Path) -> Result<()> {
-        let text = serde_json::to_vec(self).expect("envelopes are JSON");
-        replace(&Self::path(record), &text, Overwrite::Replace)
-    }
-
-    /// Forgets it.
-    pub(super) fn remove(record: &Path) -> Result<()> {
-        let path = Self::path(record);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed(Operation::Write, &path, error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn path(record: &Path) -> PathBuf {
-        beside(record, "rotation")
-    }
-}
-
 /// Returns `.NAME.suffix` beside the record.
-fn beside(record: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(record: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(record.file_name().unwrap_or_default());
     name.push(".");
@@ -198,7 +155,8 @@ fn changed(record: &Path) -> Error {
     Error::ChangedMeanwhile { label: record.display().to_string() }
 }
 
-fn replace(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<()> {
+/// Writes a file: the old one is there until the new one is, durably.
+pub(super) fn replace(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<()> {
     let (file, permit) = NewFile::create(path, overwrite, &[])?;
     // An envelope is no volume: nothing is formatted with this permit.
     drop(permit);
@@ -207,12 +165,12 @@ fn replace(path: &Path, bytes: &[u8], overwrite: Overwrite) -> Result<()> {
     Ok(file.commit()?)
 }
 
-fn failed(operation: Operation, path: &Path, source: io::Error) -> Error {
+pub(super) fn failed(operation: Operation, path: &Path, source: io::Error) -> Error {
     strongroom_disk::Error::from_io(operation, path.display().to_string(), source).into()
 }
 
 /// Opens neither a link nor a pipe that lets its reader wait.
-const PLAIN_FILE: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
+pub(super) const PLAIN_FILE: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
 
 /// How long to wait for a lock: a rotation asks its KMS while it has it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);

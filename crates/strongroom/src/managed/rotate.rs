@@ -8,12 +8,13 @@
 use strongroom_crypto::{Kdf, Passphrase, VolumeKey};
 use strongroom_kms::{Envelope, ErrorKind as Kms, KeyProvider, new_data_key};
 use strongroom_luks::luks2::AddedKeyslot;
-use strongroom_luks::{Binding, Change, Header, NewKeyslot, luks2};
+use strongroom_luks::{Binding, Header, NewKeyslot};
 
-use super::record::{Pending, Record};
-use super::{
-    Candidate, DERIVATION, ManagedVolume, Opened, binding, copy, is_of_data_key, passphrase,
-};
+use super::leaving::Known;
+use super::pending::{Pending, Slot};
+use super::record::Record;
+use super::retire::Kept;
+use super::{Candidate, DERIVATION, ManagedVolume, Opened, binding, passphrase};
 use crate::device::HeaderDisk;
 use crate::{Error, ErrorKind, Opener, Result, envelopes, system_rng};
 
@@ -47,20 +48,6 @@ struct NewDataKey {
     envelope: Envelope,
 }
 
-/// What opens the volume when everything else is removed.
-struct Kept<'k> {
-    keyslot: u32,
-    token: Option<u32>,
-    passphrase: &'k Passphrase,
-}
-
-/// A keyslot that is to go.
-struct Old {
-    keyslot: u32,
-    /// What opens it, where that is known.
-    passphrase: Option<Passphrase>,
-}
-
 impl<D: HeaderDisk> ManagedVolume<'_, D> {
     /// Gives the volume another data key from the same KMS. What an interrupted rotation or move has
     /// left is removed as well: a volume has one data key.
@@ -77,8 +64,8 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         // Nobody has replaced the record since, which the header must fit.
         let header = self.header()?;
         let current = self.settle(&header, provider, &mut record)?;
-        let key = copy(&current.unlocked.key);
-        self.replace(&key, Some(current), &new, &mut record)
+        let old: Vec<Slot> = Slot::of(&header, current.unlocked.keyslot).into_iter().collect();
+        self.replace(&current.unlocked.key, &old, Some(&current.envelope), &new, &mut record)
     }
 
     /// Gives the volume another data key from another KMS, or under another key of the same. `old`
@@ -97,11 +84,26 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         let key = NewDataKey::wrap(new, &header)?;
         let mut record = self.lock_record()?;
         let header = self.header()?;
-        if let Some(done) = self.finish_move(&header, old, new, &key.envelope, &mut record)? {
+        let pending = self.pending(&header)?;
+        let wanted = &key.envelope;
+        if let Some(done) = self.finish_move(&header, new, wanted, pending.as_ref(), &mut record)? {
             return Ok(done);
         }
-        let (unlocked, current) = self.unlock(&header, old)?;
-        self.replace(&unlocked.key, current, &key, &mut record)
+        let noted = pending.as_ref().and_then(|pending| pending.from.as_ref());
+        let (unlocked, current) = self.unlock_with(&header, old, noted)?;
+        let recorded = record.as_ref().and_then(Record::envelope).cloned();
+        let going = self.leaving(
+            &header,
+            &Known {
+                opener: old,
+                unlocked: &unlocked,
+                current: current.as_ref(),
+                recorded: recorded.as_ref(),
+                pending: pending.as_ref(),
+            },
+        )?;
+        let from = current.as_ref().map(|current| &current.envelope).or(recorded.as_ref());
+        self.replace(&unlocked.key, &going, from, &key, &mut record)
     }
 
     /// Keeps other commands from replacing the record, where there is one, until this one has ended.
@@ -124,114 +126,117 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         provider: &dyn KeyProvider,
         record: &mut Option<Record>,
     ) -> Result<Opened> {
-        if let Some(pending) = self.pending(header)? {
-            match self.settle_pending(header, &pending, provider, Opener::kms(provider), record) {
-                Ok(current) => return Ok(current),
-                // The new keyslot was not there yet.
-                Err(Error::DataKey { .. }) => self.forget_pending()?,
-                Err(error) => return Err(error),
-            }
+        let pending = self.pending(header)?;
+        if let Some(pending) = &pending
+            && let Some((current, _)) = self.finish(header, pending, provider, record)?
+        {
+            return Ok(current);
         }
         let current = self.open(header, provider)?;
+        let left = match &pending {
+            // Its KMS may be another or gone, but nobody needs it: what opens the volume is the old
+            // envelope.
+            Some(pending) => pending.slots_but(current.unlocked.keyslot, header),
+            None => Vec::new(),
+        };
         // Several of them would fill the header at last, one more for each interruption.
-        if current.token.is_some() && self.held(header)?.len() > 1 {
+        if !left.is_empty() || current.token.is_some() && self.held(header)?.len() > 1 {
             write_record(record, &current.envelope)?;
-            self.retire(&current.kept(), None)?;
+            self.retire(&current.kept(), &left)?;
+        }
+        if pending.is_some() {
+            self.forget_pending()?;
         }
         Ok(current)
     }
 
-    /// Finishes what a note says, if its new envelope opens the header.
-    fn settle_pending(
+    /// Finishes what a note says, if its new envelope opens the header: `None` if it does not.
+    fn finish(
         &self,
         header: &Header,
         pending: &Pending,
         provider: &dyn KeyProvider,
-        old: Opener<'_>,
         record: &mut Option<Record>,
-    ) -> Result<Opened> {
-        let candidate = Candidate { envelope: pending.new.clone(), token: None };
-        let current = self.prove(header, &candidate, provider)?;
+    ) -> Result<Option<(Opened, Vec<u32>)>> {
+        let candidate = Candidate { envelope: pending.to.clone(), token: None };
+        let current = match self.prove(header, &candidate, provider) {
+            Ok(current) => current,
+            Err(error) if may_pass(&error) => return Err(error),
+            Err(_) => return Ok(None),
+        };
         write_record(record, &current.envelope)?;
-        if let Some((keyslot, envelope)) = &pending.old {
-            let candidate = Candidate { envelope: envelope.clone(), token: None };
-            let proved = match old {
-                Opener::Kms(managed) => self.prove(header, &candidate, managed.provider),
-                Opener::Passphrase(_) => Err(Error::NoEnvelope { label: self.label().to_owned() }),
-            };
-            let old = match proved {
-                Ok(old) => Old { keyslot: old.unlocked.keyslot, passphrase: Some(old.passphrase) },
-                Err(error) if error.kind() == ErrorKind::KmsUnavailable => return Err(error),
-                // Its key material may be half wiped already, or its KMS out of use.
-                Err(_) => Old { keyslot: *keyslot, passphrase: None },
-            };
-            self.retire(&current.kept(), Some(&old))?;
-        }
+        let old = pending.slots_but(current.unlocked.keyslot, header);
+        let removed = self.retire(&current.kept(), &old)?;
         self.forget_pending()?;
-        Ok(current)
+        Ok(Some((current, removed)))
     }
 
     /// Returns what was done when the volume has moved to the key of `wanted` already, or nearly.
     fn finish_move(
         &self,
         header: &Header,
-        old: Opener<'_>,
         new: &dyn KeyProvider,
         wanted: &Envelope,
+        pending: Option<&Pending>,
         record: &mut Option<Record>,
     ) -> Result<Option<Replaced>> {
-        if let Some(pending) = self.pending(header)?.filter(|pending| is_at(&pending.new, wanted)) {
-            match self.settle_pending(header, &pending, new, old, record) {
-                Ok(current) => return Ok(Some(current.replaced(Vec::new()))),
-                Err(Error::DataKey { .. }) => self.forget_pending()?,
-                Err(error) => return Err(error),
-            }
+        if let Some(pending) = pending.filter(|pending| is_at(&pending.to, wanted))
+            && let Some((current, removed)) = self.finish(header, pending, new, record)?
+        {
+            return Ok(Some(current.replaced(removed)));
         }
         let moved = self.candidates(header)?.into_iter();
         for candidate in moved.filter(|candidate| is_at(&candidate.envelope, wanted)) {
             match self.prove(header, &candidate, new) {
                 Ok(current) => {
                     write_record(record, &current.envelope)?;
-                    let removed = self.retire(&current.kept(), None)?;
+                    let left = pending
+                        .map(|pending| pending.slots_but(current.unlocked.keyslot, header))
+                        .unwrap_or_default();
+                    let removed = self.retire(&current.kept(), &left)?;
+                    self.forget_pending()?;
                     return Ok(Some(current.replaced(removed)));
                 }
-                Err(error) if error.kind() == ErrorKind::KmsUnavailable => return Err(error),
+                Err(error) if may_pass(&error) => return Err(error),
                 Err(_) => {}
             }
         }
         Ok(None)
     }
 
-    /// Puts a new data key in the place of the current one, if there is one.
+    /// Puts a new data key in the place of the keyslots `old`, if there are any; `from` is the envelope
+    /// that was there.
     fn replace(
         &self,
         key: &VolumeKey,
-        current: Option<Opened>,
+        old: &[Slot],
+        from: Option<&Envelope>,
         new: &NewDataKey,
         record: &mut Option<Record>,
     ) -> Result<Replaced> {
-        let header = self.header()?;
-        if let (Header::Luks1(_), Some(path)) = (&header, self.record) {
-            let old = current
-                .as_ref()
-                .map(|current| (current.unlocked.keyslot, current.envelope.clone()));
-            Pending { old, new: new.envelope.clone() }.write(path)?;
-        }
-        let (keyslot, token) = self.add(key, new)?;
+        let note = |slot| Pending {
+            old: old.to_vec(),
+            from: from.cloned(),
+            new: slot,
+            to: new.envelope.clone(),
+        };
+        let (keyslot, token) = self.add(key, new, note)?;
         let kept = Kept { keyslot, token, passphrase: &new.passphrase };
         self.read_back(&kept, &new.envelope)?;
         write_record(record, &new.envelope)?;
-        let old = current.map(|Opened { unlocked, passphrase, .. }| Old {
-            keyslot: unlocked.keyslot,
-            passphrase: Some(passphrase),
-        });
-        let removed = self.retire(&kept, old.as_ref())?;
+        let removed = self.retire(&kept, old)?;
         self.forget_pending()?;
         Ok(Replaced { keyslot, token, envelope: new.envelope.clone(), removed, work: Work::Whole })
     }
 
-    /// Adds the keyslot of a new data key, with its token where there are tokens.
-    fn add(&self, key: &VolumeKey, new: &NewDataKey) -> Result<(u32, Option<u32>)> {
+    /// Adds the keyslot of a new data key, with its token where there are tokens; elsewhere a note of
+    /// it is written first.
+    fn add(
+        &self,
+        key: &VolumeKey,
+        new: &NewDataKey,
+        note: impl Fn(Slot) -> Pending,
+    ) -> Result<(u32, Option<u32>)> {
         let luks = Error::luks(self.label());
         self.device.update(|header| {
             let usual = header.default_keyslot().map_err(&luks)?;
@@ -246,8 +251,11 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
             let (opens, rng) = (&new.passphrase, &mut system_rng());
             match header {
                 Header::Luks1(_) => {
-                    let (keyslot, _, change) =
+                    let (keyslot, after, change) =
                         header.add_keyslot(key, opens, &slot, &self.policy, rng).map_err(&luks)?;
+                    if let (Some(record), Some(slot)) = (self.record, Slot::of(&after, keyslot)) {
+                        note(slot).write(record)?;
+                    }
                     Ok(((keyslot, None), change))
                 }
                 Header::Luks2(luks2) => {
@@ -272,59 +280,6 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
             return Err(changed());
         }
         self.try_keyslot(&header, kept.passphrase, kept.keyslot)?.map(drop).ok_or_else(changed)
-    }
-
-    /// Removes everything of a KMS but `kept`, which must open the header that it is removed from.
-    /// `old` is what has opened it before. Returns the keyslots that are gone.
-    fn retire(&self, kept: &Kept<'_>, old: Option<&Old>) -> Result<Vec<u32>> {
-        self.device.update(|header| {
-            if self.try_keyslot(header, kept.passphrase, kept.keyslot)?.is_none() {
-                return Err(Error::ChangedMeanwhile { label: self.label().to_owned() });
-            }
-            let mut going: Vec<u32> = match old {
-                Some(old) if old.keyslot != kept.keyslot && self.is_still(header, old)? => {
-                    vec![old.keyslot]
-                }
-                _ => Vec::new(),
-            };
-            let luks = Error::luks(self.label());
-            match header {
-                Header::Luks1(_) => {
-                    let change = match going.first() {
-                        Some(id) => header.remove_keyslot(*id, &mut system_rng()).map_err(&luks)?.1,
-                        None => Change::default(),
-                    };
-                    Ok((going, change))
-                }
-                Header::Luks2(luks2) => {
-                    let (tokens, keyslots) = leftovers(luks2, header, kept);
-                    for id in keyslots {
-                        if !going.contains(&id) {
-                            going.push(id);
-                        }
-                    }
-                    if tokens.is_empty() && going.is_empty() {
-                        return Ok((going, Change::default()));
-                    }
-                    let (_, change) = luks2
-                        .remove_keyslots_and_tokens(&going, &tokens, &mut system_rng())
-                        .map_err(&luks)?;
-                    Ok((going, change))
-                }
-            }
-        })
-    }
-
-    /// Tells whether a keyslot is what it was, and not somebody else's by now: the old data key opens
-    /// it, or at least it derives as only that of a data key does.
-    fn is_still(&self, header: &Header, old: &Old) -> Result<bool> {
-        if let Some(passphrase) = &old.passphrase
-            && self.try_keyslot(header, passphrase, old.keyslot)?.is_some()
-        {
-            return Ok(true);
-        }
-        let keyslots = header.keyslots();
-        Ok(keyslots.iter().any(|slot| slot.id == old.keyslot && is_of_data_key(slot)))
     }
 
     fn pending(&self, header: &Header) -> Result<Option<Pending>> {
@@ -372,36 +327,9 @@ fn write_record(record: &mut Option<Record>, envelope: &Envelope) -> Result<()> 
     record.as_mut().map_or(Ok(()), |record| record.replace(envelope))
 }
 
-/// Returns the tokens of a KMS other than the one that is kept, and the keyslots that go with them:
-/// those that derive as only a data key's does, and that nothing but such tokens names. What somebody
-/// has put a passphrase into, or given another purpose, stays.
-fn leftovers(luks2: &luks2::Header, header: &Header, kept: &Kept<'_>) -> (Vec<u32>, Vec<u32>) {
-    let tokens = &luks2.metadata().tokens;
-    let going: Vec<u32> = tokens
-        .iter()
-        .filter(|(id, token)| token.kind == envelopes::TOKEN_TYPE && Some(**id) != kept.token)
-        .map(|(id, _)| *id)
-        .collect();
-    let named = |id: u32, by_going: Named| {
-        tokens.iter().any(|(token, named)| {
-            going.contains(token) == (by_going == Named::ByThese) && named.keyslots.contains(&id)
-        })
-    };
-    let keyslots = header
-        .keyslots()
-        .into_iter()
-        .filter(|slot| slot.id != kept.keyslot && is_of_data_key(slot))
-        .map(|slot| slot.id)
-        .filter(|id| named(*id, Named::ByThese) && !named(*id, Named::ByOthers))
-        .collect();
-    (going, keyslots)
-}
-
-/// Which tokens name a keyslot.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Named {
-    ByThese,
-    ByOthers,
+/// Tells whether an error says nothing of the envelope: it may open another time.
+fn may_pass(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::KmsUnavailable | ErrorKind::Io | ErrorKind::Busy)
 }
 
 /// Tells whether an envelope is under the same key of the same KMS as another.

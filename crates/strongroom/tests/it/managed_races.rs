@@ -17,10 +17,10 @@ use strongroom_model::KmsKind;
 use crate::managed_volume::{Place, RecordingKms, Shared, new_version, on, opens};
 
 /// What happens once, in the middle of something else.
-struct Deed<'a>(Mutex<Option<Box<dyn FnOnce() + Send + 'a>>>);
+pub(crate) struct Deed<'a>(Mutex<Option<Box<dyn FnOnce() + Send + 'a>>>);
 
 impl<'a> Deed<'a> {
-    fn new(deed: impl FnOnce() + Send + 'a) -> Self {
+    pub(crate) fn new(deed: impl FnOnce() + Send + 'a) -> Self {
         Self(Mutex::new(Some(Box::new(deed))))
     }
 
@@ -79,12 +79,19 @@ impl KeyProvider for Slow<'_> {
 
 /// A disk at whose read number `at` after the first write something happens.
 #[derive(Debug)]
-struct SlowDisk<'a, D> {
+pub(crate) struct SlowDisk<'a, D> {
     inner: D,
     at: usize,
     writes: AtomicUsize,
     reads: AtomicUsize,
     meanwhile: Deed<'a>,
+}
+
+impl<'a, D> SlowDisk<'a, D> {
+    pub(crate) fn new(inner: D, at: usize, meanwhile: Deed<'a>) -> Shared<Self> {
+        let [writes, reads] = [const { AtomicUsize::new(0) }; 2];
+        Shared(Arc::new(Self { inner, at, writes, reads, meanwhile }))
+    }
 }
 
 impl<D: Disk> Disk for SlowDisk<'_, D> {
@@ -168,14 +175,7 @@ fn of_two_rotations_neither_writes_a_record_that_opens_nothing() {
                 // Where nothing keeps it, it is faster than this.
                 let _ = waiting.recv_timeout(Duration::from_millis(200));
             };
-            let slow = SlowDisk {
-                inner: disk.clone(),
-                at,
-                writes: AtomicUsize::new(0),
-                reads: AtomicUsize::new(0),
-                meanwhile: Deed::new(other),
-            };
-            let slow = Shared(Arc::new(slow));
+            let slow = SlowDisk::new(disk.clone(), at, Deed::new(other));
             on(slow.clone(), Some(&path), |v| v.rotate(&place.kms("kek"))).unwrap();
             slow.0.meanwhile.0.lock().unwrap().is_none()
         });
