@@ -74,6 +74,12 @@ pub(super) fn swap(path: &Path, old: Option<&Envelope>, new: &Envelope) -> Resul
     record.replace(new)
 }
 
+/// Keeps an envelope that goes from a record, as `.NAME.old` beside it.
+pub(super) fn keep(path: &Path, old: &Envelope) -> Result<()> {
+    let text = format!("{}\n", old.to_json());
+    replace(&beside(path, "old"), text.as_bytes(), Overwrite::Replace)
+}
+
 /// Returns the envelope in a file; `None` when there is no such file.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Envelope>> {
     match envelopes::read_file(path) {

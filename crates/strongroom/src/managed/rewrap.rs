@@ -36,7 +36,8 @@ pub enum Rewrapped {
 pub enum Proof {
     /// It was unwrapped, and is the same.
     Unwrapped,
-    /// The KMS says so, and does not let us unwrap, or the volume to which it is bound is not known.
+    /// The KMS says so, and does not let us unwrap. Of a record the old envelope is kept beside it, as
+    /// `.NAME.old`.
     Told,
 }
 
@@ -63,17 +64,26 @@ impl NewestKey {
     }
 
     fn learn(&self, envelope: &Envelope) {
-        let Wrapped { namespace, mount, key_id, key_version, .. } = envelope.wrapped.clone();
-        let _ = self.0.set(Wrapped { namespace, mount, key_id, key_version, ..Wrapped::default() });
+        let Wrapped { endpoint, namespace, mount, key_id, key_version, .. } =
+            envelope.wrapped.clone();
+        let newest =
+            Wrapped { endpoint, namespace, mount, key_id, key_version, ..Wrapped::default() };
+        let _ = self.0.set(newest);
     }
 
-    /// Tells whether an envelope is under the newest version, as far as that is known.
+    /// Tells whether an envelope is under the newest version, as far as that is known and as far as
+    /// names tell: another server may have a key of the same name.
     fn is_that_of(&self, envelope: &Envelope) -> bool {
         let Wrapped { namespace, mount, key_id, key_version, .. } = &envelope.wrapped;
         self.0.get().is_some_and(|newest| {
             (&newest.namespace, &newest.mount, &newest.key_id, &newest.key_version)
                 == (namespace, mount, key_id, key_version)
         })
+    }
+
+    /// Tells whether an envelope was made by the server that told the newest version.
+    fn is_from_where(&self, envelope: &Envelope) -> bool {
+        self.0.get().is_some_and(|newest| newest.endpoint == envelope.wrapped.endpoint)
     }
 }
 
@@ -97,16 +107,16 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
             Err(error) => return Err(error),
         };
         let binding = binding(&header);
-        let mut fresh: Vec<(Envelope, Envelope)> = Vec::new();
+        let mut fresh: Vec<Fresh> = Vec::new();
         let in_header = match &header {
             Header::Luks1(_) => None,
             Header::Luks2(_) => self.rewrap_tokens(provider, newest, &mut fresh)?,
         };
         let in_record = match (self.record, self.recorded()?) {
             (Some(path), Some(old)) => {
-                let known = fresh.iter().find(|(was, _)| was.fingerprint == old.fingerprint);
+                let known = fresh.iter().find(|fresh| fresh.old.fingerprint == old.fingerprint);
                 let work = Work { provider, newest, binding: Some(&binding) };
-                Some(work.rewrap_record(path, &old, known.map(|(_, new)| new))?)
+                Some(work.rewrap_record(path, &old, known)?)
             }
             _ => None,
         };
@@ -125,7 +135,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         &self,
         provider: &dyn KeyProvider,
         newest: &NewestKey,
-        fresh: &mut Vec<(Envelope, Envelope)>,
+        fresh: &mut Vec<Fresh>,
     ) -> Result<Option<Rewrapped>> {
         self.device.update(|header| {
             let Header::Luks2(luks2) = header else {
@@ -151,7 +161,9 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
                     let text = envelopes::token_text(&new, &keyslots);
                     (luks2, change) =
                         luks2.replace_token(token, &text).map_err(Error::luks(self.label()))?;
-                    fresh.push((envelope, new));
+                    if let Rewrapped::Done { proof, .. } = rewrapped {
+                        fresh.push(Fresh { old: envelope, new, proof });
+                    }
                     outcome = Some(rewrapped);
                 } else {
                     outcome.get_or_insert(rewrapped);
@@ -165,8 +177,8 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     }
 }
 
-/// Rewraps the envelope in a file of its own. To which volume it is bound is not known here, so what
-/// the KMS says is believed once it takes its own new envelope for one.
+/// Rewraps the envelope in a file of its own. To which volume it is bound is not known here, but its
+/// fingerprint tells whether the new one holds the same data key.
 ///
 /// # Errors
 ///
@@ -178,6 +190,13 @@ pub fn rewrap_file(
 ) -> Result<Rewrapped> {
     let old = envelopes::read_file(path)?;
     Work { provider, newest, binding: None }.rewrap_record(path, &old, None)
+}
+
+/// An envelope that was rewrapped.
+struct Fresh {
+    old: Envelope,
+    new: Envelope,
+    proof: Proof,
 }
 
 /// What rewrapping needs.
@@ -192,7 +211,8 @@ impl Work<'_> {
     fn rewrapped(&self, old: &Envelope) -> Result<(Option<Envelope>, Rewrapped)> {
         let version = |envelope: &Envelope| envelope.wrapped.key_version.clone();
         let already = || Rewrapped::Already { version: version(old) };
-        if old.kind == self.provider.kind() && self.newest.is_that_of(old) {
+        let looks_newest = old.kind == self.provider.kind() && self.newest.is_that_of(old);
+        if looks_newest && (self.newest.is_from_where(old) || self.is_unwrapped(old)?) {
             return Ok((None, already()));
         }
         let new = self.provider.rewrap(old)?;
@@ -209,13 +229,20 @@ impl Work<'_> {
     /// Makes sure that a new envelope holds what it should, as far as the KMS lets us. Its
     /// fingerprint is that of the old one, and unwrapping compares with it.
     fn proof(&self, new: &Envelope) -> Result<Proof> {
-        let checked = match self.binding {
-            Some(binding) => self.provider.unwrap(new, binding).map(|_| Proof::Unwrapped),
-            None => self.provider.rewrap(new).map(|_| Proof::Told),
+        Ok(if self.is_unwrapped(new)? { Proof::Unwrapped } else { Proof::Told })
+    }
+
+    /// Unwraps an envelope, whatever it is bound to where that is not known; `false` when the KMS does
+    /// not let us.
+    fn is_unwrapped(&self, envelope: &Envelope) -> Result<bool> {
+        let unwrapped = match self.binding {
+            Some(binding) => self.provider.unwrap(envelope, binding).map(drop),
+            None => self.provider.verify(envelope),
         };
-        match checked {
-            Err(error) if error.kind() == Kms::Denied => Ok(Proof::Told),
-            result => Ok(result?),
+        match unwrapped {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == Kms::Denied => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -224,18 +251,21 @@ impl Work<'_> {
         &self,
         path: &Path,
         old: &Envelope,
-        known: Option<&Envelope>,
+        known: Option<&Fresh>,
     ) -> Result<Rewrapped> {
         let version = |envelope: &Envelope| envelope.wrapped.key_version.clone();
         let (new, outcome) = match known {
-            Some(new) if new != old => {
+            Some(Fresh { new, proof, .. }) if new != old => {
                 let (from, to) = (version(old), version(new));
-                let proof = Proof::Unwrapped;
-                (Some(new.clone()), Rewrapped::Done { from, to, proof })
+                (Some(new.clone()), Rewrapped::Done { from, to, proof: *proof })
             }
             _ => self.rewrapped(old)?,
         };
         if let Some(new) = new {
+            // It may be all that opens the volume.
+            if let Rewrapped::Done { proof: Proof::Told, .. } = outcome {
+                record::keep(path, old)?;
+            }
             record::swap(path, Some(old), &new)?;
         }
         Ok(outcome)

@@ -8,4 +8,5 @@ mod managed;
 mod managed_abandoned;
 mod managed_crash;
 mod managed_races;
+mod managed_rewrap;
 mod managed_volume;

@@ -310,7 +310,7 @@ fn a_qcow2_image_keeps_its_keyslots_and_its_record_is_rewrapped() {
     assert!(matches!(refused, Error::KeyslotsFixed { .. }), "{refused}");
     let newest = NewestKey::ask(&kms).unwrap();
     let done = on(place.disk(), Some(&place.record()), |v| v.rewrap(&kms, &newest)).unwrap();
-    assert!(matches!(done, Rewrapped::Done { proof: Proof::Told, .. }));
+    assert!(matches!(done, Rewrapped::Done { proof: Proof::Unwrapped, .. }));
     assert_eq!(record(&place).wrapped.key_version.as_deref(), Some("2"));
     let shown = on(place.disk(), Some(&place.record()), |v| v.show()).unwrap();
     assert_eq!((shown.version, shown.record), (None, Some(record(&place))));
