@@ -243,7 +243,8 @@ pub(crate) fn unlock<'a>(
         Some(id) => vec![id],
         None => header.keyslots_to_try().map_err(Error::luks(disk.label()))?,
     };
-    let mut trial = Trial { disk, header, policy, budget: policy.unlock_budget() };
+    let mut budget = policy.unlock_budget();
+    let mut trial = Trial { disk, header, policy, budget: &mut budget };
     match opener.into() {
         Opener::Passphrase(passphrase) => trial.open(&ids, passphrase),
         Opener::Kms(key) => managed_key::unlock(&mut trial, &ids, key),
@@ -254,9 +255,9 @@ pub(crate) fn unlock<'a>(
 pub(crate) struct Trial<'a> {
     pub(crate) disk: &'a dyn Disk,
     pub(crate) header: &'a Header,
-    policy: &'a CostPolicy,
+    pub(crate) policy: &'a CostPolicy,
     /// What all tries together may cost.
-    budget: CostBudget,
+    pub(crate) budget: &'a mut CostBudget,
 }
 
 impl Trial<'_> {

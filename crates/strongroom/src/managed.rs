@@ -22,12 +22,13 @@ mod rewrap;
 mod rotate;
 mod show;
 
+use std::cell::RefCell;
 use std::path::Path;
 
-use strongroom_crypto::{CostPolicy, DataKey, Hash, Kdf, Passphrase, VolumeKey};
+use strongroom_crypto::{CostBudget, CostPolicy, Hash, Kdf, Passphrase, VolumeKey};
 use strongroom_disk::Raw;
 use strongroom_kms::{Binding as KeyBinding, Envelope, KeyProvider};
-use strongroom_luks::{Binding, Header, KeyslotSummary};
+use strongroom_luks::{Binding, Header};
 
 pub use bulk::{BulkReport, Job, rewrap_all};
 pub use recover::Recovered;
@@ -35,9 +36,10 @@ pub use rewrap::{NewestKey, Proof, Rewrapped, rewrap_file};
 pub use rotate::{Replaced, Work};
 pub use show::{KeyslotRole, Shown, ShownKeyslot};
 
-use crate::device::HeaderDisk;
+use crate::device::{HeaderDisk, Trial};
 use crate::envelopes::Held;
-use crate::{Device, Error, ErrorKind, Opener, Result, Unlocked, envelopes};
+use crate::managed_key::{Candidate, Opened};
+use crate::{Device, Error, ErrorKind, Opener, Result, Unlocked, envelopes, managed_key};
 
 /// A volume whose data key a KMS has wrapped.
 #[derive(Debug)]
@@ -45,30 +47,17 @@ pub struct ManagedVolume<'a, D = Raw> {
     device: &'a Device<D>,
     record: Option<&'a Path>,
     policy: CostPolicy,
-}
-
-/// An envelope that may open a header.
-#[derive(Debug, Clone)]
-struct Candidate {
-    envelope: Envelope,
-    /// Its token, and the keyslots that this names; `None` when it comes from elsewhere.
-    token: Option<(u32, Vec<u32>)>,
-}
-
-/// An envelope that has opened a header.
-#[derive(Debug)]
-struct Opened {
-    envelope: Envelope,
-    token: Option<u32>,
-    passphrase: Passphrase,
-    unlocked: Unlocked,
+    /// What all tries of keyslots together may cost.
+    budget: RefCell<CostBudget>,
 }
 
 impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
     /// Returns the volume on a device. `record` is the file of its envelope, needed where the header
-    /// has no tokens; `policy` bounds what trying keyslots may cost.
+    /// has no tokens; `policy` bounds what trying a keyslot may cost, and its
+    /// [`unlock_budget`](CostPolicy::unlock_budget) what all of them may, whatever is done.
     pub fn new(device: &'a Device<D>, record: Option<&'a Path>, policy: &CostPolicy) -> Self {
-        Self { device, record, policy: *policy }
+        let budget = RefCell::new(policy.unlock_budget());
+        Self { device, record, policy: *policy, budget }
     }
 
     fn label(&self) -> &str {
@@ -92,7 +81,7 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
         if let Some(envelope) = self.recorded()?
             && candidates.iter().all(|known| known.envelope != envelope)
         {
-            candidates.push(Candidate { envelope, token: None });
+            candidates.push(loose(header, envelope));
         }
         Ok(candidates)
     }
@@ -104,7 +93,7 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
         for found in envelopes::each(luks2, self.label()) {
             match found {
                 Ok(Held { token, keyslots, envelope }) => {
-                    held.push(Candidate { envelope, token: Some((token, keyslots)) });
+                    held.push(Candidate { envelope, token: Some(token), keyslots });
                 }
                 // Another one may open.
                 Err(error) => drop(unread.get_or_insert(error)),
@@ -129,51 +118,27 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
     ///
     /// [`Error::NoEnvelope`] when there is none; else why the most promising one does not open.
     fn open(&self, header: &Header, provider: &dyn KeyProvider) -> Result<Opened> {
-        self.open_any(header, &self.candidates(header)?, provider)
+        self.open_any(header, self.candidates(header)?, provider)
     }
 
+    /// Opens a header with one of these.
     fn open_any(
         &self,
         header: &Header,
-        candidates: &[Candidate],
+        mut candidates: Vec<Candidate>,
         provider: &dyn KeyProvider,
     ) -> Result<Opened> {
-        let mut first = None;
-        for candidate in candidates {
-            match self.prove(header, candidate, provider) {
-                Ok(opened) => return Ok(opened),
-                // Whatever the others are, this KMS does not tell now.
-                Err(error) if error.kind() == ErrorKind::KmsUnavailable => return Err(error),
-                Err(error) => drop(first.get_or_insert(error)),
-            }
+        let bound = bound(header);
+        for candidate in &mut candidates {
+            candidate.keyslots.retain(|id| bound.contains(id));
         }
-        Err(first.unwrap_or_else(|| Error::NoEnvelope { label: self.label().to_owned() }))
+        self.with_trial(header, |trial| managed_key::open_any(trial, candidates, provider))
     }
 
-    /// Opens a header with one envelope.
-    ///
-    /// # Errors
-    ///
-    /// What the KMS says; [`Error::DataKey`] when it unwraps, but no keyslot opens.
-    fn prove(
-        &self,
-        header: &Header,
-        candidate: &Candidate,
-        provider: &dyn KeyProvider,
-    ) -> Result<Opened> {
-        let key = provider.unwrap(&candidate.envelope, &binding(header))?;
-        let passphrase = passphrase(&key);
-        let (token, keyslots) = match &candidate.token {
-            Some((token, keyslots)) => (Some(*token), keyslots.clone()),
-            None => (None, cheapest_first(header)),
-        };
-        for id in keyslots {
-            if let Some(unlocked) = self.try_keyslot(header, &passphrase, id)? {
-                let envelope = candidate.envelope.clone();
-                return Ok(Opened { envelope, token, passphrase, unlocked });
-            }
-        }
-        Err(Error::DataKey { label: self.label().to_owned(), kms: provider.label() })
+    fn with_trial<T>(&self, header: &Header, work: impl FnOnce(&mut Trial<'_>) -> T) -> T {
+        let (disk, policy) = (self.device.header_disk(), &self.policy);
+        let budget = &mut self.budget.borrow_mut();
+        work(&mut Trial { disk, header, policy, budget })
     }
 
     /// Opens a keyslot that holds the volume key; `None` when the passphrase is another, or there is
@@ -184,11 +149,10 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
         passphrase: &Passphrase,
         id: u32,
     ) -> Result<Option<Unlocked>> {
-        let bound = |slot: &KeyslotSummary| slot.id == id && slot.binding == Binding::Volume;
-        if !header.keyslots().iter().any(bound) {
+        if !bound(header).contains(&id) {
             return Ok(None);
         }
-        match self.device.unlock(header, passphrase, Some(id), &self.policy) {
+        match self.with_trial(header, |trial| trial.open(&[id], passphrase)) {
             Ok(unlocked) => Ok(Some(unlocked)),
             Err(error) if error.kind() == ErrorKind::WrongPassphrase => Ok(None),
             Err(error) => Err(error),
@@ -209,13 +173,14 @@ impl<'a, D: HeaderDisk> ManagedVolume<'a, D> {
     ) -> Result<(Unlocked, Option<Opened>)> {
         match opener {
             Opener::Passphrase(passphrase) => {
-                Ok((self.device.unlock(header, passphrase, None, &self.policy)?, None))
+                let ids = header.keyslots_to_try().map_err(Error::luks(self.label()))?;
+                Ok((self.with_trial(header, |trial| trial.open(&ids, passphrase))?, None))
             }
             Opener::Kms(managed) => {
                 let mut candidates = self.candidates(header)?;
                 let given = managed.envelope.into_iter().chain(other).cloned();
-                candidates.extend(given.map(|envelope| Candidate { envelope, token: None }));
-                let opened = self.open_any(header, &candidates, managed.provider)?;
+                candidates.extend(given.map(|envelope| loose(header, envelope)));
+                let opened = self.open_any(header, candidates, managed.provider)?;
                 let Unlocked { keyslot, key } = &opened.unlocked;
                 Ok((Unlocked { keyslot: *keyslot, key: copy(key) }, Some(opened)))
             }
@@ -228,28 +193,20 @@ fn binding(header: &Header) -> KeyBinding {
     KeyBinding::image(header.uuid())
 }
 
-/// Returns the data key as what opens its keyslot.
-fn passphrase(key: &DataKey) -> Passphrase {
-    Passphrase::new(key.expose_bytes().to_vec())
-}
-
 /// Returns a volume key again, for what outlives the first one.
 fn copy(key: &VolumeKey) -> VolumeKey {
     VolumeKey::new(key.expose_bytes().to_vec())
 }
 
-/// Returns the keyslots of a header, those first that are tried quickly: that of a data key is.
-fn cheapest_first(header: &Header) -> Vec<u32> {
-    let mut ids: Vec<u32> = header.keyslots().iter().map(|keyslot| keyslot.id).collect();
-    ids.retain(|id| header.keyslot_cost(*id).is_ok());
-    ids.sort_by_key(|id| header.keyslot_cost(*id).unwrap_or_default());
-    ids
+/// Returns an envelope that may open any keyslot.
+fn loose(header: &Header, envelope: Envelope) -> Candidate {
+    Candidate { envelope, token: None, keyslots: bound(header) }
 }
 
-/// Tells whether a keyslot derives as cheaply as only that of a data key does: no passphrase of a
-/// person would be kept so.
-fn is_of_data_key(keyslot: &KeyslotSummary) -> bool {
-    matches!(keyslot.kdf, Some(Kdf::Pbkdf2 { iterations, .. }) if iterations <= Kdf::MIN_PBKDF2_ITERATIONS)
+/// Returns the keyslots that hold the volume key.
+fn bound(header: &Header) -> Vec<u32> {
+    let keyslots = header.keyslots().into_iter();
+    keyslots.filter(|slot| slot.binding == Binding::Volume).map(|slot| slot.id).collect()
 }
 
 /// The derivation for data keys: they have 256 random bits, so there is nothing to slow down.

@@ -1,12 +1,12 @@
 //! Data keys that a KMS manages: unwrapped to open an image, made and wrapped for a new one.
 
 use strongroom_crypto::{DataKey, Kdf, Passphrase};
-use strongroom_kms::{Binding, Envelope, ErrorKind as Kms, new_data_key};
-use strongroom_luks::{FormatOptions, Formatted, Header, Version};
+use strongroom_kms::{Binding, Envelope, ErrorKind as Kms, KeyProvider, new_data_key};
+use strongroom_luks::{FormatOptions, Formatted, Header, KeyslotSummary, Version};
 
 use crate::device::{Trial, Unlocked};
 use crate::envelope_file::EnvelopeFile;
-use crate::envelopes::{self, token_text};
+use crate::envelopes::{self, Held, token_text};
 use crate::{Error, ManagedKey, NewManagedKey, Result, system_rng};
 
 /// A new data key, wrapped by its KMS, which gives it back.
@@ -18,9 +18,22 @@ pub(crate) struct NewDataKey {
 }
 
 /// An envelope, and the keyslots that the data key in it may open.
-struct Candidate {
-    envelope: Envelope,
-    keyslots: Vec<u32>,
+#[derive(Debug, Clone)]
+pub(crate) struct Candidate {
+    pub(crate) envelope: Envelope,
+    /// Its token; `None` when it comes from elsewhere.
+    pub(crate) token: Option<u32>,
+    pub(crate) keyslots: Vec<u32>,
+}
+
+/// An envelope that has opened a header.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) envelope: Envelope,
+    pub(crate) token: Option<u32>,
+    /// The data key, as what opens the keyslot.
+    pub(crate) passphrase: Passphrase,
+    pub(crate) unlocked: Unlocked,
 }
 
 /// Opens one of the keyslots `ids` with a data key that a KMS unwraps.
@@ -29,74 +42,121 @@ struct Candidate {
 ///
 /// That of the envelope that came closest.
 pub(crate) fn unlock(trial: &mut Trial<'_>, ids: &[u32], key: ManagedKey<'_>) -> Result<Unlocked> {
-    let binding = Binding::image(trial.header.uuid());
-    let label = trial.disk.label().to_owned();
-    let mut clearest: Option<Error> = None;
-    let mut note = |error: Error| {
-        if clearest.as_ref().is_none_or(|before| clarity(&error) > clarity(before)) {
-            clearest = Some(error);
-        }
-    };
-    for candidate in candidates(trial, ids, key, &label) {
-        match candidate.and_then(|candidate| open(trial, &candidate, key, &binding)) {
-            Ok(unlocked) => return Ok(unlocked),
-            Err(Error::Kms(error)) if error.kind() == Kms::Unavailable => {
-                // Whoever does not answer will not do so for the next envelope.
-                return Err(Error::Kms(error));
-            }
-            Err(error) => note(error),
-        }
+    let (candidates, unread) = candidates(trial, ids, key);
+    match open_any(trial, candidates, key.provider) {
+        Ok(opened) => Ok(opened.unlocked),
+        Err(error) => Err(match unread {
+            Some(unread) if clarity(&unread) > clarity(&error) => unread,
+            _ => error,
+        }),
     }
-    Err(clearest.unwrap_or(Error::NoEnvelope { label }))
 }
 
+/// Opens a header with one of these envelopes. Those that the KMS may have made are tried, and the
+/// others are there to be told of.
+///
+/// # Errors
+///
+/// That of the envelope that came closest; [`Error::NoEnvelope`] when there is none.
+pub(crate) fn open_any(
+    trial: &mut Trial<'_>,
+    mut candidates: Vec<Candidate>,
+    provider: &dyn KeyProvider,
+) -> Result<Opened> {
+    let is_own = |candidate: &Candidate| candidate.envelope.kind == provider.kind();
+    if candidates.iter().any(is_own) {
+        candidates.retain(is_own);
+    }
+    let mut clearest: Option<Error> = None;
+    for (index, Candidate { envelope, .. }) in candidates.iter().enumerate() {
+        let same = |other: &&Candidate| other.envelope == *envelope;
+        // Another token may hold the same: the KMS is asked once.
+        if candidates[..index].iter().any(|earlier| same(&earlier)) {
+            continue;
+        }
+        let places: Vec<&Candidate> = candidates[index..].iter().filter(same).collect();
+        match open(trial, envelope, &places, provider) {
+            Ok(opened) => return Ok(opened),
+            // Whoever is not there will not be there for the next envelope.
+            Err(Error::Kms(error)) if error.is_unreachable() => return Err(Error::Kms(error)),
+            Err(error) => {
+                if clearest.as_ref().is_none_or(|before| clarity(&error) > clarity(before)) {
+                    clearest = Some(error);
+                }
+            }
+        }
+    }
+    let label = || trial.disk.label().to_owned();
+    Err(clearest.unwrap_or_else(|| Error::NoEnvelope { label: label() }))
+}
+
+/// Opens a header with one envelope, which may lie in several places.
 fn open(
     trial: &mut Trial<'_>,
-    candidate: &Candidate,
-    key: ManagedKey<'_>,
-    binding: &Binding,
-) -> Result<Unlocked> {
-    let data_key = key.provider.unwrap(&candidate.envelope, binding)?;
-    match trial.open(&candidate.keyslots, &text(&data_key)) {
-        Err(Error::Luks { source: strongroom_luks::Error::WrongPassphrase { .. }, label }) => {
-            Err(Error::DataKey { label, kms: key.provider.label() })
+    envelope: &Envelope,
+    places: &[&Candidate],
+    provider: &dyn KeyProvider,
+) -> Result<Opened> {
+    let data_key = provider.unwrap(envelope, &Binding::image(trial.header.uuid()))?;
+    let passphrase = text(&data_key);
+    let label = trial.disk.label().to_owned();
+    let mut problem = Error::DataKey { label, kms: provider.label() };
+    for Candidate { token, keyslots, .. } in places {
+        match trial.open(&promising(trial.header, keyslots), &passphrase) {
+            Ok(unlocked) => {
+                let (envelope, token) = (envelope.clone(), *token);
+                return Ok(Opened { envelope, token, passphrase, unlocked });
+            }
+            Err(Error::Luks { source: strongroom_luks::Error::WrongPassphrase { .. }, .. }) => {}
+            Err(error) => problem = error,
         }
-        opened => opened,
     }
+    Err(problem)
 }
 
-/// Returns the envelopes that may lead to one of the keyslots `ids`: those that the KMS may have made
-/// before all others, which are there to be told of.
+/// Returns those of the keyslots that derive as that of a data key does, if there are any: another
+/// costs time, and does not open.
+fn promising(header: &Header, ids: &[u32]) -> Vec<u32> {
+    let keyslots = header.keyslots();
+    let named = |slot: &&KeyslotSummary| ids.contains(&slot.id) && is_of_data_key(slot);
+    let cheap: Vec<u32> = keyslots.iter().filter(named).map(|slot| slot.id).collect();
+    if cheap.is_empty() { ids.to_vec() } else { cheap }
+}
+
+/// Tells whether a keyslot derives as cheaply as only that of a data key does: no passphrase of a
+/// person would be kept so.
+pub(crate) fn is_of_data_key(keyslot: &KeyslotSummary) -> bool {
+    matches!(keyslot.kdf, Some(Kdf::Pbkdf2 { iterations, .. }) if iterations <= Kdf::MIN_PBKDF2_ITERATIONS)
+}
+
+/// Returns the envelopes that may lead to one of the keyslots `ids`, and why one cannot be read.
 fn candidates(
     trial: &Trial<'_>,
     ids: &[u32],
     key: ManagedKey<'_>,
-    label: &str,
-) -> Vec<Result<Candidate>> {
+) -> (Vec<Candidate>, Option<Error>) {
     let header = match (key.envelope, trial.header) {
         (Some(envelope), _) => {
-            return vec![Ok(Candidate { envelope: envelope.clone(), keyslots: ids.to_vec() })];
+            let envelope = envelope.clone();
+            return (vec![Candidate { envelope, token: None, keyslots: ids.to_vec() }], None);
         }
-        (None, Header::Luks1(_)) => return Vec::new(),
+        (None, Header::Luks1(_)) => return (Vec::new(), None),
         (None, Header::Luks2(header)) => header,
     };
-    let kind = key.provider.kind();
-    let is_own = |found: &Result<_>| !matches!(found, Ok(Candidate { envelope, .. }) if envelope.kind != kind);
-    let mut found: Vec<Result<Candidate>> = envelopes::each(header, label)
-        .filter_map(|held| match held {
-            Ok(held) => {
-                let named = ids.iter().filter(|id| held.keyslots.contains(id));
-                let keyslots: Vec<u32> = named.copied().collect();
-                let envelope = held.envelope;
-                (!keyslots.is_empty()).then_some(Ok(Candidate { envelope, keyslots }))
+    let (mut found, mut unread) = (Vec::new(), None);
+    for held in envelopes::each(header, trial.disk.label()) {
+        match held {
+            Ok(Held { token, keyslots, envelope }) => {
+                let named = ids.iter().copied().filter(|id| keyslots.contains(id));
+                let keyslots: Vec<u32> = named.collect();
+                if !keyslots.is_empty() {
+                    found.push(Candidate { envelope, token: Some(token), keyslots });
+                }
             }
-            Err(error) => Some(Err(error)),
-        })
-        .collect();
-    if found.iter().any(|found| found.is_ok() && is_own(found)) {
-        found.retain(is_own);
+            Err(error) => drop(unread.get_or_insert(error)),
+        }
     }
-    found
+    (found, unread)
 }
 
 /// Tells how much an error of one envelope says about why nothing opens, compared to others.
@@ -188,7 +248,7 @@ impl NewManagedKey<'_> {
 }
 
 /// Returns a data key as the passphrase of a keyslot: it is text.
-fn text(key: &DataKey) -> Passphrase {
+pub(crate) fn text(key: &DataKey) -> Passphrase {
     Passphrase::new(key.expose_bytes().to_vec())
 }
 

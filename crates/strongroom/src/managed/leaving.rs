@@ -4,9 +4,10 @@ use strongroom_crypto::{DataKey, Passphrase};
 use strongroom_kms::Envelope;
 use strongroom_luks::Header;
 
+use super::ManagedVolume;
 use super::pending::{Pending, Slot};
-use super::{ManagedVolume, Opened, is_of_data_key};
 use crate::device::HeaderDisk;
+use crate::managed_key::{Opened, is_of_data_key};
 use crate::{Error, Opener, Result, Unlocked};
 
 /// What is known of a volume that is about to get another data key.

@@ -3,8 +3,9 @@
 use strongroom_kms::KeyProvider;
 use strongroom_luks::Header;
 
-use super::{Candidate, ManagedVolume, Opened, record};
+use super::{ManagedVolume, loose, record};
 use crate::device::HeaderDisk;
+use crate::managed_key::{Candidate, Opened};
 use crate::{Error, ErrorKind, Result, envelopes};
 
 /// What was found, and done.
@@ -56,14 +57,11 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     pub fn recover(&self, provider: &dyn KeyProvider) -> Result<Recovered> {
         let header = self.header()?;
         let held = self.held(&header)?;
-        let from_header = self.found(&header, &held, provider)?;
+        let from_header = self.found(&header, held, provider)?;
         let envelope = self.recorded()?;
-        let recorded: Vec<Candidate> = envelope
-            .clone()
-            .into_iter()
-            .map(|envelope| Candidate { envelope, token: None })
-            .collect();
-        let from_record = self.found(&header, &recorded, provider)?;
+        let recorded: Vec<Candidate> =
+            envelope.clone().map(|envelope| loose(&header, envelope)).into_iter().collect();
+        let from_record = self.found(&header, recorded, provider)?;
         match (from_header, from_record, self.record) {
             (Ok(one), Ok(other), _) => Ok(compared(&one, &other)),
             (Ok(opened), Err(error), Some(path)) => {
@@ -86,7 +84,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     fn found(
         &self,
         header: &Header,
-        candidates: &[Candidate],
+        candidates: Vec<Candidate>,
         provider: &dyn KeyProvider,
     ) -> Result<Result<Opened>> {
         match self.open_any(header, candidates, provider) {

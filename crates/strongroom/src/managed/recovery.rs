@@ -3,7 +3,7 @@
 use strongroom_crypto::Passphrase;
 use strongroom_luks::{Header, luks2};
 
-use super::ManagedVolume;
+use super::{ManagedVolume, bound};
 use crate::device::HeaderDisk;
 use crate::keys::KeyslotRequest;
 use crate::{Error, ErrorKind, Opener, Result, envelopes, system_rng};
@@ -137,18 +137,14 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
                 return if going.contains(&keyslot) { Err(self.last(going)) } else { Ok(()) };
             }
         };
-        let others = header.keyslots_to_try().map_err(Error::luks(self.label()))?;
-        let mut failed = None;
-        for id in others.into_iter().filter(|id| !going.contains(id)) {
-            match self.try_keyslot(header, passphrase, id) {
-                Ok(Some(_)) => return Ok(()),
-                Ok(None) => {}
-                // Another one may still open.
-                Err(error) if error.kind() == ErrorKind::Io => return Err(error),
-                Err(error) => drop(failed.get_or_insert(error)),
-            }
+        let mut others = header.keyslots_to_try().map_err(Error::luks(self.label()))?;
+        let bound = bound(header);
+        others.retain(|id| bound.contains(id) && !going.contains(id));
+        match self.with_trial(header, |trial| trial.open(&others, passphrase)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::WrongPassphrase => Err(self.last(going)),
+            Err(error) => Err(error),
         }
-        Err(failed.unwrap_or_else(|| self.last(going)))
     }
 
     fn recovery_keyslots(&self, luks2: &luks2::Header) -> Vec<(u32, u32)> {

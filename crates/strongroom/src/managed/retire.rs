@@ -3,9 +3,10 @@
 use strongroom_crypto::Passphrase;
 use strongroom_luks::{Change, Header, luks2};
 
+use super::ManagedVolume;
 use super::pending::Slot;
-use super::{ManagedVolume, is_of_data_key};
 use crate::device::HeaderDisk;
+use crate::managed_key::is_of_data_key;
 use crate::{Error, Result, envelopes, system_rng};
 
 /// What opens the volume when everything else is removed.

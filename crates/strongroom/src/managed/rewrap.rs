@@ -8,8 +8,9 @@ use strongroom_crypto::DataKey;
 use strongroom_kms::{Binding, Envelope, ErrorKind as Kms, KeyProvider, Wrapped, new_data_key};
 use strongroom_luks::{Change, Header};
 
-use super::{Candidate, ManagedVolume, binding, record};
+use super::{ManagedVolume, binding, record};
 use crate::device::HeaderDisk;
+use crate::managed_key::Candidate;
 use crate::{Error, Result, envelopes, system_rng};
 
 /// What became of a rewrap.
@@ -147,8 +148,8 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
             let mut outcome = None;
             let mut refused = None;
             fresh.clear();
-            for Candidate { envelope, token } in self.held(header)? {
-                let Some((token, keyslots)) = token else { continue };
+            for Candidate { envelope, token, keyslots } in self.held(header)? {
+                let Some(token) = token else { continue };
                 let (new, rewrapped) = match work.rewrapped(&envelope) {
                     Ok(result) => result,
                     // Of two envelopes one may be of another KMS: what is left of a move.

@@ -14,8 +14,9 @@ use super::leaving::Known;
 use super::pending::{Pending, Slot};
 use super::record::Record;
 use super::retire::Kept;
-use super::{Candidate, DERIVATION, ManagedVolume, Opened, binding, passphrase};
+use super::{DERIVATION, ManagedVolume, binding, loose};
 use crate::device::HeaderDisk;
+use crate::managed_key::{Candidate, Opened, text};
 use crate::{Error, ErrorKind, Opener, Result, envelopes, system_rng};
 
 /// A data key that has taken the place of another.
@@ -158,8 +159,8 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         provider: &dyn KeyProvider,
         record: &mut Option<Record>,
     ) -> Result<Option<(Opened, Vec<u32>)>> {
-        let candidate = Candidate { envelope: pending.to.clone(), token: None };
-        let current = match self.prove(header, &candidate, provider) {
+        let candidate = loose(header, pending.to.clone());
+        let current = match self.open_any(header, vec![candidate], provider) {
             Ok(current) => current,
             Err(error) if may_pass(&error) => return Err(error),
             Err(_) => return Ok(None),
@@ -185,23 +186,20 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         {
             return Ok(Some(current.replaced(removed)));
         }
-        let moved = self.candidates(header)?.into_iter();
-        for candidate in moved.filter(|candidate| is_at(&candidate.envelope, wanted)) {
-            match self.prove(header, &candidate, new) {
-                Ok(current) => {
-                    write_record(record, &current.envelope)?;
-                    let left = pending
-                        .map(|pending| pending.slots_but(current.unlocked.keyslot, header))
-                        .unwrap_or_default();
-                    let removed = self.retire(&current.kept(), &left)?;
-                    self.forget_pending()?;
-                    return Ok(Some(current.replaced(removed)));
-                }
-                Err(error) if may_pass(&error) => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(None)
+        let mut moved = self.candidates(header)?;
+        moved.retain(|candidate| is_at(&candidate.envelope, wanted));
+        let current = match self.open_any(header, moved, new) {
+            Ok(current) => current,
+            Err(error) if may_pass(&error) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        write_record(record, &current.envelope)?;
+        let left = pending
+            .map(|pending| pending.slots_but(current.unlocked.keyslot, header))
+            .unwrap_or_default();
+        let removed = self.retire(&current.kept(), &left)?;
+        self.forget_pending()?;
+        Ok(Some(current.replaced(removed)))
     }
 
     /// Puts a new data key in the place of the keyslots `old`, if there are any; `from` is the envelope
@@ -272,9 +270,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     /// Makes sure that what was written is there and opens.
     fn read_back(&self, kept: &Kept<'_>, envelope: &Envelope) -> Result<()> {
         let header = self.header()?;
-        let is_there = |held: &Candidate| {
-            held.token.as_ref().map(|(id, _)| *id) == kept.token && held.envelope == *envelope
-        };
+        let is_there = |held: &Candidate| held.token == kept.token && held.envelope == *envelope;
         let changed = || Error::ChangedMeanwhile { label: self.label().to_owned() };
         if kept.token.is_some() && !self.held(&header)?.iter().any(is_there) {
             return Err(changed());
@@ -307,7 +303,7 @@ impl NewDataKey {
             let error = strongroom_kms::Error::new(Kms::Corrupt, provider.label(), problem);
             return Err(error.into());
         }
-        Ok(Self { passphrase: passphrase(&key), envelope: kept })
+        Ok(Self { passphrase: text(&key), envelope: kept })
     }
 }
 

@@ -6,6 +6,7 @@ mod crash;
 mod faulty_kms;
 mod managed;
 mod managed_abandoned;
+mod managed_candidates;
 mod managed_crash;
 mod managed_races;
 mod managed_rewrap;

@@ -94,6 +94,19 @@ impl<'a, D> SlowDisk<'a, D> {
     }
 }
 
+impl<D> SlowDisk<'static, D> {
+    /// Returns one at which nothing happens; it counts every read.
+    pub(crate) fn counting(inner: D) -> Shared<Self> {
+        let disk = Self::new(inner, usize::MAX, Deed::new(|| ()));
+        disk.0.writes.store(1, Ordering::SeqCst);
+        disk
+    }
+
+    pub(crate) fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+}
+
 impl<D: Disk> Disk for SlowDisk<'_, D> {
     fn len(&self) -> u64 {
         self.inner.len()
