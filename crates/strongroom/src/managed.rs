@@ -32,6 +32,7 @@ use strongroom_luks::{Binding, Header};
 
 pub use bulk::{BulkReport, Job, rewrap_all};
 pub use recover::Recovered;
+pub use recovery::Revoked;
 pub use rewrap::{NewestKey, Proof, Rewrapped, rewrap_file};
 pub use rotate::{Replaced, Work};
 pub use show::{KeyslotRole, Shown, ShownKeyslot};

@@ -3,10 +3,21 @@
 use strongroom_crypto::Passphrase;
 use strongroom_luks::{Header, luks2};
 
+use super::retire::of_kms;
 use super::{ManagedVolume, bound};
 use crate::device::HeaderDisk;
 use crate::keys::KeyslotRequest;
 use crate::{Error, ErrorKind, Opener, Result, envelopes, system_rng};
+
+/// What was taken from a KMS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The keyslots that are gone.
+    pub removed: Vec<u32>,
+    /// Those that its tokens named, too, and that stay: they derive as a person's passphrase does, or
+    /// another token names them.
+    pub left: Vec<u32>,
+}
 
 impl<D: HeaderDisk> ManagedVolume<'_, D> {
     /// Adds a passphrase for the day on which the KMS is lost, and marks its keyslot with a token where
@@ -86,29 +97,28 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     }
 
     /// Takes the volume from the KMS: its keyslots and envelopes are removed, here, without asking it.
-    /// `passphrase` must open what remains. Returns the keyslots that are gone.
+    /// `passphrase` must open what remains. Of a keyslot that is not the KMS's alone, only the token
+    /// goes.
     ///
     /// # Errors
     ///
     /// When the passphrase opens no other keyslot, or there is nothing of a KMS.
-    pub fn revoke(&self, passphrase: &Passphrase) -> Result<Vec<u32>> {
+    pub fn revoke(&self, passphrase: &Passphrase) -> Result<Revoked> {
         self.device.update(|header| {
             let luks2 = self.luks2(header)?;
-            let ours = |token: &luks2::Token| token.kind == envelopes::TOKEN_TYPE;
-            let tokens = luks2.metadata().tokens.iter().filter(|(_, token)| ours(token));
-            let (ids, named): (Vec<u32>, Vec<&[u32]>) =
-                tokens.map(|(id, token)| (*id, token.keyslots.as_slice())).unzip();
-            if ids.is_empty() {
+            let (tokens, removed) = of_kms(luks2, header, None);
+            if tokens.is_empty() {
                 return Err(Error::NoEnvelope { label: self.label().to_owned() });
             }
-            let mut keyslots = named.concat();
-            keyslots.sort_unstable();
-            keyslots.dedup();
-            self.prove_other(header, Opener::Passphrase(passphrase), &keyslots)?;
+            let all = &luks2.metadata().tokens;
+            let named = |id: &u32| tokens.iter().any(|token| all[token].keyslots.contains(id));
+            let ids = header.keyslots().into_iter().map(|slot| slot.id);
+            let left = ids.filter(|id| named(id) && !removed.contains(id)).collect();
+            self.prove_other(header, Opener::Passphrase(passphrase), &removed)?;
             let (_, change) = luks2
-                .remove_keyslots_and_tokens(&keyslots, &ids, &mut system_rng())
+                .remove_keyslots_and_tokens(&removed, &tokens, &mut system_rng())
                 .map_err(Error::luks(self.label()))?;
-            Ok((keyslots, change))
+            Ok((Revoked { removed, left }, change))
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use strongroom::keys::KeyslotRequest;
 use strongroom::managed::{
-    Job, KeyslotRole, NewestKey, Proof, Recovered, Rewrapped, Work, rewrap_all,
+    Job, KeyslotRole, NewestKey, Proof, Recovered, Revoked, Rewrapped, Work, rewrap_all,
 };
 use strongroom::{Error, ErrorKind, Opener, Result};
 use strongroom_kms::{Binding, Envelope, KeyProvider};
@@ -175,12 +175,35 @@ fn revoking_needs_a_passphrase_that_opens_what_remains() {
     on(place.disk(), None, |v| v.revoke(&passphrase(&own))).unwrap_err();
     place.add_passphrase("recovery", PERSONS);
     let disk = place.disk();
-    assert_eq!(on(disk.clone(), None, |v| v.revoke(&passphrase("recovery"))).unwrap(), [0]);
+    let revoked = on(disk.clone(), None, |v| v.revoke(&passphrase("recovery"))).unwrap();
+    assert_eq!(revoked, Revoked { removed: vec![0], left: Vec::new() });
     let bytes = disk.0.replay(disk.0.changes().len()).to_vec();
     assert!(opens_with(&bytes, b"recovery") && !opens_with(&bytes, own.as_bytes()));
     assert!(envelopes(&header(&bytes).unwrap()).is_empty());
     let again = on(disk, None, |v| v.revoke(&passphrase("recovery"))).unwrap_err();
     assert!(matches!(again, Error::NoEnvelope { .. }));
+}
+
+#[test]
+fn revoking_leaves_the_keyslots_that_are_not_of_the_kms_alone() {
+    let mut place = Place::new(Version::Luks2);
+    place.add_passphrase("person", PERSONS);
+    place.add_passphrase("marked", CHEAP);
+    place.edit(|header| {
+        let Header::Luks2(header) = header else { panic!("it is LUKS2") };
+        header.assign_token(0, &[0, 1, 2]).unwrap().1
+    });
+    place.edit(|header| {
+        let Header::Luks2(header) = header else { panic!("it is LUKS2") };
+        header.import_token(None, r#"{"type":"another","keyslots":["2"]}"#).unwrap().2
+    });
+    let disk = place.disk();
+    let revoked = on(disk.clone(), None, |v| v.revoke(&passphrase("person"))).unwrap();
+    assert_eq!(revoked, Revoked { removed: vec![0], left: vec![1, 2] });
+    let bytes = disk.0.replay(disk.0.changes().len()).to_vec();
+    assert!(opens_with(&bytes, b"person") && opens_with(&bytes, b"marked"));
+    assert!(!opens(&bytes, Some(&place.envelope), &[&place.kms("kek")]));
+    assert!(envelopes(&header(&bytes).unwrap()).is_empty());
 }
 
 #[test]

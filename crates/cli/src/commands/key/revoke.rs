@@ -2,7 +2,7 @@
 
 use clap::Args;
 use serde_json::json;
-use strongroom::managed::ManagedVolume;
+use strongroom::managed::{ManagedVolume, Revoked};
 
 use super::{FileArgs, numbers, report};
 use crate::arguments::{OutputArgs, PolicyArgs};
@@ -38,7 +38,16 @@ pub(crate) fn run(ui: &mut Ui, args: &RevokeArgs) -> Result<(), CommandError> {
     let given = args.passphrase.read()?;
     let device = args.file.write()?;
     let volume = ManagedVolume::new(&device, None, &args.policy.policy());
-    let removed = volume.revoke(&given.passphrase).map_err(|error| given.explain(error.into()))?;
+    let Revoked { removed, left } =
+        volume.revoke(&given.passphrase).map_err(|error| given.explain(error.into()))?;
+    if !left.is_empty() {
+        ui.hint(&format!(
+            "tokens of the KMS named these keyslots as well, which were left, since something else opens \
+             them: {}",
+            numbers(&left)
+        ));
+    }
     let words = format!("no KMS opens it any more; keyslots removed: {}", numbers(&removed));
-    report(ui, args.output.output(), &args.file, &words, json!({ "removed_keyslots": removed }))
+    let object = json!({ "removed_keyslots": removed, "left_keyslots": left });
+    report(ui, args.output.output(), &args.file, &words, object)
 }
