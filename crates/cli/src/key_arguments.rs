@@ -4,7 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 use strongroom::{OwnedNewKey, OwnedOpener};
-use strongroom_kms::{Credentials, KeyProvider};
+use strongroom_crypto::CostPolicy;
+use strongroom_kms::{Credentials, KeyProvider, Limits};
 use strongroom_model::{EncryptionSettings, KmsKind, KmsRequest};
 
 use crate::command_error::CommandError;
@@ -67,8 +68,8 @@ impl KeyArgs {
     /// # Errors
     ///
     /// When nothing was given, it does not fit together, or it cannot be read.
-    pub(crate) fn read(&self) -> Result<GivenOpener, CommandError> {
-        match self.read_optional()? {
+    pub(crate) fn read(&self, policy: &CostPolicy) -> Result<GivenOpener, CommandError> {
+        match self.read_optional(policy)? {
             Some(given) => Ok(given),
             None => Err(missing("a passphrase or a KMS is needed", Own::PREFIX)),
         }
@@ -79,8 +80,11 @@ impl KeyArgs {
     /// # Errors
     ///
     /// When it does not fit together, or cannot be read.
-    pub(crate) fn read_optional(&self) -> Result<Option<GivenOpener>, CommandError> {
-        opener(self.passphrase.source(), &self.kms)
+    pub(crate) fn read_optional(
+        &self,
+        policy: &CostPolicy,
+    ) -> Result<Option<GivenOpener>, CommandError> {
+        opener(self.passphrase.source(), &self.kms, policy)
     }
 
     /// Reads what will open a new image.
@@ -88,8 +92,8 @@ impl KeyArgs {
     /// # Errors
     ///
     /// When nothing was given, it does not fit together, or it cannot be read.
-    pub(crate) fn read_new(&self) -> Result<GivenNewKey, CommandError> {
-        match self.read_new_optional()? {
+    pub(crate) fn read_new(&self, policy: &CostPolicy) -> Result<GivenNewKey, CommandError> {
+        match self.read_new_optional(policy)? {
             Some(given) => Ok(given),
             None => Err(missing("a passphrase or a KMS is needed", Own::PREFIX)),
         }
@@ -100,8 +104,11 @@ impl KeyArgs {
     /// # Errors
     ///
     /// When it does not fit together, or cannot be read.
-    pub(crate) fn read_new_optional(&self) -> Result<Option<GivenNewKey>, CommandError> {
-        new_key(self.passphrase.source(), &self.kms)
+    pub(crate) fn read_new_optional(
+        &self,
+        policy: &CostPolicy,
+    ) -> Result<Option<GivenNewKey>, CommandError> {
+        new_key(self.passphrase.source(), &self.kms, policy)
     }
 
     /// Returns where the envelope lies besides the header, if somebody said so.
@@ -116,8 +123,8 @@ impl NewKeyArgs {
     /// # Errors
     ///
     /// When nothing was given, it does not fit together, or it cannot be read.
-    pub(crate) fn read(&self) -> Result<GivenNewKey, CommandError> {
-        match new_key(self.passphrase.source(), &self.kms)? {
+    pub(crate) fn read(&self, policy: &CostPolicy) -> Result<GivenNewKey, CommandError> {
+        match new_key(self.passphrase.source(), &self.kms, policy)? {
             Some(given) => Ok(given),
             None => Err(missing("a new passphrase or KMS is needed", New::PREFIX)),
         }
@@ -139,8 +146,9 @@ impl Advice {
 pub(crate) fn opener<S: Side>(
     passphrase: Option<Source<'_>>,
     kms: &KmsArgs<S>,
+    policy: &CostPolicy,
 ) -> Result<Option<GivenOpener>, CommandError> {
-    let Some(place) = place(passphrase, kms)? else { return Ok(None) };
+    let Some(place) = place(passphrase, kms, policy)? else { return Ok(None) };
     Ok(Some(match place {
         Place::Passphrase(given) => {
             let ends_with_newline = given.ends_with_newline();
@@ -158,8 +166,9 @@ pub(crate) fn opener<S: Side>(
 fn new_key<S: Side>(
     passphrase: Option<Source<'_>>,
     kms: &KmsArgs<S>,
+    policy: &CostPolicy,
 ) -> Result<Option<GivenNewKey>, CommandError> {
-    Ok(place(passphrase, kms)?.map(|place| match place {
+    Ok(place(passphrase, kms, policy)?.map(|place| match place {
         Place::Passphrase(Given { passphrase, settings }) => {
             GivenNewKey { key: OwnedNewKey::Passphrase(passphrase), settings }
         }
@@ -178,8 +187,9 @@ fn new_key<S: Side>(
 pub(crate) fn provider<S: Side>(
     passphrase: Option<Source<'_>>,
     kms: &KmsArgs<S>,
+    policy: &CostPolicy,
 ) -> Result<Box<dyn KeyProvider>, CommandError> {
-    match place(passphrase, kms)? {
+    match place(passphrase, kms, policy)? {
         Some(Place::Kms(provider, _)) => Ok(provider),
         Some(Place::Passphrase(_)) | None => {
             Err(CommandError::request("a KMS is needed").hinted("name it with --kms"))
@@ -191,6 +201,7 @@ pub(crate) fn provider<S: Side>(
 fn place<S: Side>(
     source: Option<Source<'_>>,
     kms: &KmsArgs<S>,
+    policy: &CostPolicy,
 ) -> Result<Option<Place>, CommandError> {
     let wanted = kms.wanted()?;
     if let (Some(path), Wanted::Nothing | Wanted::Passphrase(_)) = (kms.envelope_file(), &wanted) {
@@ -206,7 +217,7 @@ fn place<S: Side>(
             "volumes of StorageClass {class} open with a passphrase, and none was given"
         ))
         .hinted("give its Secret with --secret-file")),
-        (Wanted::Kms(request), source) => open(&request, source, kms).map(Some),
+        (Wanted::Kms(request), source) => open(&request, source, kms, policy).map(Some),
     }
 }
 
@@ -215,6 +226,7 @@ fn open<S: Side>(
     request: &KmsRequest,
     source: Option<Source<'_>>,
     kms: &KmsArgs<S>,
+    policy: &CostPolicy,
 ) -> Result<Place, CommandError> {
     let kind = request.kind;
     let (credentials, settings) = match (kind, source) {
@@ -235,7 +247,8 @@ fn open<S: Side>(
         }
         (_, None) => (kms.credentials(kind, None)?, None),
     };
-    let provider = strongroom_kms::open(request, credentials)
+    let limits = Limits { derivation: *policy, ..Limits::default() };
+    let provider = strongroom_kms::open_within(request, credentials, &limits)
         .map_err(|error| CommandError::from(strongroom::Error::from(error)).naming(S::PREFIX))?;
     Ok(Place::Kms(provider, settings))
 }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use strongroom::Device;
+use strongroom_crypto::CostPolicy;
 use strongroom_disk::Access;
 use strongroom_kms::KeyProvider;
 
@@ -111,8 +112,8 @@ impl FileArgs {
 
 impl ManagedArgs {
     /// Returns the KMS.
-    fn provider(&self) -> Result<Box<dyn KeyProvider>, CommandError> {
-        key_arguments::provider(self.passphrase.source(), &self.kms)
+    fn provider(&self, policy: &CostPolicy) -> Result<Box<dyn KeyProvider>, CommandError> {
+        key_arguments::provider(self.passphrase.source(), &self.kms, policy)
     }
 
     /// Returns the file of the envelope, when one was named.

@@ -388,6 +388,19 @@ fn a_passphrase_may_stand_in_for_a_kms() {
     place.same("again2", "plain").unwrap();
 }
 
+#[test]
+fn what_keyslots_may_cost_envelopes_may() {
+    let place = place();
+    let kms = "--kms passphrase --passphrase-file pw";
+    place.strongroom(&format!("image encrypt plain volume {kms}")).ok();
+    let narrow = format!("image decrypt volume no {kms} --max-kdf-memory 1000");
+    let message = place.strongroom(&narrow).fails(4);
+    assert!(message.contains("a derivation that is not allowed"), "{message}");
+    let narrow = format!("image encrypt plain no {kms} --max-kdf-memory 1000");
+    let message = place.strongroom(&narrow).fails(2);
+    assert!(message.contains("--max-kdf-memory"), "{message}");
+}
+
 /// A Secret as Longhorn's users have it.
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: crypto}\nstringData:\n  \
                       CRYPTO_KEY_VALUE: passphrase\n  CRYPTO_KEY_CIPHER: aes-xts-plain64\n  \

@@ -75,7 +75,7 @@ pub(crate) struct CompareArgs {
 ///
 /// What went wrong; that they differ is no error.
 pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandError> {
-    let given = args.key.read_optional()?;
+    let given = args.key.read_optional(&args.policy.policy())?;
     let other = args.other_passphrase_file.as_deref().map(Source::File);
     let a = given.as_ref().map(|given| given.opener.opener());
     // The same KMS may open both, each by an envelope of its own.
@@ -85,7 +85,7 @@ pub(crate) fn run(ui: &mut Ui, args: &CompareArgs) -> Result<ExitCode, CommandEr
     };
     let other = match &envelope {
         Some(_) => None,
-        None => key_arguments::opener(other, &args.other_kms)?,
+        None => key_arguments::opener(other, &args.other_kms, &args.policy.policy())?,
     };
     let b = match (a, &envelope, &other) {
         (_, _, Some(other)) => Some(other.opener.opener()),

@@ -104,7 +104,7 @@ enum CompressType {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &CreateArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let given = args.key.read_new_optional()?;
+    let given = args.key.read_new_optional(&args.policy.policy())?;
     let format = args.format(given.is_some());
     let encryption = match format.luks() {
         Some(luks) => args.encryption.encryption(luks, given.as_ref(), &policy)?,

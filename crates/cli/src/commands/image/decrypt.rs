@@ -43,7 +43,7 @@ pub(crate) struct DecryptArgs {
 ///
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &DecryptArgs) -> Result<(), CommandError> {
-    let GivenOpener { opener, advice } = args.key.read()?;
+    let GivenOpener { opener, advice } = args.key.read(&args.policy.policy())?;
     let request = args.plain.complete(args.target.request(ImageOperation::Decrypt));
     let keys = Keys { source: Some(opener), target: None };
     let headers = DetachedHeaders { source: args.header.as_deref(), target: None };

@@ -46,7 +46,7 @@ pub(crate) struct EncryptArgs {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &EncryptArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let given = args.key.read_new()?;
+    let given = args.key.read_new(&args.policy.policy())?;
     let (encryption, target_format) = args.encryption.request(&args.target, &given, &policy)?;
     if encryption.cipher.as_deref().is_some_and(|cipher| cipher.contains("-ctr-")) {
         ui.warning(

@@ -51,8 +51,8 @@ pub(crate) struct ReencryptArgs {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &ReencryptArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let GivenOpener { opener, advice } = args.key.read()?;
-    let new = args.new_key.read()?;
+    let GivenOpener { opener, advice } = args.key.read(&args.policy.policy())?;
+    let new = args.new_key.read(&args.policy.policy())?;
     let (encryption, target_format) = args.encryption.request(&args.target, &new, &policy)?;
     let request = args.target.request(ImageOperation::Reencrypt(encryption));
     let request = CloneRequest { target_format, ..request };

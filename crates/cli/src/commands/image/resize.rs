@@ -59,7 +59,7 @@ pub(crate) struct ResizeArgs {
 ///
 /// When the image stays as it is, and why.
 pub(crate) fn run(ui: &mut Ui, args: &ResizeArgs) -> Result<(), CommandError> {
-    let given = args.key.read_optional()?;
+    let given = args.key.read_optional(&args.policy.policy())?;
     let request = ResizeRequest {
         path: args.file.clone(),
         format: args.source_format,

@@ -47,7 +47,7 @@ pub(crate) struct AddRecoveryArgs {
 /// When the image does not open, or the header has no room.
 pub(crate) fn run(ui: &mut Ui, args: &AddRecoveryArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let given = args.key.read()?;
+    let given = args.key.read(&args.policy.policy())?;
     let new = args.new_passphrase.read()?;
     let device = args.file.write()?;
     let volume = ManagedVolume::new(&device, None, &policy);

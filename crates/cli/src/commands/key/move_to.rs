@@ -39,8 +39,10 @@ pub(crate) struct MoveArgs {
 ///
 /// When it does not open, or the new KMS does not work.
 pub(crate) fn run(ui: &mut Ui, args: &MoveArgs) -> Result<(), CommandError> {
-    let given = args.key.read()?;
-    let OwnedNewKey::Kms { provider, envelope_file } = args.new_key.read()?.key else {
+    let given = args.key.read(&args.policy.policy())?;
+    let OwnedNewKey::Kms { provider, envelope_file } =
+        args.new_key.read(&args.policy.policy())?.key
+    else {
         return Err(CommandError::request("an image moves to a KMS, not to a passphrase").hinted(
             "name the KMS with --new-kms; add a passphrase with `strongroom key add-recovery`",
         ));

@@ -34,7 +34,7 @@ pub(crate) struct RecoverArgs {
 ///
 /// When nothing opens the image.
 pub(crate) fn run(ui: &mut Ui, args: &RecoverArgs) -> Result<(), CommandError> {
-    let provider = args.managed.provider()?;
+    let provider = args.managed.provider(&args.policy.policy())?;
     let device = args.file.write()?;
     let volume = ManagedVolume::new(&device, args.managed.record(), &args.policy.policy());
     let recovered = volume.recover(provider.as_ref())?;

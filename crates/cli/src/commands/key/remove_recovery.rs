@@ -38,7 +38,7 @@ pub(crate) struct RemoveRecoveryArgs {
 ///
 /// When it is not clear which one is meant, or nothing else opens.
 pub(crate) fn run(ui: &mut Ui, args: &RemoveRecoveryArgs) -> Result<(), CommandError> {
-    let given = args.key.read()?;
+    let given = args.key.read(&args.policy.policy())?;
     let device = args.file.write()?;
     let volume = ManagedVolume::new(&device, None, &args.policy.policy());
     let keyslot = volume

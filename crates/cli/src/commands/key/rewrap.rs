@@ -57,7 +57,7 @@ pub(crate) struct RewrapArgs {
 /// When nothing could be begun, or the only file fails; where one of many fails, the exit code says
 /// so.
 pub(crate) fn run(ui: &mut Ui, args: &RewrapArgs) -> Result<ExitCode, CommandError> {
-    let provider = args.managed.provider()?;
+    let provider = args.managed.provider(&CostPolicy::default())?;
     let paths = args.files.read()?;
     let journal = args.report.as_deref().map(Journal::append).transpose()?;
     if let Some(record) = args.managed.record() {

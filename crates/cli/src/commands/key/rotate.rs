@@ -35,7 +35,7 @@ pub(crate) struct RotateArgs {
 ///
 /// When the KMS does not open the image, or something cannot be written.
 pub(crate) fn run(ui: &mut Ui, args: &RotateArgs) -> Result<(), CommandError> {
-    let provider = args.managed.provider()?;
+    let provider = args.managed.provider(&args.policy.policy())?;
     let device = args.file.write()?;
     let volume = ManagedVolume::new(&device, args.managed.record(), &args.policy.policy());
     let replaced = volume.rotate(provider.as_ref())?;

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::{Value, json};
+use strongroom_crypto::CostPolicy;
 use strongroom_kms::{Expiry, Probe};
 
 use crate::arguments::OutputArgs;
@@ -35,7 +36,8 @@ pub(crate) struct ProbeArgs {
 ///
 /// When it cannot even be asked.
 pub(crate) fn run(ui: &mut Ui, args: &ProbeArgs) -> Result<(), CommandError> {
-    let provider = key_arguments::provider(args.passphrase.source(), &args.kms)?;
+    let provider =
+        key_arguments::provider(args.passphrase.source(), &args.kms, &CostPolicy::default())?;
     let probe = provider.probe().map_err(strongroom::Error::from)?;
     let now = SystemTime::now();
     match args.output.output() {

@@ -36,7 +36,7 @@ pub(crate) struct TestKeyArgs {
 ///
 /// That it opens nothing, or what else went wrong.
 pub(crate) fn run(ui: &mut Ui, args: &TestKeyArgs) -> Result<(), CommandError> {
-    let GivenOpener { opener, advice } = args.key.read()?;
+    let GivenOpener { opener, advice } = args.key.read(&args.policy.policy())?;
     let device = args.device.read()?;
     let id = keys::test(&device, opener.opener(), args.keyslot, &args.policy.policy())
         .map_err(|error| advice.explain(error.into()))?;
