@@ -40,15 +40,32 @@ pub fn held(header: &luks2::Header, label: &str) -> Result<Vec<Held>> {
 
 /// Returns what [`held`] does, with an error in the place of each that cannot be read.
 pub fn each(header: &luks2::Header, label: &str) -> impl Iterator<Item = Result<Held>> {
+    by_token(header, label).map(|(_, held)| held)
+}
+
+/// Returns what [`each`] does, with the numbers of the tokens.
+pub(crate) fn by_token(
+    header: &luks2::Header,
+    label: &str,
+) -> impl Iterator<Item = (u32, Result<Held>)> {
     let ours = header.metadata().tokens.iter().filter(|(_, token)| token.kind == TOKEN_TYPE);
     ours.rev().map(move |(&id, token)| {
-        let text = header.export_token(id).map_err(Error::luks(label))?;
-        let label = format!("{label}, token {id}");
-        let envelope = match serde_json::from_str::<TokenEnvelope<'_>>(&text) {
-            Ok(token) => Envelope::parse(token.envelope.get().as_bytes(), &label)?,
-            Err(_) => Envelope::parse(b"", &label)?,
-        };
-        Ok(Held { token: id, keyslots: token.keyslots.clone(), envelope })
+        let held = envelope(header, label, id).map(|envelope| Held {
+            token: id,
+            keyslots: token.keyslots.clone(),
+            envelope,
+        });
+        (id, held)
+    })
+}
+
+/// Returns the envelope in a token.
+fn envelope(header: &luks2::Header, label: &str, token: u32) -> Result<Envelope> {
+    let text = header.export_token(token).map_err(Error::luks(label))?;
+    let label = format!("{label}, token {token}");
+    Ok(match serde_json::from_str::<TokenEnvelope<'_>>(&text) {
+        Ok(token) => Envelope::parse(token.envelope.get().as_bytes(), &label)?,
+        Err(_) => Envelope::parse(b"", &label)?,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::envelopes::{self, Held};
 use crate::{Error, Result};
 
 /// The keys of a volume.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Shown {
     /// The format of the header; `None` when there is a record alone.
     pub version: Option<Version>,
@@ -17,6 +17,8 @@ pub struct Shown {
     pub uuid: Option<String>,
     /// The envelopes in the header, the newest token first.
     pub envelopes: Vec<Held>,
+    /// The tokens whose envelopes cannot be read, and why.
+    pub damaged: Vec<(u32, Error)>,
     /// The envelope in the record.
     pub record: Option<Envelope>,
     /// The keyslots.
@@ -54,7 +56,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     ///
     /// # Errors
     ///
-    /// When header or record cannot be read.
+    /// When header or record cannot be read. Of a token, that is told with the others.
     pub fn show(&self) -> Result<Shown> {
         let record = self.recorded()?;
         let header = match self.header() {
@@ -65,16 +67,22 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
                     version: None,
                     uuid: None,
                     envelopes: Vec::new(),
+                    damaged: Vec::new(),
                     record,
                     keyslots: Vec::new(),
                 });
             }
             Err(error) => return Err(error),
         };
-        let envelopes = match &header {
-            Header::Luks1(_) => Vec::new(),
-            Header::Luks2(luks2) => envelopes::held(luks2, self.label())?,
-        };
+        let (mut envelopes, mut damaged) = (Vec::new(), Vec::new());
+        if let Header::Luks2(luks2) = &header {
+            for (token, held) in envelopes::by_token(luks2, self.label()) {
+                match held {
+                    Ok(held) => envelopes.push(held),
+                    Err(error) => damaged.push((token, error)),
+                }
+            }
+        }
         let keyslots = header.keyslots().into_iter().map(|summary| {
             let role = role(&header, summary.id);
             ShownKeyslot { summary, role }
@@ -83,6 +91,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
             version: Some(header.version()),
             uuid: Some(header.uuid().to_owned()),
             envelopes,
+            damaged,
             record,
             keyslots: keyslots.collect(),
         })

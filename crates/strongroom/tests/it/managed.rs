@@ -207,6 +207,20 @@ fn revoking_leaves_the_keyslots_that_are_not_of_the_kms_alone() {
 }
 
 #[test]
+fn an_envelope_that_is_damaged_hides_no_other() {
+    let mut place = Place::new(Version::Luks2);
+    place.edit(|header| {
+        let Header::Luks2(header) = header else { panic!("it is LUKS2") };
+        let text = r#"{"type":"strongroom-kms","keyslots":["0"],"envelope":{"version":1}}"#;
+        header.import_token(None, text).unwrap().2
+    });
+    let shown = on(place.disk(), None, |v| v.show()).unwrap();
+    assert_eq!(shown.envelopes.len(), 1);
+    let [(1, problem)] = &shown.damaged[..] else { panic!("{:?}", shown.damaged) };
+    assert!(problem.to_string().contains("token 1"), "{problem}");
+}
+
+#[test]
 fn erasing_leaves_nothing_that_opens() {
     for version in BOTH {
         let place = Place::new(version);

@@ -147,19 +147,22 @@ impl<D: Disk> Disk for SlowDisk<'_, D> {
     }
 }
 
+/// A way to rewrap the record.
+type Way<'a> = &'a dyn Fn(&Slow<'_>) -> strongroom::Result<()>;
+
 #[test]
 fn a_rewrap_does_not_take_back_a_rotation_that_was_faster() {
     let place = Place::new(Version::Luks1);
     new_version(place.folder.path(), "kek");
     let (disk, path) = (place.disk(), place.record());
-    let rewrap: [&dyn Fn(&Slow<'_>) -> strongroom::Result<()>; 2] = [
+    let ways: [Way<'_>; 2] = [
         &|kms| {
             let newest = NewestKey::ask(kms)?;
             on(disk.clone(), Some(&path), |v| v.rewrap(kms, &newest)).map(drop)
         },
         &|kms| rewrap_file(&path, kms, &NewestKey::default()).map(drop),
     ];
-    for rewrap in rewrap {
+    for rewrap in ways {
         std::fs::write(&path, place.envelope.to_json()).unwrap();
         let fresh = place.disk();
         let rotate = || {

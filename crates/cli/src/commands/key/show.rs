@@ -37,12 +37,12 @@ pub(crate) fn run(ui: &mut Ui, args: &ShowArgs) -> Result<(), CommandError> {
     let (device, record) = (args.file.read()?, args.envelope_file.as_deref());
     let shown = ManagedVolume::new(&device, record, &CostPolicy::default()).show()?;
     match args.output.output() {
-        Output::Json => ui.json(&object(&args.file, &shown)),
-        Output::Text => text(ui, &shown),
+        Output::Json => ui.json(&object(&args.file, shown)),
+        Output::Text => text(ui, shown),
     }
 }
 
-fn object(file: &FileArgs, shown: &Shown) -> Value {
+fn object(file: &FileArgs, shown: Shown) -> Value {
     let envelopes = shown.envelopes.iter().map(|held| {
         let mut value = envelope::value(&held.envelope);
         value["token"] = json!(held.token);
@@ -58,17 +58,21 @@ fn object(file: &FileArgs, shown: &Shown) -> Value {
         let id = slot.summary.id;
         json!({ "keyslot": id, "role": role, "token": token, "derivation": derivation(slot) })
     });
+    let damaged = shown.damaged.into_iter().map(
+        |(token, error)| json!({ "token": token, "problem": CommandError::from(error).text() }),
+    );
     json!({
         "file": file.label(),
         "format": shown.version.map(|version| version.to_string().to_lowercase()),
         "uuid": shown.uuid,
         "envelopes": envelopes.collect::<Vec<_>>(),
+        "damaged_envelopes": damaged.collect::<Vec<_>>(),
         "envelope_file": shown.record.as_ref().map(envelope::value),
         "keyslots": keyslots.collect::<Vec<_>>(),
     })
 }
 
-fn text(ui: &mut Ui, shown: &Shown) -> Result<(), CommandError> {
+fn text(ui: &mut Ui, shown: Shown) -> Result<(), CommandError> {
     if let (Some(version), Some(uuid)) = (&shown.version, &shown.uuid) {
         row(ui, "format", &version.to_string())?;
         row(ui, "UUID", uuid)?;
@@ -77,10 +81,15 @@ fn text(ui: &mut Ui, shown: &Shown) -> Result<(), CommandError> {
         let (line, keyslots) = (envelope::line(&held.envelope), numbers(&held.keyslots));
         row(ui, "envelope", &format!("token {}: {line}, for keyslot {keyslots}", held.token))?;
     }
+    let none = shown.envelopes.is_empty() && shown.damaged.is_empty() && shown.record.is_none();
+    for (token, error) in shown.damaged {
+        let problem = CommandError::from(error).text();
+        row(ui, "envelope", &format!("token {token} cannot be used: {problem}"))?;
+    }
     if let Some(record) = &shown.record {
         row(ui, "envelope file", &envelope::line(record))?;
     }
-    if shown.envelopes.is_empty() && shown.record.is_none() {
+    if none {
         row(ui, "envelope", "none")?;
     }
     for slot in &shown.keyslots {
