@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn image(folder: &Path) -> NewFile {
-        NewFile::create(&folder.join("image"), Overwrite::Refuse, &[]).unwrap().0
+        NewFile::create(folder.join("image"), Overwrite::Refuse, &[]).unwrap().0
     }
 
     #[test]
