@@ -287,6 +287,9 @@ fn hint_for_others(error: &Error) -> Option<String> {
                 .to_owned()
         }
         Error::Luks { source, label } => return luks_hint(source, label),
+        Error::ManagedInstead { kms, .. } => {
+            format!("a KMS opens it: say where it is with --kms {kms} …, or give another passphrase")
+        }
         Error::NotResumable { .. } => {
             "leave --resume out, or download it first and name the file".to_owned()
         }

@@ -7,7 +7,7 @@ use strongroom_crypto::{CostBudget, CostPolicy, Passphrase, VolumeKey};
 use strongroom_disk::{Access, Disk, Encrypted, ErrorKind, FormatPermit, LockGuard, LockMode, Raw};
 use strongroom_luks::{Change, Formatted, Found, Header, Payload, RepairScope, Step, head_len};
 
-use crate::{Error, Opener, Result, managed_key, system_rng};
+use crate::{Error, Opener, Result, envelopes, managed_key, system_rng};
 
 /// A device with a LUKS header, and its data where that lies elsewhere.
 ///
@@ -246,7 +246,9 @@ pub(crate) fn unlock<'a>(
     let mut budget = policy.unlock_budget();
     let mut trial = Trial { disk, header, policy, budget: &mut budget };
     match opener.into() {
-        Opener::Passphrase(passphrase) => trial.open(&ids, passphrase),
+        Opener::Passphrase(passphrase) => {
+            trial.open(&ids, passphrase).map_err(|error| managed_instead(header, error))
+        }
         Opener::Kms(key) => managed_key::unlock(&mut trial, &ids, key),
     }
 }
@@ -295,6 +297,21 @@ impl Trial<'_> {
         }
         let skipped = skipped.into_iter().map(|(id, error)| (id, error.to_string())).collect();
         Err(luks(strongroom_luks::Error::WrongPassphrase { skipped }))
+    }
+}
+
+/// Adds to a passphrase that opens nothing that a KMS may.
+fn managed_instead(header: &Header, error: Error) -> Error {
+    let envelope = match header {
+        Header::Luks1(_) => None,
+        Header::Luks2(header) => envelopes::each(header, "").find_map(Result::ok),
+    };
+    match (error, envelope) {
+        (
+            Error::Luks { label, source: source @ strongroom_luks::Error::WrongPassphrase { .. } },
+            Some(held),
+        ) => Error::ManagedInstead { label, kms: held.envelope.kind, source },
+        (error, _) => error,
     }
 }
 

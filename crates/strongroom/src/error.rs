@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use strongroom_luks::Version;
+use strongroom_model::KmsKind;
 
 /// The result of a use case.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -124,6 +125,16 @@ pub enum Error {
         /// The device.
         label: String,
         /// What is wrong.
+        source: strongroom_luks::Error,
+    },
+    /// A passphrase opens nothing, but a KMS may. The text is the device; the source says the rest.
+    #[error("{label}")]
+    ManagedInstead {
+        /// The device.
+        label: String,
+        /// Which kind of KMS has wrapped its data key.
+        kms: KmsKind,
+        /// What happened.
         source: strongroom_luks::Error,
     },
     /// A document or request.
@@ -343,7 +354,7 @@ impl Error {
             | Self::NotMarked { .. }
             | Self::Request { .. }
             | Self::WouldShrink { .. } => ErrorKind::Request,
-            Self::Luks { source, .. } => luks_kind(source),
+            Self::Luks { source, .. } | Self::ManagedInstead { source, .. } => luks_kind(source),
         }
     }
 }

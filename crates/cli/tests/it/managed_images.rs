@@ -141,6 +141,17 @@ fn whatever_needs_a_key_takes_that_of_a_kms() {
 }
 
 #[test]
+fn whoever_tries_a_passphrase_where_a_kms_opens_is_told_so() {
+    let place = place();
+    place.strongroom(&format!("image encrypt plain volume {KMS}")).ok();
+    for words in ["image decrypt volume again", "luks test-key volume"] {
+        let said = place.strongroom(&format!("{words} --passphrase-file pw")).fails(3);
+        assert!(said.contains("volume: no keyslot opens with this passphrase"), "{said}");
+        assert!(said.contains("hint: a KMS opens it: say where it is with --kms local"), "{said}");
+    }
+}
+
+#[test]
 fn what_does_not_belong_to_an_image_is_told_apart() {
     let place = place();
     for name in ["one", "two"] {
