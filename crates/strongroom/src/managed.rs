@@ -25,7 +25,7 @@ mod show;
 use std::cell::RefCell;
 use std::path::Path;
 
-use strongroom_crypto::{CostBudget, CostPolicy, Hash, Kdf, Passphrase, VolumeKey};
+use strongroom_crypto::{CostBudget, CostPolicy, Passphrase, VolumeKey};
 use strongroom_disk::Raw;
 use strongroom_kms::{Binding as KeyBinding, Envelope, KeyProvider};
 use strongroom_luks::{Binding, Header};
@@ -209,9 +209,6 @@ fn bound(header: &Header) -> Vec<u32> {
     let keyslots = header.keyslots().into_iter();
     keyslots.filter(|slot| slot.binding == Binding::Volume).map(|slot| slot.id).collect()
 }
-
-/// The derivation for data keys: they have 256 random bits, so there is nothing to slow down.
-const DERIVATION: Kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations: Kdf::MIN_PBKDF2_ITERATIONS };
 
 /// How a header of this kind is named.
 const QCOW2: &str = "a qcow2 image";

@@ -1,6 +1,6 @@
 //! Data keys that a KMS manages: unwrapped to open an image, made and wrapped for a new one.
 
-use strongroom_crypto::{DataKey, Kdf, Passphrase};
+use strongroom_crypto::{CostPolicy, DataKey, Hash, Kdf, Passphrase};
 use strongroom_kms::{Binding, Envelope, ErrorKind as Kms, KeyProvider, new_data_key};
 use strongroom_luks::{FormatOptions, Formatted, Header, KeyslotSummary, Version};
 
@@ -9,10 +9,16 @@ use crate::envelope_file::EnvelopeFile;
 use crate::envelopes::{self, Held, token_text};
 use crate::{Error, ManagedKey, NewManagedKey, Result, system_rng};
 
-/// A new data key, wrapped by its KMS, which gives it back.
-pub(crate) struct NewDataKey {
-    passphrase: Passphrase,
+/// A new data key that its KMS has wrapped, and has given back.
+pub(crate) struct ProvedDataKey {
+    pub(crate) passphrase: Passphrase,
+    /// Its envelope, as it was stored.
     pub(crate) envelope: Envelope,
+}
+
+/// The data key of a volume that is about to be formatted.
+pub(crate) struct NewDataKey {
+    pub(crate) key: ProvedDataKey,
     /// The file that the envelope stands in besides the header. It has no name yet.
     pub(crate) file: Option<EnvelopeFile>,
 }
@@ -174,6 +180,28 @@ fn clarity(error: &Error) -> u8 {
     }
 }
 
+impl ProvedDataKey {
+    /// Makes a data key for what `binding` says and has it wrapped; what `store` has kept of the
+    /// envelope is unwrapped and compared. What a KMS does not give back is never relied on.
+    ///
+    /// # Errors
+    ///
+    /// What the KMS or `store` says.
+    pub(crate) fn wrap(
+        provider: &dyn KeyProvider,
+        binding: &Binding,
+        store: impl FnOnce(&Envelope) -> Result<Envelope>,
+    ) -> Result<Self> {
+        let key = new_data_key(&mut system_rng());
+        let envelope = store(&provider.wrap(&key, binding)?)?;
+        if provider.unwrap(&envelope, binding)? != key {
+            let problem = "it does not give back the data key that it was given";
+            return Err(strongroom_kms::Error::new(Kms::Corrupt, provider.label(), problem).into());
+        }
+        Ok(Self { passphrase: text(&key), envelope })
+    }
+}
+
 impl NewDataKey {
     /// Makes a data key for a header that will be formatted with `options`, which become those of a
     /// header that a KMS opens. `label` is what errors call the image.
@@ -194,31 +222,19 @@ impl NewDataKey {
         let uuid = options.settle_uuid(&mut system_rng()).map_err(Error::luks(label))?;
         key.check_place(options.version, label)?;
         let file = key.envelope_file.map(EnvelopeFile::create).transpose()?;
-        let binding = Binding::image(&uuid);
-        let data_key = new_data_key(&mut system_rng());
-        let wrapped = key.provider.wrap(&data_key, &binding)?;
-        let envelope = match &file {
-            Some(file) => file.store(&wrapped)?,
-            None => Envelope::parse(wrapped.to_json().as_bytes(), label)?,
-        };
-        if key.provider.unwrap(&envelope, &binding)? != data_key {
-            let problem = "it does not give back the data key that it was given";
-            return Err(
-                strongroom_kms::Error::new(Kms::Corrupt, key.provider.label(), problem).into()
-            );
-        }
-        // The key has full entropy: nobody guesses it, however cheap a guess is.
-        options.kdf = Kdf::Pbkdf2 {
-            hash: match options.version {
-                Version::Luks1 => options.hash,
-                Version::Luks2 => strongroom_crypto::Hash::Sha256,
-            },
-            iterations: Kdf::MIN_PBKDF2_ITERATIONS,
-        };
+        let key =
+            ProvedDataKey::wrap(key.provider, &Binding::image(&uuid), |wrapped| match &file {
+                Some(file) => file.store(wrapped),
+                None => as_text(wrapped, label),
+            })?;
+        options.kdf = Kdf::for_random_key(match options.version {
+            Version::Luks1 => options.hash,
+            Version::Luks2 => Hash::Sha256,
+        });
         options.digest_iterations = Kdf::MIN_PBKDF2_ITERATIONS;
-        options.token =
-            (options.version == Version::Luks2).then(|| token_text(&envelope, &[FIRST_KEYSLOT]));
-        Ok(Self { passphrase: text(&data_key), envelope, file })
+        options.token = (options.version == Version::Luks2)
+            .then(|| token_text(&key.envelope, &[FIRST_KEYSLOT]));
+        Ok(Self { key, file })
     }
 
     /// Formats a new volume for this data key. The header is not written anywhere.
@@ -228,8 +244,8 @@ impl NewDataKey {
     /// When the options do not fit each other.
     pub(crate) fn format(&self, options: &FormatOptions, label: &str) -> Result<Formatted> {
         // The cost is the least there is, whatever somebody allows.
-        let policy = strongroom_crypto::CostPolicy::default();
-        options.format(&self.passphrase, &policy, &mut system_rng()).map_err(Error::luks(label))
+        let policy = CostPolicy::default();
+        options.format(&self.key.passphrase, &policy, &mut system_rng()).map_err(Error::luks(label))
     }
 }
 
@@ -245,6 +261,11 @@ impl NewManagedKey<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns what is left of an envelope once it was text, as it is in a token.
+pub(crate) fn as_text(envelope: &Envelope, label: &str) -> Result<Envelope> {
+    Ok(Envelope::parse(envelope.to_json().as_bytes(), label)?)
 }
 
 /// Returns a data key as the passphrase of a keyslot: it is text.

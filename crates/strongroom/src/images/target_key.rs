@@ -55,7 +55,7 @@ impl TargetKey {
 
     /// Returns the envelope of the target, where it has one.
     pub(crate) fn envelope(&self) -> Option<&Envelope> {
-        self.made.as_ref().map(|made| &made.envelope).or(self.earlier.as_deref())
+        self.made.as_ref().map(|made| &made.key.envelope).or(self.earlier.as_deref())
     }
 
     /// Returns the file that the envelope is to stand in, if there is to be one.

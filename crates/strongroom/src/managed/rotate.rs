@@ -5,8 +5,8 @@
 //! is removed, keyslots and tokens in one write. A header without tokens gets a note beside its record
 //! first, of what is under way.
 
-use strongroom_crypto::{Kdf, Passphrase, VolumeKey};
-use strongroom_kms::{Envelope, ErrorKind as Kms, KeyProvider, new_data_key};
+use strongroom_crypto::{Hash, Kdf, VolumeKey};
+use strongroom_kms::{Envelope, KeyProvider};
 use strongroom_luks::luks2::AddedKeyslot;
 use strongroom_luks::{Binding, Header, NewKeyslot};
 
@@ -14,9 +14,9 @@ use super::leaving::Known;
 use super::pending::{Pending, Slot};
 use super::record::Record;
 use super::retire::Kept;
-use super::{DERIVATION, ManagedVolume, binding, loose};
+use super::{ManagedVolume, binding, loose};
 use crate::device::HeaderDisk;
-use crate::managed_key::{Candidate, Opened, text};
+use crate::managed_key::{Candidate, Opened, ProvedDataKey, as_text};
 use crate::{Error, ErrorKind, Opener, Result, envelopes, system_rng};
 
 /// A data key that has taken the place of another.
@@ -43,12 +43,6 @@ pub enum Work {
     Finished,
 }
 
-/// A new data key.
-struct NewDataKey {
-    passphrase: Passphrase,
-    envelope: Envelope,
-}
-
 impl<D: HeaderDisk> ManagedVolume<'_, D> {
     /// Gives the volume another data key from the same KMS. What an interrupted rotation or move has
     /// left is removed as well: a volume has one data key.
@@ -60,7 +54,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     pub fn rotate(&self, provider: &dyn KeyProvider) -> Result<Replaced> {
         let header = self.header()?;
         self.check_record(&header)?;
-        let new = NewDataKey::wrap(provider, &header)?;
+        let new = wrap(provider, &header)?;
         let mut record = self.lock_record()?;
         // Nobody has replaced the record since, which the header must fit.
         let header = self.header()?;
@@ -82,7 +76,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         let header = self.header()?;
         self.check_record(&header)?;
         // Asked first: a KMS that does not work changes nothing.
-        let key = NewDataKey::wrap(new, &header)?;
+        let key = wrap(new, &header)?;
         let mut record = self.lock_record()?;
         let header = self.header()?;
         let pending = self.pending(&header)?;
@@ -209,7 +203,7 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
         key: &VolumeKey,
         old: &[Slot],
         from: Option<&Envelope>,
-        new: &NewDataKey,
+        new: &ProvedDataKey,
         record: &mut Option<Record>,
     ) -> Result<Replaced> {
         let note = |slot| Pending {
@@ -232,19 +226,17 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     fn add(
         &self,
         key: &VolumeKey,
-        new: &NewDataKey,
+        new: &ProvedDataKey,
         note: impl Fn(Slot) -> Pending,
     ) -> Result<(u32, Option<u32>)> {
         let luks = Error::luks(self.label());
         self.device.update(|header| {
             let usual = header.default_keyslot().map_err(&luks)?;
-            let kdf = match header {
+            let kdf = Kdf::for_random_key(match header {
                 // Every keyslot of LUKS1 derives with the header's hash.
-                Header::Luks1(_) => {
-                    Kdf::Pbkdf2 { hash: usual.af_hash, iterations: Kdf::MIN_PBKDF2_ITERATIONS }
-                }
-                Header::Luks2(_) => DERIVATION,
-            };
+                Header::Luks1(_) => usual.af_hash,
+                Header::Luks2(_) => Hash::Sha256,
+            });
             let slot = NewKeyslot { kdf, binding: Binding::Volume, ..usual };
             let (opens, rng) = (&new.passphrase, &mut system_rng());
             match header {
@@ -290,23 +282,6 @@ impl<D: HeaderDisk> ManagedVolume<'_, D> {
     }
 }
 
-impl NewDataKey {
-    /// Makes a data key for a volume and has it wrapped, unwrapped and compared: what a KMS does not
-    /// give back is never relied on.
-    fn wrap(provider: &dyn KeyProvider, header: &Header) -> Result<Self> {
-        let (key, binding) = (new_data_key(&mut system_rng()), binding(header));
-        let envelope = provider.wrap(&key, &binding)?;
-        // What will be kept is its text.
-        let kept = Envelope::parse(envelope.to_json().as_bytes(), &provider.label())?;
-        if provider.unwrap(&kept, &binding)? != key {
-            let problem = "what it unwrapped is not what it was given to wrap";
-            let error = strongroom_kms::Error::new(Kms::Corrupt, provider.label(), problem);
-            return Err(error.into());
-        }
-        Ok(Self { passphrase: text(&key), envelope: kept })
-    }
-}
-
 impl Opened {
     fn kept(&self) -> Kept<'_> {
         let Self { token, passphrase, unlocked, .. } = self;
@@ -317,6 +292,12 @@ impl Opened {
         let Self { envelope, token, unlocked, .. } = self;
         Replaced { keyslot: unlocked.keyslot, token, envelope, removed, work: Work::Finished }
     }
+}
+
+/// Has a new data key wrapped for the volume of a header.
+fn wrap(provider: &dyn KeyProvider, header: &Header) -> Result<ProvedDataKey> {
+    let store = |wrapped: &Envelope| as_text(wrapped, &provider.label());
+    ProvedDataKey::wrap(provider, &binding(header), store)
 }
 
 fn write_record(record: &mut Option<Record>, envelope: &Envelope) -> Result<()> {
