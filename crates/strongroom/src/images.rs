@@ -72,6 +72,15 @@ pub trait Observer: Progress {
     fn as_progress(&self) -> &dyn Progress;
 }
 
+/// Nobody watches.
+impl Observer for () {
+    fn begin(&self, _bytes: Option<u64>) {}
+
+    fn as_progress(&self) -> &dyn Progress {
+        self
+    }
+}
+
 /// What a clone has made.
 #[derive(Debug)]
 pub struct Cloned {

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use strongroom::images::{self, DetachedHeaders, Keys, Observer, Work};
+use strongroom::images::{self, DetachedHeaders, Keys, Work};
 use strongroom::new_image::{self, NewImageRequest};
 use strongroom::{Error, OwnedNewKey, OwnedOpener};
-use strongroom_clone::Progress;
 use strongroom_crypto::{CostPolicy, DataKey};
 use strongroom_disk::qcow2::CreateOptions;
 use strongroom_kms::{
@@ -101,20 +100,6 @@ impl KeyProvider for Faulty {
     }
 }
 
-struct Silent;
-
-impl Progress for Silent {
-    fn advance(&self, _bytes: u64) {}
-}
-
-impl Observer for Silent {
-    fn begin(&self, _bytes: Option<u64>) {}
-
-    fn as_progress(&self) -> &dyn Progress {
-        self
-    }
-}
-
 /// A directory with a plain image and the file of a key, which lies elsewhere.
 struct Place {
     directory: TempDir,
@@ -192,7 +177,7 @@ type Outcome = strongroom::Result<()>;
 
 fn with_work(run: impl FnOnce(&Work<'_>) -> Outcome) -> Outcome {
     let cancelled = Arc::new(AtomicBool::new(false));
-    run(&Work { policy: CostPolicy::default(), observer: &Silent, cancelled: &cancelled })
+    run(&Work { policy: CostPolicy::default(), observer: &(), cancelled: &cancelled })
 }
 
 fn names(directory: &Path) -> Vec<String> {

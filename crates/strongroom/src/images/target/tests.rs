@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use strongroom_clone::Progress;
 use strongroom_crypto::{CostPolicy, Hash, Kdf, Passphrase, SectorSize};
 use strongroom_disk::qcow2::Closed;
 use strongroom_disk::{FormatPermit, Memory, NewFile, Overwrite};
@@ -13,10 +12,10 @@ use strongroom_model::{EncryptionRequest, ImageOperation, ImageSource, ImageTarg
 use strongroom_testkit::{Change, Pattern, RecordingDisk, Tearing};
 
 use super::*;
+use crate::images::Earlier;
 use crate::images::bytes::{DiskBytes, Identity};
 use crate::images::journal::{Entry, Facts, Journal};
 use crate::images::source::{Source, SourceKind, unlock_qcow2};
-use crate::images::{Earlier, Observer};
 use crate::{Opener, OwnedNewKey};
 use crate::{device, system_rng};
 
@@ -26,20 +25,6 @@ struct Job {
     source: ImageFormat,
     target: ImageFormat,
     compression: Option<ClusterCompression>,
-}
-
-struct Silent;
-
-impl Progress for Silent {
-    fn advance(&self, _bytes: u64) {}
-}
-
-impl Observer for Silent {
-    fn begin(&self, _bytes: Option<u64>) {}
-
-    fn as_progress(&self) -> &dyn Progress {
-        self
-    }
 }
 
 impl Job {
@@ -119,7 +104,7 @@ impl Job {
         };
         let source = Source { kind, header: None, chain: Vec::new() };
         let (request, cancelled) = (self.request(), Arc::new(AtomicBool::new(false)));
-        let work = Work { policy: CostPolicy::default(), observer: &Silent, cancelled: &cancelled };
+        let work = Work { policy: CostPolicy::default(), observer: &(), cancelled: &cancelled };
         let mut options = self.options();
         let key = OwnedNewKey::Passphrase(passphrase());
         let key = options
