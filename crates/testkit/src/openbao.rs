@@ -160,6 +160,16 @@ impl OpenBao {
         self.call(Method::PUT, &path, &json!({"policy": text}));
     }
 
+    /// Starts a server with a key, and returns it with the token of a driver that may do with it what
+    /// [`driver_policy`](Self::driver_policy) says; `None` where the machine has no server.
+    pub fn for_driver(key: &str) -> Option<(Self, String)> {
+        let server = Self::start()?;
+        server.create_key(key);
+        server.driver_policy(key);
+        let token = server.token(&["pvc-enc"], &json!({"period": "24h"}));
+        Some((server, token))
+    }
+
     /// Creates the policy `pvc-enc` that the OSC documentation gives a driver: to encrypt and to
     /// decrypt with one key, and nothing else.
     pub fn driver_policy(&self, key: &str) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 use strongroom_testkit::{OpenBao, skip, wait};
 
 use crate::key_rotation::show;
@@ -18,14 +18,12 @@ struct Vault {
 
 impl Vault {
     fn start(test: &str) -> Option<Self> {
-        let Some(bao) = OpenBao::start() else {
+        let Some((bao, token)) = OpenBao::for_driver("kek") else {
             skip(test, "OpenBao is not installed");
             return None;
         };
-        bao.create_key("kek");
-        bao.driver_policy("kek");
         let place = Workplace::new();
-        place.write("token", bao.token(&["pvc-enc"], &json!({"period": "24h"})));
+        place.write("token", token);
         let kms = format!(
             "--kms transit --kms-endpoint {} --kms-key-id kek --kms-token-file token",
             bao.url()

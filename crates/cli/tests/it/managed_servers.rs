@@ -38,10 +38,7 @@ fn place(len: u64) -> Workplace {
 }
 
 fn transit(place: &Workplace) -> Option<Server> {
-    let server = OpenBao::start()?;
-    server.create_key("pvc-kek");
-    server.driver_policy("pvc-kek");
-    let token = server.token(&["pvc-enc"], &json!({"period": "24h"}));
+    let (server, token) = OpenBao::for_driver("pvc-kek")?;
     place.write("bao.crt", server.authority().pem());
     place.write("token", &token);
     let url = server.tls_url();

@@ -27,13 +27,10 @@ struct Vault {
 
 impl Vault {
     fn start(test: &str) -> Option<Self> {
-        let Some(bao) = OpenBao::start() else {
+        let Some((bao, token)) = OpenBao::for_driver("kek") else {
             skip(test, "OpenBao is not installed");
             return None;
         };
-        bao.create_key("kek");
-        bao.driver_policy("kek");
-        let token = bao.token(&["pvc-enc"], &json!({"period": "24h"}));
         Some(Self { bao, token })
     }
 
