@@ -141,9 +141,7 @@ fn open(path: &Path) -> Result<File> {
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = options.read(true).custom_flags(flags).open(path).map_err(|error| {
         let (kind, hint) = match error.kind() {
-            io::ErrorKind::NotFound => {
-                (ErrorKind::NotFound, "`strongroom kms init-local FILE` makes one")
-            }
+            io::ErrorKind::NotFound => (ErrorKind::NotFound, NO_FILE),
             _ => (ErrorKind::Misconfigured, "name another one with --kms-kek-file"),
         };
         let problem = "the file of the key cannot be opened";
@@ -309,6 +307,9 @@ fn folder(path: &Path) -> &Path {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }
+
+const NO_FILE: &str = "look whether --kms-kek-file names the right one; `strongroom kms init-local FILE` \
+                       makes a new key, which opens nothing that another one has wrapped";
 
 const MAGIC: &str = "strongroom-kek";
 
