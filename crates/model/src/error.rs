@@ -73,6 +73,17 @@ pub enum Error {
         /// The StorageClass.
         class: String,
     },
+    /// A name that no volume or snapshot can have.
+    #[error(
+        "{name:?} cannot name {what}: use 1 to 128 of the letters, digits, '.', '-' and '_', and \
+         begin with a letter or digit"
+    )]
+    InvalidName {
+        /// What was to be named.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// The Secret has no name.
     #[error("encryption Secret in the manifest has no valid metadata.name")]
     NamelessSecret,
@@ -228,6 +239,12 @@ pub enum Error {
     /// A key derivation function that nobody knows.
     #[error("key derivation function {name:?} is not one of argon2id, argon2i, pbkdf2")]
     UnknownPbkdf {
+        /// The name.
+        name: String,
+    },
+    /// A file system that volumes are not made with.
+    #[error("file system {name:?} is not one of ext4, xfs")]
+    UnknownFileSystem {
         /// The name.
         name: String,
     },

@@ -7,7 +7,10 @@ use std::str::FromStr;
 use crate::Error;
 
 /// The kinds of key management system (KMS).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum KmsKind {
     /// A passphrase, from a Secret for instance.
     Passphrase,
@@ -22,7 +25,7 @@ pub enum KmsKind {
 }
 
 /// What is said of a KMS, besides secrets. What it needs depends on its kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KmsRequest {
     /// Which kind it is.
     pub kind: KmsKind,
@@ -45,7 +48,8 @@ pub struct KmsRequest {
 }
 
 /// How to log in to a KMS with tokens.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum KmsLogin {
     /// The secret is a token as it stands; without one, the certificate alone must do.
     #[default]

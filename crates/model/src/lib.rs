@@ -13,6 +13,7 @@ mod error;
 mod image;
 mod image_format;
 mod key_management;
+mod volume;
 
 pub use checksum::{Checksum, ChecksumAlgorithm};
 pub use encryption::{EncryptionRequest, EncryptionSettings, LuksFormat, Pbkdf};
@@ -23,3 +24,4 @@ pub use image::{
 };
 pub use image_format::{ImageFormat, NamedFormat};
 pub use key_management::{KmsKind, KmsLogin, KmsRequest};
+pub use volume::{FileSystem, SnapshotId, Tuning, VolumeId};

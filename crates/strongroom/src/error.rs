@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use strongroom_luks::Version;
 use strongroom_model::KmsKind;
 
+use crate::catalog;
+use crate::volumes::VolumeProblem;
+
 /// The result of a use case.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -235,6 +238,23 @@ pub enum Error {
         #[source]
         cause: Box<Self>,
     },
+    /// A pool failed.
+    #[error(transparent)]
+    Pool(#[from] strongroom_pool::Error),
+    /// The catalog failed.
+    #[error(transparent)]
+    Catalog(#[from] catalog::Error),
+    /// A volume could not be made to appear.
+    #[error(transparent)]
+    Attach(#[from] strongroom_attach::Error),
+    /// Something is wrong with a volume.
+    #[error("volume {id} {problem}")]
+    Volume {
+        /// Its name.
+        id: String,
+        /// What is wrong.
+        problem: Box<VolumeProblem>,
+    },
     /// The contents of an encrypted source are no multiple of the target's encryption sector.
     #[error(
         "the contents of {label} have {len} bytes, which are not whole sectors of {sector} bytes"
@@ -296,6 +316,11 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// Returns an [`Error::Volume`].
+    pub(crate) fn volume(id: impl ToString, problem: VolumeProblem) -> Self {
+        Self::Volume { id: id.to_string(), problem: Box::new(problem) }
+    }
+
     /// Returns an [`Error::Luks`] about a device.
     pub(crate) fn luks(label: &str) -> impl Fn(strongroom_luks::Error) -> Self + '_ {
         |source| Self::Luks { label: label.to_owned(), source }
@@ -335,6 +360,10 @@ impl Error {
             }
             Self::DataKey { .. } => ErrorKind::WrongPassphrase,
             Self::EnvelopeExists { .. } => ErrorKind::AlreadyExists,
+            Self::Attach(error) => attach_kind(error),
+            Self::Catalog(error) => catalog_kind(error),
+            Self::Pool(error) => pool_kind(error),
+            Self::Volume { problem, .. } => problem.kind(),
             Self::Journal { .. } => ErrorKind::Io,
             Self::Kms(error) => kms_kind(error),
             Self::Fetch(error) => fetch_kind(error),
@@ -373,6 +402,39 @@ impl From<strongroom_clone::Error> for Error {
 impl From<strongroom_disk::Error> for Error {
     fn from(error: strongroom_disk::Error) -> Self {
         if is_cancelled(&error) { Self::Interrupted } else { Self::Disk(error) }
+    }
+}
+
+fn attach_kind(error: &strongroom_attach::Error) -> ErrorKind {
+    use strongroom_attach::ErrorKind as Attach;
+    match error.kind() {
+        Attach::Busy => ErrorKind::Busy,
+        Attach::Contents => ErrorKind::Image,
+        Attach::Io => ErrorKind::Io,
+        Attach::Unsupported | Attach::Request => ErrorKind::Request,
+    }
+}
+
+fn catalog_kind(error: &catalog::Error) -> ErrorKind {
+    match error {
+        catalog::Error::Exists { .. } => ErrorKind::AlreadyExists,
+        catalog::Error::Changed { .. } | catalog::Error::Store { busy: true, .. } => {
+            ErrorKind::Busy
+        }
+        catalog::Error::Malformed { .. } => ErrorKind::Image,
+        catalog::Error::Store { busy: false, .. } => ErrorKind::Io,
+    }
+}
+
+fn pool_kind(error: &strongroom_pool::Error) -> ErrorKind {
+    use strongroom_pool::ErrorKind as Pool;
+    match error.kind() {
+        Pool::AlreadyExists => ErrorKind::AlreadyExists,
+        Pool::Busy => ErrorKind::Busy,
+        Pool::Interrupted => ErrorKind::Interrupted,
+        Pool::NotFound => ErrorKind::NotFound,
+        Pool::Request => ErrorKind::Request,
+        _ => ErrorKind::Io,
     }
 }
 

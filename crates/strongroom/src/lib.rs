@@ -3,6 +3,7 @@
 //! Every outside face parses words into `strongroom_model` values, calls a function here, and maps
 //! [`ErrorKind`] to its own codes.
 
+pub mod catalog;
 pub mod device;
 pub mod encryption;
 mod envelope_file;
@@ -16,6 +17,7 @@ mod managed_key;
 pub mod new_image;
 mod opener;
 pub mod qcow2_image;
+pub mod volumes;
 
 pub use device::{Device, Unlocked};
 pub use error::{Error, ErrorKind, Result};

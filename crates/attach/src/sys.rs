@@ -1,0 +1,3 @@
+//! Calls of the system that no safe library has. All `unsafe` of this crate is here and in the files
+//! below.
+#![allow(unsafe_code)]
