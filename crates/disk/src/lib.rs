@@ -44,4 +44,4 @@ pub use permit::FormatPermit;
 pub use raw::{Access, Raw};
 pub use resizable::{ReadOnly, Resizable};
 pub use slice::Slice;
-pub use unfinished::Unfinished;
+pub use unfinished::{Unfinished, is_marked};

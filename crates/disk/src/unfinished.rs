@@ -239,8 +239,12 @@ impl<D: Resizable> Resizable for Unfinished<D> {
     }
 }
 
-/// Returns whether a file begins with the marker.
-pub(crate) fn is_marked(file: &dyn Disk) -> Result<bool> {
+/// Returns whether a file begins with the marker of an unfinished one.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn is_marked(file: &dyn Disk) -> Result<bool> {
     let mut first = [0; MARKER_LEN];
     if file.len() < END {
         return Ok(false);

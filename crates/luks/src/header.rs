@@ -179,6 +179,22 @@ impl Header {
         }
     }
 
+    /// Returns the digest of the volume key, salted: it stays what it is while keyslots come and go.
+    /// `None` where the header has none for its data.
+    pub fn volume_key_digest(&self) -> Option<&[u8]> {
+        match self {
+            Self::Luks1(header) => Some(&header.digest),
+            Self::Luks2(header) => {
+                let metadata = header.metadata();
+                let (_, digest) = metadata.digest_of_segment(*metadata.segments.keys().next()?)?;
+                match &digest.kind {
+                    luks2::DigestKind::Pbkdf2 { digest, .. } => Some(digest),
+                    luks2::DigestKind::Unknown { .. } => None,
+                }
+            }
+        }
+    }
+
     /// Returns the number that goes up with every change, `None` for LUKS1, which has none.
     pub fn sequence_id(&self) -> Option<u64> {
         match self {

@@ -11,4 +11,4 @@ mod pool;
 
 pub use directory::Directory;
 pub use error::{Error, ErrorKind, Result};
-pub use pool::{CopyProgress, Entry, FormatMark, Item, ItemGuard, Pool, Space};
+pub use pool::{CopyProgress, Entry, FormatMark, FormatStage, Item, ItemGuard, Pool, Space};

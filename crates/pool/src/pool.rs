@@ -65,15 +65,25 @@ pub trait Pool: fmt::Debug + Send + Sync {
     /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) when `progress` says so.
     fn copy(&self, from: &Item, to: &Item, progress: &dyn CopyProgress) -> Result<()>;
 
-    /// Deletes an item. Deleting what is not there succeeds.
-    fn delete(&self, item: &Item) -> Result<()>;
-
-    /// Records, durably and beside the bytes, that an item is about to be formatted. There is one
-    /// record for the life of an item: it outlives every loss of a catalog.
+    /// Tells whether [`copy`](Self::copy) takes the bytes of one moment even while they are written, and
+    /// takes no time that grows with the item.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) when it bears another mark.
+    /// When that cannot be told.
+    fn copies_at_once(&self) -> Result<bool>;
+
+    /// Deletes an item. Deleting what is not there succeeds.
+    fn delete(&self, item: &Item) -> Result<()>;
+
+    /// Records, durably and beside the bytes, that an item is about to be formatted, or was. There is
+    /// one mark for the life of an item: it outlives every loss of a catalog. The same again succeeds,
+    /// and so does what was begun and is finished now.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::AlreadyExists`](crate::ErrorKind::AlreadyExists) when it bears the mark of another
+    /// UUID, or is finished and would be begun again.
     fn mark_format(&self, item: &Item, mark: &FormatMark) -> Result<()>;
 
     /// Returns the mark of an item that was, or was about to be, formatted.
@@ -114,12 +124,22 @@ pub struct Entry {
     pub allocated: u64,
 }
 
-/// What is written beside an item before it is formatted: the UUID that its header, or its file
-/// system, will have.
+/// What is written beside an item that is formatted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormatMark {
-    /// The UUID, as text.
+    /// The UUID that its header, or its file system, has or will have, as text.
     pub uuid: String,
+    /// How far that has come.
+    pub stage: FormatStage,
+}
+
+/// How far formatting has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatStage {
+    /// It was begun, and nobody has used the item yet.
+    Begun,
+    /// It is done: whatever the item holds may be somebody's data.
+    Finished,
 }
 
 /// The room of a pool, in bytes.

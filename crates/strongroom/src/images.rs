@@ -7,7 +7,6 @@ mod files;
 mod guard;
 mod journal;
 mod source;
-mod staged;
 mod target;
 mod target_key;
 

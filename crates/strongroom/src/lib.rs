@@ -17,6 +17,7 @@ mod managed_key;
 pub mod new_image;
 mod opener;
 pub mod qcow2_image;
+mod staged;
 pub mod volumes;
 
 pub use device::{Device, Unlocked};

@@ -200,6 +200,41 @@ impl ProvedDataKey {
         }
         Ok(Self { passphrase: text(&key), envelope })
     }
+
+    /// Makes a data key for a header that will be formatted with `options`, which become those of a
+    /// header that a KMS opens. `label` is what errors call the image.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wrap`](Self::wrap).
+    pub(crate) fn for_header(
+        provider: &dyn KeyProvider,
+        options: &mut FormatOptions,
+        label: &str,
+        store: impl FnOnce(&Envelope) -> Result<Envelope>,
+    ) -> Result<Self> {
+        let uuid = options.settle_uuid(&mut system_rng()).map_err(Error::luks(label))?;
+        let key = Self::wrap(provider, &Binding::image(&uuid), store)?;
+        options.kdf = Kdf::for_random_key(match options.version {
+            Version::Luks1 => options.hash,
+            Version::Luks2 => Hash::Sha256,
+        });
+        options.digest_iterations = Kdf::MIN_PBKDF2_ITERATIONS;
+        options.token = (options.version == Version::Luks2)
+            .then(|| token_text(&key.envelope, &[FIRST_KEYSLOT]));
+        Ok(key)
+    }
+
+    /// Formats a new volume for this data key. The header is not written anywhere.
+    ///
+    /// # Errors
+    ///
+    /// When the options do not fit each other.
+    pub(crate) fn format(&self, options: &FormatOptions, label: &str) -> Result<Formatted> {
+        // The cost is the least there is, whatever somebody allows.
+        let policy = CostPolicy::default();
+        options.format(&self.passphrase, &policy, &mut system_rng()).map_err(Error::luks(label))
+    }
 }
 
 impl NewDataKey {
@@ -219,33 +254,14 @@ impl NewDataKey {
         options: &mut FormatOptions,
         label: &str,
     ) -> Result<Self> {
-        let uuid = options.settle_uuid(&mut system_rng()).map_err(Error::luks(label))?;
         key.check_place(options.version, label)?;
         let file = key.envelope_file.map(EnvelopeFile::create).transpose()?;
-        let key =
-            ProvedDataKey::wrap(key.provider, &Binding::image(&uuid), |wrapped| match &file {
-                Some(file) => file.store(wrapped),
-                None => as_text(wrapped, label),
-            })?;
-        options.kdf = Kdf::for_random_key(match options.version {
-            Version::Luks1 => options.hash,
-            Version::Luks2 => Hash::Sha256,
-        });
-        options.digest_iterations = Kdf::MIN_PBKDF2_ITERATIONS;
-        options.token = (options.version == Version::Luks2)
-            .then(|| token_text(&key.envelope, &[FIRST_KEYSLOT]));
+        let store = |wrapped: &Envelope| match &file {
+            Some(file) => file.store(wrapped),
+            None => as_text(wrapped, label),
+        };
+        let key = ProvedDataKey::for_header(key.provider, options, label, store)?;
         Ok(Self { key, file })
-    }
-
-    /// Formats a new volume for this data key. The header is not written anywhere.
-    ///
-    /// # Errors
-    ///
-    /// When the options do not fit each other.
-    pub(crate) fn format(&self, options: &FormatOptions, label: &str) -> Result<Formatted> {
-        // The cost is the least there is, whatever somebody allows.
-        let policy = CostPolicy::default();
-        options.format(&self.key.passphrase, &policy, &mut system_rng()).map_err(Error::luks(label))
     }
 }
 

@@ -7,7 +7,7 @@ mod request;
 
 pub use attachment::{Attachment, AttachmentState, Backend, Show};
 pub use problem::VolumeProblem;
-pub use record::{FormatState, Snapshot, Volume, VolumeEncryption};
+pub use record::{Condition, FormatState, Snapshot, Volume, VolumeEncryption};
 pub use request::{AttachRequest, NewVolume, Source, VolumeOpener};
 
 use std::path::{Path, PathBuf};

@@ -15,10 +15,10 @@ use super::files::{Files, Parts, Stage};
 use super::guard::Guard;
 use super::journal::Unwritten;
 use super::source::Contents;
-use super::staged::Staged;
 use super::target_key::TargetKey;
 use super::{Cloned, Work};
 use crate::envelope_file::EnvelopeFile;
+use crate::staged::Staged;
 use crate::{Error, Result};
 
 /// What is to be made of a source.

@@ -5,9 +5,9 @@ use strongroom_disk::Disk;
 use strongroom_kms::Envelope;
 use strongroom_luks::{FormatOptions, Formatted};
 
-use super::staged::Staged;
 use crate::envelope_file::EnvelopeFile;
 use crate::managed_key::NewDataKey;
+use crate::staged::Staged;
 use crate::{Error, ManagedKey, NewKey, Opener, OwnedNewKey, Result};
 
 /// What will open a target. It is gone once it has formatted or opened it.
@@ -89,7 +89,7 @@ impl TargetKey {
             (OwnedNewKey::Passphrase(passphrase), _) => {
                 Staged::format(options, label, passphrase, policy)
             }
-            (OwnedNewKey::Kms { .. }, Some(made)) => made.format(options, label),
+            (OwnedNewKey::Kms { .. }, Some(made)) => made.key.format(options, label),
             (OwnedNewKey::Kms { .. }, None) => Err(Error::Request {
                 problem: format!("what an interrupted job had left of {label} was taken away"),
             }),

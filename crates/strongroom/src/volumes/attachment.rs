@@ -15,7 +15,7 @@ use crate::catalog::{Kind, Record};
 pub struct Attachment {
     /// The volume.
     pub volume: VolumeId,
-    /// By what it was made to appear; never [`Backend::Auto`].
+    /// By what its plaintext is available; never [`Backend::Auto`].
     pub backend: Backend,
     /// As what.
     pub show: Show,
@@ -56,6 +56,8 @@ pub enum Backend {
     Fuse,
     /// An export over NBD.
     Nbd,
+    /// Nothing: the volume is not encrypted.
+    Direct,
 }
 
 /// As what a volume appears.

@@ -28,8 +28,22 @@ pub struct Volume {
     pub parameters: BTreeMap<String, String>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
-    /// Whether its bytes are all there: one that is being copied is not.
-    pub ready: bool,
+    /// Up to which size, in bytes, its file system has grown; `None` when nobody knows.
+    pub grown_to: Option<u64>,
+    /// Whether it can be used.
+    pub condition: Condition,
+}
+
+/// Whether a volume or snapshot can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// It is being made, or was when somebody was killed.
+    Creating,
+    /// It can.
+    Ready,
+    /// It is being deleted, or was when somebody was killed.
+    Deleting,
 }
 
 /// How a volume is encrypted.
@@ -74,8 +88,8 @@ pub struct Snapshot {
     pub of: Volume,
     /// When it was made, in seconds since 1970.
     pub created: u64,
-    /// Whether its bytes are all there.
-    pub ready: bool,
+    /// Whether it can be used.
+    pub condition: Condition,
 }
 
 impl VolumeEncryption {

@@ -12,14 +12,14 @@ use crate::device::{self, write_new_header};
 use crate::{Error, Opener, Result, system_rng};
 
 /// A volume whose header is not whole yet.
-pub(super) struct Staged {
-    pub(super) header: Header,
-    pub(super) key: VolumeKey,
+pub(crate) struct Staged {
+    pub(crate) header: Header,
+    pub(crate) key: VolumeKey,
 }
 
 impl Staged {
     /// Formats a new volume. The header is not written anywhere.
-    pub(super) fn format(
+    pub(crate) fn format(
         options: &FormatOptions,
         label: &str,
         passphrase: &Passphrase,
@@ -34,7 +34,7 @@ impl Staged {
     /// # Errors
     ///
     /// When the disk fails.
-    pub(super) fn write(
+    pub(crate) fn write(
         disk: &dyn Disk,
         formatted: Formatted,
         permit: FormatPermit,
@@ -56,7 +56,7 @@ impl Staged {
     /// # Errors
     ///
     /// When the disk fails.
-    pub(super) fn write_through(disk: &dyn Disk, formatted: &Formatted) -> Result<()> {
+    pub(crate) fn write_through(disk: &dyn Disk, formatted: &Formatted) -> Result<()> {
         let memory = Memory::new(formatted.header.backup_len());
         device::apply(&memory, &formatted.change)?;
         copy(&memory, disk)
@@ -67,7 +67,7 @@ impl Staged {
     /// # Errors
     ///
     /// When the passphrase or KMS is not the one with which that job began.
-    pub(super) fn open(disk: &dyn Disk, opener: Opener<'_>, policy: &CostPolicy) -> Result<Self> {
+    pub(crate) fn open(disk: &dyn Disk, opener: Opener<'_>, policy: &CostPolicy) -> Result<Self> {
         let header = read(disk)?;
         let key = device::unlock(disk, &header, opener, None, policy)?.key;
         Ok(Self { header, key })
@@ -76,7 +76,7 @@ impl Staged {
     /// Writes what was left out of the second copy. The volume is one when the first copy has its
     /// magic too, which is up to the disk; but a repair may trust the second copy alone, so the data
     /// must be durable before.
-    pub(super) fn complete(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn complete(&self, disk: &dyn Disk) -> Result<()> {
         if let Some((offset, magic)) = self.header.second_magic() {
             disk.write_at(magic, offset)?;
         }
