@@ -11,6 +11,7 @@ mod floors;
 mod house;
 mod leftovers;
 mod names;
+mod permits;
 mod purity;
 mod registries;
 mod secrets;
@@ -99,6 +100,7 @@ fn source_findings(source: &Source) -> Vec<Finding> {
         files::check_length,
         leftovers::check_code,
         names::check,
+        permits::check,
         purity::check_source,
         secrets::check,
         unsafe_code::check,
