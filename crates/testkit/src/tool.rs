@@ -35,6 +35,18 @@ impl Tool {
     /// Makes file systems.
     pub const MKFS_EXT4: Self = Self { name: "mkfs.ext4" };
 
+    /// Makes XFS.
+    pub const MKFS_XFS: Self = Self { name: "mkfs.xfs" };
+
+    /// Makes FAT.
+    pub const MKFS_FAT: Self = Self { name: "mkfs.fat" };
+
+    /// Makes swap space.
+    pub const MKSWAP: Self = Self { name: "mkswap" };
+
+    /// Makes block devices of files.
+    pub const LOSETUP: Self = Self { name: "losetup" };
+
     /// Tells whether a file system is whole.
     pub const FSCK_EXT4: Self = Self { name: "fsck.ext4" };
 
