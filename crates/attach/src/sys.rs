@@ -1,3 +1,5 @@
 //! Calls of the system that no safe library has. All `unsafe` of this crate is here and in the files
 //! below.
 #![allow(unsafe_code)]
+
+pub(crate) mod mount_attributes;

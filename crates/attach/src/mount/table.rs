@@ -1,0 +1,136 @@
+//! The table of mounts: `/proc/self/mountinfo` (proc(5)).
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// A line of the table.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// The numbers of the device, major and minor.
+    pub(super) device: (u32, u32),
+    /// What of the file system is mounted.
+    pub(super) root: OsString,
+    /// Where.
+    pub(super) mount_point: OsString,
+    /// Whether the mount is read-only.
+    pub(super) is_read_only: bool,
+    /// Whether its file system is, wherever it is mounted.
+    pub(super) has_read_only_file_system: bool,
+    /// What the file system calls its source: a device, mostly.
+    pub(super) source: OsString,
+}
+
+/// Returns what is mounted at exactly this path, which has no symbolic links in it; the topmost comes
+/// last.
+pub(super) fn at(path: &Path) -> Result<Vec<Entry>> {
+    let mut entries = all()?;
+    entries.retain(|entry| entry.mount_point == path.as_os_str());
+    Ok(entries)
+}
+
+/// Returns whether anything is mounted below `path`, and where.
+pub(super) fn below(path: &Path) -> Result<Option<OsString>> {
+    let is_below = |point: &OsStr| {
+        let point = Path::new(point);
+        point != path && point.starts_with(path)
+    };
+    let found = all()?.into_iter().map(|entry| entry.mount_point).find(|point| is_below(point));
+    Ok(found)
+}
+
+fn all() -> Result<Vec<Entry>> {
+    let text = fs::read(TABLE).map_err(|error| Error::from_io("cannot read the mounts", error))?;
+    // What it cannot make sense of is nothing that this crate has mounted.
+    Ok(text.split(|byte| *byte == b'\n').filter_map(parse).collect())
+}
+
+/// Reads `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda rw`.
+fn parse(line: &[u8]) -> Option<Entry> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let mut word = || words.next();
+    let (_id, _parent) = (word()?, word()?);
+    let (major, minor) = std::str::from_utf8(word()?).ok()?.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let (root, mount_point, of_mount) = (word()?, word()?, word()?);
+    // Fields that are there or not end with a dash.
+    while word()? != b"-" {}
+    let (_type, source, of_file_system) = (word()?, word()?, word().unwrap_or_default());
+    Some(Entry {
+        device,
+        root: decode(root),
+        mount_point: decode(mount_point),
+        is_read_only: is_read_only(of_mount),
+        has_read_only_file_system: is_read_only(of_file_system),
+        source: decode(source),
+    })
+}
+
+fn is_read_only(options: &[u8]) -> bool {
+    options.split(|byte| *byte == b',').any(|option| option == b"ro")
+}
+
+/// Resolves `\040` and the like.
+fn decode(mut word: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(word.len());
+    while let Some((&first, rest)) = word.split_first() {
+        match rest {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', rest @ ..] if first == b'\\' => {
+                bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+                word = rest;
+            }
+            _ => {
+                bytes.push(first);
+                word = rest;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+const TABLE: &str = "/proc/self/mountinfo";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_line() {
+        let line = br"41 29 7:3 /a\040b /mnt/x\134y\011z rw,noatime shared:9 master:2 - ext4 /dev/loop3 ro,seclabel";
+        let entry = parse(line).unwrap();
+        assert_eq!(entry.device, (7, 3));
+        assert_eq!(entry.root, OsStr::new("/a b"));
+        assert_eq!(entry.mount_point, OsStr::new("/mnt/x\\y\tz"));
+        assert_eq!(entry.source, OsStr::new("/dev/loop3"));
+        assert_eq!((entry.is_read_only, entry.has_read_only_file_system), (false, true));
+    }
+
+    #[test]
+    fn a_line_without_optional_fields_is_read() {
+        let entry = parse(b"41 29 0:3 / /proc rw - proc proc rw").unwrap();
+        assert_eq!((entry.device, entry.is_read_only), ((0, 3), false));
+    }
+
+    #[test]
+    fn what_is_no_line_is_none() {
+        for bad in
+            [&b""[..], b"a", b"1 2 3 / / rw - a b c", b"1 2 3:4 / / rw", b"1 2 x:4 / / rw - a b c"]
+        {
+            assert_eq!(parse(bad), None, "{}", String::from_utf8_lossy(bad));
+        }
+    }
+
+    #[test]
+    fn escapes_that_are_none_stay() {
+        assert_eq!(decode(br"\9\0\04\777\101"), OsStr::new(r"\9\0\04\777A"));
+    }
+
+    #[test]
+    fn the_table_of_this_machine_has_a_root() {
+        assert!(!at(Path::new("/")).unwrap().is_empty());
+        assert!(below(Path::new("/proc/self/nothing")).unwrap().is_none());
+    }
+}
