@@ -17,6 +17,8 @@ mod opened_volume;
 mod step;
 mod support;
 mod sys;
+#[cfg(test)]
+mod test_device;
 
 pub use error::{Error, ErrorKind, Result};
 pub use launcher::{Launcher, Service};

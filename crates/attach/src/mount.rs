@@ -302,3 +302,6 @@ const MOST_STACKED: u32 = 1000;
 const BUSY_TRIES: u32 = 20;
 
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests;

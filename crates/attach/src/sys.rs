@@ -2,4 +2,5 @@
 //! below.
 #![allow(unsafe_code)]
 
+pub(crate) mod freezing;
 pub(crate) mod mount_attributes;
