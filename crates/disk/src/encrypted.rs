@@ -89,6 +89,21 @@ impl<D: Disk> Encrypted<D> {
         self
     }
 
+    /// Goes on to show `len` bytes of the disk below, or as many whole sectors as that has by now,
+    /// when somebody else has made it longer. What is new reads as what lies there, decrypted: noise,
+    /// until it is written. A length below the present one changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::PastEnd`] when the disk below is not so long.
+    pub fn extend(&self, len: u64) -> Result<()> {
+        let len = len / self.sector() as u64 * self.sector() as u64;
+        check_range(Operation::Resize, self.label(), self.inner.len(), self.start, len)?;
+        let _alone = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.len.fetch_max(len, Ordering::AcqRel);
+        Ok(())
+    }
+
     /// Returns the cipher.
     pub fn cipher(&self) -> &SectorCipher {
         &self.cipher

@@ -107,6 +107,18 @@ impl Raw {
         Ok(())
     }
 
+    /// Looks how long the file or device is by now, when somebody else may have made it longer, and
+    /// returns that in bytes. One that has become shorter keeps the length it had, so that what is
+    /// missing is an error.
+    pub fn look_for_growth(&self) -> Result<u64> {
+        let found = match self.backing {
+            Backing::File => self.file.metadata().map(|metadata| metadata.len()),
+            Backing::BlockDevice { .. } => (&self.file).seek(SeekFrom::End(0)),
+        }
+        .map_err(|source| Error::from_io(Operation::Open, &self.label, source))?;
+        Ok(self.len.fetch_max(found, Ordering::AcqRel).max(found))
+    }
+
     /// Reads and writes past the page cache from now on where it can: whole pages of the file, in
     /// buffers that begin at a page. What is left of a request goes through the cache, and is
     /// dropped from there by the next flush.

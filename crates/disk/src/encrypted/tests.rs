@@ -208,3 +208,19 @@ fn others_write_below_while_the_end_moves() {
     disk.read_at(&mut bytes, 0).unwrap();
     assert!(bytes.iter().enumerate().all(|(at, &byte)| u64::from(byte) == at as u64 / 100 % 4 + 1));
 }
+
+#[test]
+fn shows_what_others_have_added_below() {
+    let memory = Memory::new(12_288);
+    let disk = Encrypted::new(&memory, 4096..12_288, xts(SectorSize::B4096), 0).unwrap();
+    assert_eq!(disk.extend(12_288).unwrap_err().kind(), ErrorKind::PastEnd);
+    memory.set_len(20_000);
+    disk.extend(20_000 - 4096).unwrap();
+    assert_eq!(disk.len(), 12_288, "whole sectors");
+    disk.extend(4096).unwrap();
+    assert_eq!(disk.len(), 12_288, "never less");
+    disk.write_at(&[7; 4096], 8192).unwrap();
+    let mut bytes = [0; 4096];
+    disk.read_at(&mut bytes, 8192).unwrap();
+    assert_eq!(bytes, [7; 4096]);
+}

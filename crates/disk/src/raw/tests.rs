@@ -404,3 +404,17 @@ fn what_is_appended_makes_the_file_longer() {
     drop(taken);
     let _shared = other.try_lock_image(LockMode::Shared).unwrap();
 }
+
+#[test]
+fn finds_that_somebody_else_has_made_the_file_longer() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk");
+    let (raw, _permit) = Raw::create_new(&path).unwrap();
+    raw.set_len(4096).unwrap();
+    let other = Raw::open(&path, Access::ReadWrite).unwrap();
+    other.set_len(8192).unwrap();
+    assert_eq!((raw.len(), raw.look_for_growth().unwrap(), raw.len()), (4096, 8192, 8192));
+    other.set_len(1).unwrap();
+    assert_eq!(raw.look_for_growth().unwrap(), 8192);
+    assert!(raw.read_at(&mut [0; 16], 4096).is_err());
+}
