@@ -13,7 +13,10 @@ pub mod nbd;
 
 mod error;
 mod launcher;
+mod message;
 mod opened_volume;
+mod plaintext;
+mod service;
 mod step;
 mod support;
 mod sys;
@@ -21,7 +24,8 @@ mod sys;
 mod test_device;
 
 pub use error::{Error, ErrorKind, Result};
-pub use launcher::{Launcher, Service};
+pub use launcher::Launcher;
 pub use opened_volume::{EncryptedContents, OpenedVolume};
+pub use service::Service;
 pub use step::Step;
 pub use support::Support;

@@ -1,6 +1,6 @@
-//! Calls of the system that no safe library has. All `unsafe` of this crate is here and in the files
-//! below.
+//! Calls of the system that no safe library has. All `unsafe` of this crate is in the files below.
 #![allow(unsafe_code)]
 
 pub(crate) mod freezing;
 pub(crate) mod mount_attributes;
+pub(crate) mod process;

@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod attachment_service;
 mod completions;
 mod doctor;
 mod envelope;
@@ -38,6 +39,10 @@ pub(crate) enum Command {
     /// Show which cipher kernels this machine runs, and how fast
     Doctor(doctor::DoctorArgs),
 
+    /// Serve an attached volume; what to serve comes through standard input
+    #[command(hide = true)]
+    AttachmentService,
+
     /// Print the completions for a shell
     #[command(hide = true)]
     Completions(completions::CompletionsArgs),
@@ -60,6 +65,7 @@ impl Command {
             Self::Kms(command) => command.run(ui),
             Self::Luks(command) => command.run(ui),
             Self::Doctor(args) => done(doctor::run(ui, &args)),
+            Self::AttachmentService => done(attachment_service::run()),
             Self::Completions(args) => done(completions::run(&args)),
             Self::Man(args) => done(man::run(&args)),
         }

@@ -1,0 +1,22 @@
+//! `strongroom attachment-service`: the process that serves an attached volume. Only our own launcher
+//! starts it.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use strongroom_attach::Service;
+
+use crate::command_error::CommandError;
+
+/// Serves until the volume is detached.
+///
+/// # Errors
+///
+/// When the service cannot begin. Whoever has started it knows by then.
+pub(crate) fn run() -> Result<(), CommandError> {
+    // The library's own standard input would keep the volume key in its buffer.
+    let input = std::io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    let input =
+        input.map_err(|source| CommandError::io("cannot read what to serve".to_owned(), source))?;
+    Service::run(input).map_err(|error| strongroom::Error::from(error).into())
+}
