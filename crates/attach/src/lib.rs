@@ -14,6 +14,7 @@ pub mod nbd;
 mod error;
 mod launcher;
 mod message;
+mod mount_table;
 mod opened_volume;
 mod plaintext;
 mod service;

@@ -2,5 +2,6 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod freezing;
+pub(crate) mod loop_device;
 pub(crate) mod mount_attributes;
 pub(crate) mod process;
