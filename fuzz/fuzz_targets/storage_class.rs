@@ -45,9 +45,9 @@ fn canonical(request: &KmsRequest) -> String {
     };
     format!(
         r#"{{"apiVersion":"storage.k8s.io/v1","kind":"StorageClass","metadata":{{"name":"a"}},
-        "parameters":{{"encryptionEnabled":"true","encryptionKMSType":"{}","encryptionKMSEndpoint":{}{}{}{}}}}}"#,
+        "parameters":{{"encryptionEnabled":"true","encryptionKMSType":"{}"{}{}{}{}}}}}"#,
         request.kind,
-        quoted(&request.endpoints[0]),
+        optional("encryptionKMSEndpoint", &request.endpoints.first().cloned()),
         optional("encryptionKMSKeyID", &request.key_id),
         optional("encryptionKMSMount", &request.mount),
         optional("encryptionKMSNamespace", &request.namespace),

@@ -310,14 +310,8 @@ impl<S: Side> KmsArgs<S> {
 
 /// Reads the credentials in a Secret.
 fn from_secret(path: &Path, kind: KmsKind) -> Result<Credentials, CommandError> {
-    let mut parts = CredentialsSecret::parse(&read_file(path)?)?.into_parts(kind)?;
-    Ok(Credentials {
-        secret: parts.token.as_mut().map(|bytes| Token::new(take(bytes))),
-        passphrase: None,
-        authorities: parts.authorities.as_mut().map(take),
-        certificate: parts.certificate.as_mut().map(take),
-        private_key: parts.private_key.as_mut().map(|bytes| Token::new(take(bytes))),
-    })
+    let parts = CredentialsSecret::parse(&read_file(path)?)?.into_parts(kind)?;
+    Ok(strongroom::credentials(parts))
 }
 
 /// Takes bytes over without leaving a copy.

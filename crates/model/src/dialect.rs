@@ -2,5 +2,6 @@
 
 pub mod longhorn;
 pub mod osc;
+pub mod volume_class;
 
 mod manifest;

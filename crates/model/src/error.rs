@@ -236,6 +236,30 @@ pub enum Error {
         /// The parameter, cut when it is very long.
         key: String,
     },
+    /// A volume has a parameter that nobody knows.
+    #[error("parameter {key:?} is unknown{}", nearest.map(|name| format!(": {name:?} is meant perhaps")).unwrap_or_default())]
+    UnknownVolumeParameter {
+        /// The parameter, cut when it is very long.
+        key: String,
+        /// The known one that reads most alike, if any does.
+        nearest: Option<&'static str>,
+    },
+    /// A parameter of a volume can only be said when the volume is made.
+    #[error("parameter {key:?} of a volume that exists cannot be changed: only {} can", crate::dialect::volume_class::TUNABLE.join(", "))]
+    FixedParameter {
+        /// The parameter.
+        key: String,
+    },
+    /// A parameter of a volume is longer than any that Kubernetes passes on.
+    #[error("parameter {key:?} has {len} bytes, the limit is {limit}")]
+    ParameterTooLong {
+        /// The parameter, cut when it is very long.
+        key: String,
+        /// The bytes that it has.
+        len: usize,
+        /// The bytes that it may have.
+        limit: usize,
+    },
     /// A key derivation function that nobody knows.
     #[error("key derivation function {name:?} is not one of argon2id, argon2i, pbkdf2")]
     UnknownPbkdf {

@@ -4,6 +4,7 @@
 //! [`ErrorKind`] to its own codes.
 
 pub mod catalog;
+mod credentials;
 pub mod device;
 pub mod encryption;
 mod envelope_file;
@@ -20,6 +21,7 @@ pub mod qcow2_image;
 mod staged;
 pub mod volumes;
 
+pub use credentials::credentials;
 pub use device::{Device, Unlocked};
 pub use error::{Error, ErrorKind, Result};
 pub use opener::{ManagedKey, NewKey, NewManagedKey, Opener, OwnedNewKey, OwnedOpener};

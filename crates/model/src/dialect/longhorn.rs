@@ -25,7 +25,7 @@ pub const KEYS: [&str; 8] = [
     Key::PbkdfMemory.name(),
 ];
 
-/// An encryption Secret, read from its manifest.
+/// An encryption Secret, read from its manifest or from the map in it.
 ///
 /// The passphrase is wiped on drop and never printed.
 pub struct EncryptionSecret {
@@ -58,6 +58,33 @@ impl EncryptionSecret {
             });
         }
         secrets.pop().ok_or(Error::NoSecret)?.try_into()
+    }
+
+    /// Reads the map of a Secret that is not there as a manifest. `name` is what errors call it.
+    ///
+    /// # Guarantees
+    ///
+    /// Those of [`parse`](Self::parse).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPassphrase`], or what is wrong with the key that is named.
+    pub fn from_values<'a>(
+        name: &str,
+        values: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Self, Error> {
+        let mut known = Vec::new();
+        for (key, value) in values {
+            match Key::ALL.into_iter().find(|known| known.name() == key) {
+                Some(key) => known.push((key, Zeroizing::new(value.to_vec()))),
+                None if CryptoKeys::resembles(key) => {
+                    return Err(Error::UnknownKey { key: manifest::shown_key(key) });
+                }
+                None => {}
+            }
+        }
+        let (settings, passphrase) = Values(known).read(name)?;
+        Ok(Self { name: name.to_owned(), namespace: None, settings, passphrase })
     }
 
     /// Returns the name of the Secret.
@@ -97,30 +124,7 @@ impl TryFrom<Document<CryptoKeys>> for EncryptionSecret {
         if let Some(key) = data.take_unknown().or_else(|| string_data.take_unknown()) {
             return Err(Error::UnknownKey { key });
         }
-        let mut values = Values::new(&mut data, &mut string_data)?;
-        let passphrase = values.take(Key::Value).ok_or(Error::NoPassphrase { secret })?;
-        if values.word(Key::Provider)?.is_some_and(|provider| *provider != "secret") {
-            return Err(Error::InvalidValue {
-                key: Key::Provider.name(),
-                allowed: "the only provider is secret",
-            });
-        }
-        let pbkdf = match values.word(Key::Pbkdf)? {
-            None => DEFAULT_PBKDF,
-            Some(name) => name.parse().map_err(|_| Error::InvalidValue {
-                key: Key::Pbkdf.name(),
-                allowed: "use argon2id, argon2i or pbkdf2",
-            })?,
-        };
-        let settings = EncryptionSettings {
-            cipher: values.word_or(Key::Cipher, DEFAULT_CIPHER)?,
-            key_size_bits: values.number(Key::Size)?.unwrap_or(DEFAULT_KEY_SIZE_BITS),
-            hash: values.word_or(Key::Hash, DEFAULT_HASH)?,
-            pbkdf,
-            // To cryptsetup, which Longhorn hands these to, 0 means that nothing was said.
-            pbkdf_memory_kib: values.number(Key::PbkdfMemory)?.filter(|&kib| kib != 0),
-            pbkdf_iterations: values.number(Key::PbkdfForceIterations)?.filter(|&n| n != 0),
-        };
+        let (settings, passphrase) = Values::new(&mut data, &mut string_data)?.read(&secret)?;
         Ok(Self { name, namespace, settings, passphrase })
     }
 }
@@ -204,6 +208,35 @@ impl Values {
             }
         }
         Ok(Self(values))
+    }
+
+    /// Returns what the values of a Secret of this name say.
+    fn read(mut self, secret: &str) -> Result<(EncryptionSettings, Zeroizing<Vec<u8>>), Error> {
+        let no_passphrase = || Error::NoPassphrase { secret: secret.to_owned() };
+        let passphrase = self.take(Key::Value).ok_or_else(no_passphrase)?;
+        if self.word(Key::Provider)?.is_some_and(|provider| *provider != "secret") {
+            return Err(Error::InvalidValue {
+                key: Key::Provider.name(),
+                allowed: "the only provider is secret",
+            });
+        }
+        let pbkdf = match self.word(Key::Pbkdf)? {
+            None => DEFAULT_PBKDF,
+            Some(name) => name.parse().map_err(|_| Error::InvalidValue {
+                key: Key::Pbkdf.name(),
+                allowed: "use argon2id, argon2i or pbkdf2",
+            })?,
+        };
+        let settings = EncryptionSettings {
+            cipher: self.word_or(Key::Cipher, DEFAULT_CIPHER)?,
+            key_size_bits: self.number(Key::Size)?.unwrap_or(DEFAULT_KEY_SIZE_BITS),
+            hash: self.word_or(Key::Hash, DEFAULT_HASH)?,
+            pbkdf,
+            // To cryptsetup, which Longhorn hands these to, 0 means that nothing was said.
+            pbkdf_memory_kib: self.number(Key::PbkdfMemory)?.filter(|&kib| kib != 0),
+            pbkdf_iterations: self.number(Key::PbkdfForceIterations)?.filter(|&n| n != 0),
+        };
+        Ok((settings, passphrase))
     }
 
     /// Returns a value unless it is missing or empty.

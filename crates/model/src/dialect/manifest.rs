@@ -137,6 +137,19 @@ impl<K: Keys> Document<K> {
 }
 
 impl<K: Keys> Entries<K> {
+    /// Returns the values of a map that an API server has read already. Names that are none of the keys
+    /// are left out.
+    pub(super) fn of_texts<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut entries = Self::default();
+        for (name, text) in texts {
+            let index = K::NAMES.iter().position(|known| *known == name);
+            if let Some(value) = index.and_then(|index| entries.values.get_mut(index)) {
+                *value = Some(Scalar::Text(Zeroizing::new(text.to_owned())));
+            }
+        }
+        entries
+    }
+
     /// Takes the value of one of the keys out.
     pub(super) fn take(&mut self, name: &str) -> Option<Scalar> {
         let index = K::NAMES.iter().position(|known| *known == name)?;
@@ -251,12 +264,17 @@ impl<K: Keys> Fields for Entries<K> {
             Some(value) => read_once(value, map),
             None => {
                 if K::resembles(name) && self.unknown.is_none() {
-                    self.unknown = Some(name.chars().take(MAX_SHOWN_KEY).collect());
+                    self.unknown = Some(shown_key(name));
                 }
                 skip_value(map)
             }
         }
     }
+}
+
+/// Returns as much of an unknown key as a message shows.
+pub(super) fn shown_key(name: &str) -> String {
+    name.chars().take(MAX_SHOWN_KEY).collect()
 }
 
 /// Reads a field. The parser refuses a key that stands twice, but not when the two differ in an

@@ -37,7 +37,8 @@ pub enum Encryption {
     None,
     /// As Longhorn does it: with the passphrase in a Secret with `CRYPTO_…` keys.
     Passphrase,
-    /// As OSC does it: with keys of their own that this KMS wraps.
+    /// As OSC does it: with keys of their own that this KMS wraps. Of the local kind, which is ours, the
+    /// class does not name the file with the key: whoever uses the class has to.
     Kms(Box<KmsRequest>),
 }
 
@@ -82,6 +83,14 @@ impl StorageClass {
     pub fn encryption(&self) -> &Encryption {
         &self.encryption
     }
+}
+
+/// Returns how volumes with these parameters are encrypted. `class` is what errors call them.
+pub(super) fn encryption_of<'a>(
+    class: &str,
+    parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Encryption, Error> {
+    encryption(class, Entries::of_texts(parameters))
 }
 
 /// The keys, for the reader of manifests.
@@ -132,8 +141,12 @@ impl KmsParameters {
             None => None,
             Some("transit") => Some(KmsKind::Transit),
             Some("kmip") => Some(KmsKind::Kmip),
+            Some("local") => Some(KmsKind::Local),
             Some(_) => {
-                return Err(Error::InvalidValue { key: TYPE, allowed: "use transit or kmip" });
+                return Err(Error::InvalidValue {
+                    key: TYPE,
+                    allowed: "use transit, kmip or local",
+                });
             }
         };
         Ok(Self {
@@ -153,13 +166,25 @@ impl KmsParameters {
     fn request(self, class: &str) -> Result<KmsRequest, Error> {
         let missing = |key| Error::MissingParameter { key, class: class.to_owned() };
         let kind = self.kind.ok_or_else(|| missing(TYPE))?;
-        let endpoint = self.endpoint.ok_or_else(|| missing(ENDPOINT))?;
-        check_endpoint(kind, &endpoint)?;
         for (key, value) in [(MOUNT, &self.mount), (NAMESPACE, &self.namespace)] {
             if kind != KmsKind::Transit && value.is_some() {
-                return Err(Error::InvalidValue { key, allowed: "leave it out: kmip has none" });
+                return Err(Error::InvalidValue {
+                    key,
+                    allowed: "leave it out: only transit has one",
+                });
             }
         }
+        if kind == KmsKind::Local {
+            return match self.endpoint {
+                None => Ok(KmsRequest { key_id: self.key_id, ..KmsRequest::new(kind) }),
+                Some(_) => Err(Error::InvalidValue {
+                    key: ENDPOINT,
+                    allowed: "leave it out: a local key is in a file of the machine",
+                }),
+            };
+        }
+        let endpoint = self.endpoint.ok_or_else(|| missing(ENDPOINT))?;
+        check_endpoint(kind, &endpoint)?;
         Ok(KmsRequest {
             endpoints: vec![endpoint],
             key_id: Some(self.key_id.ok_or_else(|| missing(KEY_ID))?),

@@ -519,3 +519,26 @@ proptest! {
         prop_assert_eq!(passphrase(&data(&[&line])), bytes);
     }
 }
+
+#[test]
+fn a_map_is_read_like_the_manifest_that_it_comes_from() {
+    let values: [(&str, &[u8]); 4] = [
+        ("CRYPTO_KEY_VALUE", b" exact\n"),
+        ("CRYPTO_KEY_PROVIDER", b"secret"),
+        ("CRYPTO_KEY_SIZE", b"512"),
+        ("unrelated", b"x"),
+    ];
+    let secret = EncryptionSecret::from_values("the one", values).unwrap();
+    assert_eq!(secret.settings().key_size_bits, 512);
+    assert_eq!(secret.settings().pbkdf, Pbkdf::Argon2i);
+    assert_eq!(*secret.into_parts().1, b" exact\n");
+
+    let refusal = |values: &[(&'static str, &'static [u8])]| {
+        EncryptionSecret::from_values("the one", values.iter().copied()).unwrap_err().to_string()
+    };
+    assert!(refusal(&[]).starts_with("encryption Secret the one has no passphrase"));
+    assert!(refusal(&[("CRYPTO_KEY_VALUE", b"")]).contains("CRYPTO_KEY_VALUE is missing or empty"));
+    assert!(refusal(&[("CRYPTO_KEY_VALU", b"x")]).contains("key \"CRYPTO_KEY_VALU\" is unknown"));
+    let vault = [("CRYPTO_KEY_VALUE", &b"x"[..]), ("CRYPTO_KEY_PROVIDER", b"vault")];
+    assert!(refusal(&vault).contains("the only provider is secret"));
+}

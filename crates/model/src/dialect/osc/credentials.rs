@@ -70,6 +70,25 @@ impl CredentialsSecret {
         Ok(Self { name: secret.qualified_name(), parts })
     }
 
+    /// Reads the map of a Secret that is not there as a manifest. `name` is what errors call it.
+    pub fn from_values<'a>(
+        name: &str,
+        values: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Self {
+        let mut parts = CredentialParts::default();
+        for (key, value) in values {
+            let part = match key {
+                TOKEN => &mut parts.token,
+                AUTHORITIES => &mut parts.authorities,
+                CERTIFICATE => &mut parts.certificate,
+                PRIVATE_KEY => &mut parts.private_key,
+                _ => continue,
+            };
+            *part = Some(Zeroizing::new(value.to_vec())).filter(|value| !value.is_empty());
+        }
+        Self { name: name.to_owned(), parts }
+    }
+
     /// Returns the name of the Secret with its namespace, for messages.
     pub fn name(&self) -> &str {
         &self.name

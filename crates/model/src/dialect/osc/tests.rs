@@ -115,7 +115,10 @@ fn takes_a_mount_and_a_namespace_for_transit_alone() {
     assert_eq!(found.mount.as_deref(), Some("engines/transit"));
     assert_eq!(found.namespace.as_deref(), Some("team-a/"));
     let text = refusal(&format!("{}  {}\n", kmip("kms.example:5696"), ours[0]));
-    assert_eq!(text, "value of encryptionKMSMount is not possible: leave it out: kmip has none");
+    assert_eq!(
+        text,
+        "value of encryptionKMSMount is not possible: leave it out: only transit has one"
+    );
 }
 
 #[test]
@@ -222,9 +225,9 @@ fn values_have_no_blanks_or_newlines() {
 
 #[test]
 fn another_type_is_refused() {
-    for kind in ["Transit", "KMIP", "vault", "local", "passphrase", "pkcs11"] {
+    for kind in ["Transit", "KMIP", "vault", "passphrase", "pkcs11"] {
         let text = refusal(&transit(&[]).replace(": transit", &format!(": {kind}")));
-        assert_eq!(text, "value of encryptionKMSType is not possible: use transit or kmip");
+        assert_eq!(text, "value of encryptionKMSType is not possible: use transit, kmip or local");
     }
 }
 
@@ -385,4 +388,19 @@ proptest! {
         let parts = credentials(&manifest, KmsKind::Transit).unwrap();
         prop_assert_eq!(bytes(parts.token.as_ref()), Some(token.as_slice()));
     }
+}
+
+#[test]
+fn a_map_is_read_like_the_secret_that_it_comes_from() {
+    let values: [(&str, &[u8]); 3] = [("token", b"s.token\n"), ("ca.crt", b""), ("other", b"x")];
+    let secret = CredentialsSecret::from_values("kube-system/kms", values);
+    let parts = secret.into_parts(KmsKind::Transit).unwrap();
+    assert_eq!(bytes(parts.token.as_ref()), Some(&b"s.token\n"[..]));
+    assert!(parts.authorities.is_none());
+    let none: [(&str, &[u8]); 0] = [];
+    let text = CredentialsSecret::from_values("kms", none)
+        .into_parts(KmsKind::Kmip)
+        .unwrap_err()
+        .to_string();
+    assert!(text.starts_with("credentials Secret kms has no ca.crt"), "{text}");
 }
