@@ -63,7 +63,7 @@ impl VolumeParameters {
     ///
     /// [`Error::FixedParameter`] when it holds anything that cannot be changed.
     pub fn tuned(tuning: Tuning, mutable: &BTreeMap<String, String>) -> Result<Tuning, Error> {
-        for key in mutable.keys().filter(|key| !is_tunable(key)) {
+        if let Some(key) = mutable.keys().find(|key| !is_tunable(key)) {
             return Err(match is_known(key) {
                 true => Error::FixedParameter { key: key.clone() },
                 false => unknown(key, &TUNABLE),
