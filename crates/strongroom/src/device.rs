@@ -7,7 +7,7 @@ use strongroom_crypto::{CostBudget, CostPolicy, Passphrase, VolumeKey};
 use strongroom_disk::{Access, Disk, Encrypted, ErrorKind, FormatPermit, LockGuard, LockMode, Raw};
 use strongroom_luks::{Change, Formatted, Found, Header, Payload, RepairScope, Step, head_len};
 
-use crate::{Error, Opener, Result, envelopes, managed_key, system_rng};
+use crate::{Error, Opener, Result, derivations, envelopes, managed_key, system_rng};
 
 /// A device with a LUKS header, and its data where that lies elsewhere.
 ///
@@ -285,6 +285,8 @@ impl Trial<'_> {
             let len = usize::try_from(range.end - range.start).expect("areas are at most 128 MiB");
             let mut area = vec![0; len];
             disk.read_at(&mut area, range.start)?;
+            let keyslot = header.keyslots().into_iter().find(|keyslot| keyslot.id == id);
+            let _room = keyslot.and_then(|keyslot| keyslot.kdf).as_ref().map(derivations::admit);
             match header.open_keyslot(id, &area, passphrase, policy) {
                 Ok(key) => return Ok(Unlocked { keyslot: id, key }),
                 Err(strongroom_luks::Error::WrongPassphrase { .. }) => tried += 1,

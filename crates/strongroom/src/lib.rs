@@ -5,6 +5,7 @@
 
 pub mod catalog;
 mod credentials;
+mod derivations;
 pub mod device;
 pub mod encryption;
 mod envelope_file;

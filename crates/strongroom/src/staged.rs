@@ -9,7 +9,7 @@ use strongroom_disk::{Disk, Extents, FormatPermit, Memory};
 use strongroom_luks::{FormatOptions, Formatted, Header, head_len};
 
 use crate::device::{self, write_new_header};
-use crate::{Error, Opener, Result, system_rng};
+use crate::{Error, Opener, Result, derivations, system_rng};
 
 /// A volume whose header is not whole yet.
 pub(crate) struct Staged {
@@ -25,6 +25,7 @@ impl Staged {
         passphrase: &Passphrase,
         policy: &CostPolicy,
     ) -> Result<Formatted> {
+        let _room = derivations::admit(&options.kdf);
         options.format(passphrase, policy, &mut system_rng()).map_err(Error::luks(label))
     }
 
