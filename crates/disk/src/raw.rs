@@ -212,7 +212,13 @@ impl Raw {
         Ok(self.is_block_device() || self.identity()? == other.identity()?)
     }
 
-    pub(crate) fn from_file(mut file: File, label: String, access: Access) -> Result<Self> {
+    /// Returns the disk in a file that somebody has opened for at least this `access`, by whatever
+    /// means; errors call it `label`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotADisk`] when it is neither a plain file nor a block device.
+    pub fn from_file(mut file: File, label: String, access: Access) -> Result<Self> {
         let failed = |source| Error::from_io(Operation::Open, label.clone(), source);
         let metadata = file.metadata().map_err(failed)?;
         check_file_type(&label, metadata.file_type())?;
