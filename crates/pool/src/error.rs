@@ -18,6 +18,12 @@ pub enum Error {
         /// The item.
         item: Item,
     },
+    /// An item was formatted before.
+    #[error("{item} was formatted before, and is never formatted again")]
+    AlreadyFormatted {
+        /// The item.
+        item: Item,
+    },
     /// An item was formatted before, as something else.
     #[error("{item} was marked for formatting as {found} before, and cannot be as {wanted}")]
     AlreadyMarked {
@@ -33,6 +39,14 @@ pub enum Error {
     Busy {
         /// The item.
         item: Item,
+    },
+    /// Something in the pool is not what a pool has there.
+    #[error("{} is damaged: {problem}", path.display())]
+    Damaged {
+        /// What is damaged.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// A disk failed.
     #[error(transparent)]
@@ -90,7 +104,7 @@ pub enum ErrorKind {
     Busy,
     /// What watches has asked to stop.
     Interrupted,
-    /// A file or directory failed.
+    /// A file or directory failed, or is damaged.
     Io,
     /// There is no such item.
     NotFound,
@@ -104,15 +118,22 @@ impl Error {
     /// Returns what kind of error this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::AlreadyExists { .. } | Self::AlreadyMarked { .. } => ErrorKind::AlreadyExists,
+            Self::AlreadyExists { .. }
+            | Self::AlreadyFormatted { .. }
+            | Self::AlreadyMarked { .. } => ErrorKind::AlreadyExists,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            Self::Disk(error) if error.kind() == strongroom_disk::ErrorKind::NoSpace => {
                 ErrorKind::NoSpace
             }
-            Self::Disk(_) | Self::Io { .. } => ErrorKind::Io,
+            Self::Io { source, .. } if is_full(source) => ErrorKind::NoSpace,
+            Self::Damaged { .. } | Self::Disk(_) | Self::Io { .. } => ErrorKind::Io,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::NotAPool { .. } | Self::Size { .. } => ErrorKind::Request,
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

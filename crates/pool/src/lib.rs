@@ -1,9 +1,12 @@
 //! Edge. Where the bytes of volumes and snapshots live. No key ever comes here: what a pool holds is
 //! ciphertext, or was never meant to be.
 //!
-//! [`Pool`] is what every storage engine implements; [`Directory`] keeps files in a directory.
+//! [`Pool`] is what every storage engine implements; [`Directory`] keeps files in a directory. Every
+//! pool passes the suite in [`conformance`].
 
 #![forbid(unsafe_code)]
+
+pub mod conformance;
 
 mod directory;
 mod error;

@@ -173,14 +173,19 @@ impl CopyProgress for () {
 #[derive(Debug)]
 #[must_use = "the item is free again when this is dropped"]
 pub struct ItemGuard {
-    /// The open file with the lock. The kernel lets go when the process ends, however it ends.
-    _file: std::fs::File,
+    _lock: Box<dyn Lock>,
 }
 
+/// Whatever a pool holds an item by.
+trait Lock: fmt::Debug + Send + Sync {}
+
+impl<T: fmt::Debug + Send + Sync> Lock for T {}
+
 impl ItemGuard {
-    /// Returns the guard of a file that is locked.
-    pub(crate) fn new(file: std::fs::File) -> Self {
-        Self { _file: file }
+    /// Returns a guard that drops `lock` when it is dropped, and whose lock must go when the process
+    /// ends, however it ends.
+    pub fn new(lock: impl fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { _lock: Box::new(lock) }
     }
 }
 
