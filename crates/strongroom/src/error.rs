@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use strongroom_luks::Version;
-use strongroom_model::KmsKind;
+use strongroom_model::{KmsKind, VolumeId};
 
 use crate::catalog;
 use crate::volumes::VolumeProblem;
@@ -317,7 +317,7 @@ pub enum ErrorKind {
 
 impl Error {
     /// Returns an [`Error::Volume`].
-    pub(crate) fn volume(id: impl ToString, problem: VolumeProblem) -> Self {
+    pub(crate) fn volume(id: &VolumeId, problem: VolumeProblem) -> Self {
         Self::Volume { id: id.to_string(), problem: Box::new(problem) }
     }
 

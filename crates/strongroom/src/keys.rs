@@ -190,6 +190,19 @@ pub fn convert(device: &Device, version: Version) -> Result<()> {
 ///
 /// When the file exists, or the header is damaged.
 pub fn backup(device: &Device, target: &Path) -> Result<u64> {
+    write_backup(device, target, Overwrite::Refuse)
+}
+
+/// Saves header and key material to a file, in place of whatever it was.
+///
+/// # Errors
+///
+/// When the header is damaged, or the file cannot be written.
+pub(crate) fn replace_backup(device: &Device, target: &Path) -> Result<u64> {
+    write_backup(device, target, Overwrite::Replace)
+}
+
+fn write_backup(device: &Device, target: &Path, overwrite: Overwrite) -> Result<u64> {
     let disk = device.header_disk();
     let bytes = {
         let _lock = device.lock(LockMode::Shared)?;
@@ -197,11 +210,16 @@ pub fn backup(device: &Device, target: &Path) -> Result<u64> {
         let bytes = device::read_first(disk, len_of(header.backup_len()))?;
         Backup::of_device(&header, bytes).map_err(Error::luks(disk.label()))?
     };
-    let (file, permit) = NewFile::create(target, Overwrite::Refuse, &[disk])?;
+    let (file, permit) = NewFile::create(target, overwrite, &[disk])?;
     // A copy of a header is not a volume: nothing is formatted with this permit.
     drop(permit);
     file.disk().set_len(bytes.bytes().len() as u64)?;
-    file.disk().write_at(bytes.bytes(), 0)?;
+    // Most of a header is room that nobody has used.
+    for (index, piece) in bytes.bytes().chunks(PIECE).enumerate() {
+        if piece.iter().any(|&byte| byte != 0) {
+            file.disk().write_at(piece, (index * PIECE) as u64)?;
+        }
+    }
     file.commit()?;
     Ok(bytes.bytes().len() as u64)
 }
@@ -313,6 +331,9 @@ fn prove_other_keyslot(
 fn len_of(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
+
+/// What is written of a backup at once, in bytes, unless it is zeros.
+const PIECE: usize = 4096;
 
 /// The largest header there is: both copies of 4 MiB and the largest keyslots area.
 const MAX_BACKUP: u64 = 136 << 20;

@@ -12,6 +12,7 @@ use crate::device::{self, write_new_header};
 use crate::{Error, Opener, Result, derivations, system_rng};
 
 /// A volume whose header is not whole yet.
+#[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) header: Header,
     pub(crate) key: VolumeKey,

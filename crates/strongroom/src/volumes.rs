@@ -1,23 +1,39 @@
 //! Volumes: made in a pool, formatted once, attached, grown, copied, deleted.
 
+mod attaching;
 mod attachment;
+mod copying;
+mod key_record;
+mod ledger;
+mod life;
+mod opening;
 mod problem;
 mod record;
+mod reencrypting;
+mod rekeying;
+mod report;
 mod request;
+mod showing;
 
 pub use attachment::{Attachment, AttachmentState, Backend, Show};
 pub use problem::VolumeProblem;
 pub use record::{Condition, FormatState, Snapshot, Volume, VolumeEncryption};
+pub use reencrypting::Watch;
+pub use report::{HeaderBackup, HeaderFacts, VolumeReport};
 pub use request::{AttachRequest, NewVolume, Source, VolumeOpener};
 
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strongroom_attach::{Launcher, loop_device::Access};
-use strongroom_model::{SnapshotId, Tuning, VolumeId};
-use strongroom_pool::{CopyProgress, Pool, Space};
+use sha2::{Digest, Sha256};
+use strongroom_attach::Launcher;
+use strongroom_crypto::CostPolicy;
+use strongroom_model::VolumeId;
+use strongroom_pool::{Directory, Item, ItemGuard, Pool, Space};
 
-use crate::catalog::Catalog;
+use self::ledger::Ledger;
+use crate::catalog::{Catalog, Records, SqliteCatalog, Stored};
 use crate::{Error, Result};
 
 /// The volumes of a pool, as a catalog knows them.
@@ -35,17 +51,21 @@ pub struct Volumes {
     launcher: Launcher,
     /// Where sockets and files of running attachments lie; gone after a reboot, as they are.
     run: PathBuf,
+    /// Where copies of headers are kept, if they are.
+    headers: Option<PathBuf>,
+    policy: CostPolicy,
 }
 
 impl Volumes {
-    /// Returns the volumes of a pool. `run` is a directory that is emptied by a reboot.
+    /// Returns the volumes of a pool. `run` is a directory that is emptied by a reboot, and no other
+    /// pool's.
     pub fn new(
         pool: Arc<dyn Pool>,
         catalog: Arc<dyn Catalog>,
         launcher: Launcher,
         run: PathBuf,
     ) -> Self {
-        Self { pool, catalog, launcher, run }
+        Self { pool, catalog, launcher, run, headers: None, policy: CostPolicy::default() }
     }
 
     /// Opens the pool in a directory, with its catalog in the same place.
@@ -53,172 +73,20 @@ impl Volumes {
     /// # Errors
     ///
     /// When either is not what it should be.
-    pub fn open(_directory: &Path, _launcher: Launcher) -> Result<Self> {
-        unimplemented!()
+    pub fn open(directory: &Path, launcher: Launcher) -> Result<Self> {
+        let pool = Directory::open(directory)?;
+        let catalog = SqliteCatalog::open(&pool.root().join(CATALOG))?;
+        let run = run_folder().join(tag(pool.root()));
+        let headers = Some(pool.root().join(HEADERS));
+        let volumes = Self::new(Arc::new(pool), Arc::new(catalog), launcher, run);
+        Ok(Self { headers, ..volumes })
     }
 
-    /// Makes a volume: space in the pool, and an entry in the catalog. Nothing is formatted. One that is
-    /// there already and is what was asked for is returned as it is.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::Exists`] when there is another of that name; [`VolumeProblem::Mixed`] when the
-    /// source is encrypted in another way; [`VolumeProblem::NoSource`].
-    pub fn create(&self, _new: &NewVolume, _progress: &dyn CopyProgress) -> Result<Volume> {
-        unimplemented!()
-    }
-
-    /// Returns a volume.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::NotFound`].
-    pub fn volume(&self, _id: &VolumeId) -> Result<Volume> {
-        unimplemented!()
-    }
-
-    /// Returns at most `limit` volumes with identifiers after `after`, in their order.
-    ///
-    /// # Errors
-    ///
-    /// What the catalog says.
-    pub fn list(&self, _after: Option<&VolumeId>, _limit: usize) -> Result<Vec<Volume>> {
-        unimplemented!()
-    }
-
-    /// Deletes a volume: its data, then its keys. It needs no key. One that is not there succeeds.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::InUse`].
-    pub fn delete(&self, _id: &VolumeId) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Makes a volume larger in the pool; `size` is what the user can use, in bytes. One that is as large
-    /// stays as it is. Returns the volume; where it is attached, [`grow`](Self::grow) shows the new size.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::Size`].
-    pub fn expand(&self, _id: &VolumeId, _size: u64) -> Result<Volume> {
-        unimplemented!()
-    }
-
-    /// Lets what is attached on this machine grow to the size of the volume: devices, then the file
-    /// system. It needs no key while the volume is attached. Returns the size in bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::NotAttached`].
-    pub fn grow(&self, _id: &VolumeId) -> Result<u64> {
-        unimplemented!()
-    }
-
-    /// Changes what can be tuned about a volume.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::NotFound`].
-    pub fn tune(&self, _id: &VolumeId, _tuning: Tuning) -> Result<Volume> {
-        unimplemented!()
-    }
-
-    /// Makes a volume appear on this machine: formats it when it never was, opens it, checks and mounts
-    /// its file system. One that appears already in the same way is returned as it is.
-    ///
-    /// # Errors
-    ///
-    /// Each [`VolumeProblem`] of the ledger; what the key or the KMS says; [`VolumeProblem::InUse`] when it
-    /// appears in another way.
-    pub fn attach(&self, _id: &VolumeId, _request: &AttachRequest<'_>) -> Result<Attachment> {
-        unimplemented!()
-    }
-
-    /// Undoes whatever makes a volume appear on this machine, whoever did it and however far they got. It
-    /// needs no key. A volume that does not appear, or that nobody knows, succeeds.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::InUse`] when somebody still uses it.
-    pub fn detach(&self, _id: &VolumeId) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Returns how a volume appears on this machine; `None` when it does not.
-    ///
-    /// # Errors
-    ///
-    /// What the catalog says.
-    pub fn attachment(&self, _id: &VolumeId) -> Result<Option<Attachment>> {
-        unimplemented!()
-    }
-
-    /// Shows an attached volume at one more place: its mount at a directory, its device at a file. The
-    /// place is made when it is not there. The same again succeeds.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::NotAttached`].
-    pub fn publish(
-        &self,
-        _id: &VolumeId,
-        _target: &Path,
-        _access: Access,
-        _options: &[String],
-    ) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Undoes [`publish`](Self::publish), and removes the place. What was never published succeeds.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be unmounted.
-    pub fn unpublish(&self, _id: &VolumeId, _target: &Path) -> Result<()> {
-        unimplemented!()
-    }
-
-    /// Makes a snapshot of a volume. The same again returns the one that is there. Where the volume is
-    /// mounted its file system is frozen meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// [`VolumeProblem::SnapshotExists`] when there is one of that name of another volume.
-    pub fn snapshot(
-        &self,
-        _of: &VolumeId,
-        _id: &SnapshotId,
-        _progress: &dyn CopyProgress,
-    ) -> Result<Snapshot> {
-        unimplemented!()
-    }
-
-    /// Returns at most `limit` snapshots with identifiers after `after`, in their order.
-    ///
-    /// # Errors
-    ///
-    /// What the catalog says.
-    pub fn snapshots(&self, _after: Option<&SnapshotId>, _limit: usize) -> Result<Vec<Snapshot>> {
-        unimplemented!()
-    }
-
-    /// Returns a snapshot, `None` when there is none.
-    ///
-    /// # Errors
-    ///
-    /// What the catalog says.
-    pub fn snapshot_of(&self, _id: &SnapshotId) -> Result<Option<Snapshot>> {
-        unimplemented!()
-    }
-
-    /// Deletes a snapshot. One that is not there succeeds.
-    ///
-    /// # Errors
-    ///
-    /// What pool or catalog say.
-    pub fn delete_snapshot(&self, _id: &SnapshotId) -> Result<()> {
-        unimplemented!()
+    /// Changes what deriving a key may cost.
+    #[must_use]
+    pub fn with_policy(mut self, policy: CostPolicy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Returns the room of the pool.
@@ -229,6 +97,55 @@ impl Volumes {
     pub fn space(&self) -> Result<Space> {
         self.pool.space().map_err(Error::from)
     }
+
+    fn ledger(&self) -> Ledger<'_> {
+        Ledger { pool: &*self.pool, catalog: &*self.catalog }
+    }
+
+    fn lock(&self, id: &VolumeId) -> Result<ItemGuard> {
+        Ok(self.pool.try_lock(&Item::Volume(id.clone()))?)
+    }
+
+    fn load(&self, id: &VolumeId) -> Result<Stored<Volume>> {
+        let found = Records::of(&*self.catalog).load(id.as_str())?;
+        found.ok_or_else(|| Error::volume(id, VolumeProblem::NotFound))
+    }
+
+    /// Returns the name of a volume's mapping: one that no other pool of this machine has, and that a
+    /// device-mapper UUID has room for.
+    fn mapping_name(&self, id: &VolumeId) -> String {
+        let name = format!("strongroom-{}-{id}", tag(&self.run));
+        if name.len() <= LONGEST_MAPPING {
+            name
+        } else {
+            format!("strongroom-{}", tag(Path::new(&name)))
+        }
+    }
+
+    fn make_run_folder(&self, id: &VolumeId) -> Result<()> {
+        self.make_private_folder(&self.run.join(id.as_str()))
+    }
+
+    /// Makes a folder that nobody else can look into, and refuses one that somebody else has made.
+    fn make_private_folder(&self, folder: &Path) -> Result<()> {
+        let failed = |source| {
+            let problem = format!("cannot make {}", folder.display());
+            Error::Attach(strongroom_attach::Error::from_io(problem, source))
+        };
+        let parents = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        parents.map_err(failed)?;
+        let found = std::fs::symlink_metadata(folder).map_err(failed)?;
+        if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
+            let problem = format!("{} is somebody else's", folder.display());
+            let kind = strongroom_attach::ErrorKind::Request;
+            return Err(strongroom_attach::Error::new(kind, problem).into());
+        }
+        Ok(())
+    }
+
+    fn header_backup_path(&self, id: &VolumeId) -> Option<PathBuf> {
+        self.headers.as_ref().map(|folder| folder.join(format!("{id}.luks")))
+    }
 }
 
 /// Returns the bytes that a device needs for a volume of which `size` can be used: an encrypted one has
@@ -236,9 +153,34 @@ impl Volumes {
 pub fn device_len(size: u64, encryption: &VolumeEncryption) -> u64 {
     match encryption {
         VolumeEncryption::None => size,
-        VolumeEncryption::Passphrase | VolumeEncryption::Kms(_) => size + HEADER_LEN,
+        VolumeEncryption::Passphrase | VolumeEncryption::Kms(_) => size.saturating_add(HEADER_LEN),
     }
 }
+
+/// Returns where what does not outlive a boot lies.
+fn run_folder() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/run/strongroom");
+    }
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .map_or_else(std::env::temp_dir, PathBuf::from)
+        .join(format!("strongroom-{}", rustix::process::geteuid().as_raw()))
+}
+
+/// Returns a short text that stands for a path.
+fn tag(path: &Path) -> String {
+    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The catalog in the directory of a pool.
+const CATALOG: &str = "catalog.sqlite";
+
+/// The folder of saved headers in the directory of a pool.
+const HEADERS: &str = "headers";
+
+/// How long the name of a mapping may be: its UUID, of at most 128 bytes, ends with it.
+const LONGEST_MAPPING: usize = 80;
 
 /// What a LUKS2 header takes in front of the data, in bytes.
 pub const HEADER_LEN: u64 = 16 << 20;

@@ -1,14 +1,17 @@
 //! A catalog in memory, for tests and for what need not last.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Catalog, Document, Error, Kind, Result};
+
+/// Version and text of each document, by kind and identifier.
+type Documents = BTreeMap<(&'static str, String), (u64, String)>;
 
 /// A catalog that ends with the process.
 #[derive(Debug, Default)]
 pub struct MemoryCatalog {
-    documents: Mutex<BTreeMap<(&'static str, String), (u64, String)>>,
+    documents: Mutex<Documents>,
 }
 
 impl MemoryCatalog {
@@ -27,7 +30,7 @@ impl MemoryCatalog {
         *self.lock() = snapshot.lock().clone();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(&'static str, String), (u64, String)>> {
+    fn lock(&self) -> MutexGuard<'_, Documents> {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

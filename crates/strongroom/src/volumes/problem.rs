@@ -20,6 +20,11 @@ pub enum VolumeProblem {
     /// It does not appear on this machine.
     #[error("is not attached here")]
     NotAttached,
+    /// It was never formatted, so it has no keys yet.
+    #[error(
+        "was never formatted, so there is no key to change: it gets one when it is attached first"
+    )]
+    NotFormatted,
     /// Somebody uses it.
     #[error("is in use: {by}")]
     InUse {
@@ -143,6 +148,7 @@ impl VolumeProblem {
             Self::NotFound | Self::NoSource { .. } => ErrorKind::NotFound,
             Self::InUse { .. } => ErrorKind::Busy,
             Self::NotAttached
+            | Self::NotFormatted
             | Self::Size { .. }
             | Self::NoKey { .. }
             | Self::OtherKey { .. }

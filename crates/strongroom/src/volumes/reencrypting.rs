@@ -1,0 +1,171 @@
+//! A copy of a volume under a volume key of its own.
+
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+use strongroom_clone::{Pass, Plan, Progress, Zeroes};
+use strongroom_disk::{Access, Disk, Encrypted, Extents, Raw, Slice};
+use strongroom_pool::Item;
+
+use super::ledger::item;
+use super::opening::{self, Opening, check_opener, unlock};
+use super::{
+    Condition, FormatState, NewVolume, Snapshot, Source, Volume, VolumeOpener, VolumeProblem,
+    Volumes,
+};
+use crate::catalog::{Records, Stored};
+use crate::{Device, Error, Result};
+
+/// Whoever watches a copy, and may end it.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Is told of every piece.
+    pub progress: &'a dyn Progress,
+    /// Set when the copy shall end.
+    pub cancelled: &'a AtomicBool,
+}
+
+impl Volumes {
+    /// Makes a volume with the contents of its source, encrypted anew: another volume key, and whatever
+    /// encryption the new volume says. What the source never wrote stays unwritten.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create`](Self::create), but that the encryption may differ as long as both are encrypted;
+    /// what the keys or KMSs say.
+    pub fn copy_anew(
+        &self,
+        new: &NewVolume,
+        from: VolumeOpener<'_>,
+        to: VolumeOpener<'_>,
+        watch: Watch<'_>,
+    ) -> Result<Volume> {
+        let Some(source) = &new.source else {
+            let source_name = "nothing".to_owned();
+            return Err(Error::volume(&new.id, VolumeProblem::NoSource { source_name }));
+        };
+        let (of, source_item) = self.source(new, source)?;
+        let _source_guard = self.pool.try_lock(&source_item)?;
+        if let Source::Volume(id) = source
+            && let Some(attachment) = self.attachment(id)?
+            && !attachment.read_only
+        {
+            let by = format!("it is {}: detach it first", attachment.describe());
+            return Err(Error::volume(id, VolumeProblem::InUse { by }));
+        }
+        check_opener(&of, Some(from))?;
+        // Made as one without a source: its bytes are its own.
+        let own = NewVolume { source: None, size: new.size.max(of.size), ..new.clone() };
+        self.create(&own, &())?;
+        let _guard = self.lock(&new.id)?;
+        let stored = self.load_ready(&new.id)?;
+        if let FormatState::Formatted { .. } = stored.record.format {
+            let difference = "holds something already".to_owned();
+            return Err(Error::volume(&new.id, VolumeProblem::Exists { difference }));
+        }
+        let FormatState::Formatted { .. } = of.format else { return Ok(stored.record) };
+        let disk = self.pool.open(&source_item, Access::ReadOnly)?.with_label(source.to_string());
+        let source = self.open_source(&of, disk, from)?;
+        match self.fill_anew(stored, &of, &source, to, watch) {
+            Ok(volume) => Ok(volume),
+            Err(error) => {
+                // Nobody has used it, and it is not what it was to be.
+                if let Ok(stored) = self.load(&new.id) {
+                    let _ = self.delete_locked(stored);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn source(&self, new: &NewVolume, source: &Source) -> Result<(Volume, Item)> {
+        match source {
+            Source::Volume(id) => Ok((self.load_ready(id)?.record, Item::Volume(id.clone()))),
+            Source::Snapshot(id) => {
+                let found: Option<Stored<Snapshot>> =
+                    Records::of(&*self.catalog).load(id.as_str())?;
+                let ready = found.filter(|found| found.record.condition == Condition::Ready);
+                let found = ready.ok_or_else(|| {
+                    let problem = VolumeProblem::NoSource { source_name: source.to_string() };
+                    Error::volume(&new.id, problem)
+                })?;
+                Ok((found.record.of, Item::Snapshot(id.clone())))
+            }
+        }
+    }
+
+    fn open_source(
+        &self,
+        of: &Volume,
+        disk: Raw,
+        from: VolumeOpener<'_>,
+    ) -> Result<(Encrypted<Raw>, Vec<Range<u64>>)> {
+        let device = Device::on(disk);
+        let header = device.read_header()?.header;
+        let key = unlock(&*self.catalog, of, &device, &header, from, &self.policy)?;
+        let start = device.payload(&header)?.offset;
+        let written = written(device.header_disk(), start)?;
+        Ok((device.into_plain(&header, &key)?, written))
+    }
+
+    fn fill_anew(
+        &self,
+        stored: Stored<Volume>,
+        of: &Volume,
+        (plain, written): &(Encrypted<Raw>, Vec<Range<u64>>),
+        to: VolumeOpener<'_>,
+        watch: Watch<'_>,
+    ) -> Result<Volume> {
+        let ledger = self.ledger();
+        let opening = opening::open(&ledger, stored, Some(to), &self.policy)?;
+        let Opening { mut stored, volume, forming: Some(forming) } = opening else {
+            let difference = "holds something already".to_owned();
+            return Err(Error::volume(&of.id, VolumeProblem::Exists { difference }));
+        };
+        let encrypted = volume.encrypted.as_ref().expect("it was just formatted as LUKS");
+        let disk = self.pool.open(&item(&stored.record), Access::ReadWrite)?;
+        let label = Error::luks("the new volume");
+        let cipher = encrypted.payload.cipher(&encrypted.key).map_err(label)?;
+        let range = encrypted.payload.offset..disk.len();
+        let target = Encrypted::new(disk, range, cipher, encrypted.payload.iv_tweak)?;
+        for range in written {
+            let end = range.end.min(plain.len()).min(target.len());
+            if range.start >= end {
+                continue;
+            }
+            let (from, into) =
+                (Slice::new(plain, range.start..end)?, Slice::new(&target, range.start..end)?);
+            let plan = Plan::for_this_machine(Zeroes::Write);
+            strongroom_clone::run(&from, &into, &Pass::new(plan, watch.progress, watch.cancelled))?;
+        }
+        target.flush()?;
+        stored.record.file_system = of.file_system;
+        stored.record.grown_to = of.grown_to;
+        let stored = Records::of(&*self.catalog).replace(stored)?;
+        let stored = forming.finish(&ledger, stored)?;
+        self.back_up_header(&stored.record.id)?;
+        Ok(stored.record)
+    }
+}
+
+/// Returns the parts behind `start` that were ever written, as offsets from there, whole blocks of 4096
+/// bytes; small gaps count as written.
+fn written(disk: &Raw, start: u64) -> Result<Vec<Range<u64>>> {
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for extent in Extents::new(disk, start..disk.len()) {
+        let extent = extent?;
+        if extent.kind.reads_as_zeros() {
+            continue;
+        }
+        let (from, to) = (extent.range.start - start, extent.range.end - start);
+        let (from, to) = (from & !4095, to.next_multiple_of(4096));
+        match found.last_mut() {
+            Some(last) if from <= last.end + SMALL_GAP => last.end = to,
+            _ => found.push(from..to),
+        }
+    }
+    Ok(found)
+}
+
+/// Up to how many bytes a gap costs more to leave out than to copy.
+const SMALL_GAP: u64 = 128 << 10;
