@@ -184,3 +184,6 @@ const LONGEST_MAPPING: usize = 80;
 
 /// What a LUKS2 header takes in front of the data, in bytes.
 pub const HEADER_LEN: u64 = 16 << 20;
+
+#[cfg(test)]
+mod tests;
