@@ -159,18 +159,22 @@ impl Volumes {
         if !stored.record.encryption.is_encrypted() {
             return self.make_plain_appear(&ledger, stored, request, plan);
         }
-        let Opening { stored, volume, forming } =
+        let Opening { mut stored, volume, mut forming } =
             opening::open(&ledger, stored, request.opener, &self.policy)?;
+        let is_mounted = matches!(request.show, Show::Mount { .. });
+        let is_new = forming.is_some();
+        // Whoever gets the device itself may write at once, so it must be whole before.
+        if let Some(forming) = forming.take_if(|_| !is_mounted) {
+            stored = forming.finish(&ledger, stored)?;
+        }
         let device = plan.show_contents(self, &stored.record, &volume)?;
-        let stored = match forming {
-            None => stored,
-            Some(forming) => {
-                let stored = fill(&ledger, stored, forming, request, device.as_deref())?;
-                // The volume is good without it; whoever asks for a report is told.
-                let _ = self.back_up_header(&stored.record.id);
-                stored
-            }
-        };
+        if let Some(forming) = forming {
+            stored = fill(&ledger, stored, forming, request, device.as_deref())?;
+        }
+        if is_new {
+            // The volume is good without it; whoever asks for a report is told.
+            let _ = self.back_up_header(&stored.record.id);
+        }
         self.mount(stored, request, device.as_deref())?;
         Ok(device)
     }
@@ -185,34 +189,33 @@ impl Volumes {
         if request.opener.is_some() {
             opening::check_opener(&stored.record, request.opener)?;
         }
+        let mut stored = stored;
+        let is_mounted = matches!(request.show, Show::Mount { .. });
+        if let (false, FormatState::Formatting { uuid }) = (is_mounted, &stored.record.format) {
+            // Whoever gets the device may write anything: nothing may be made on it afterwards.
+            let uuid = uuid.clone();
+            stored = ledger.finished(stored, &uuid, None)?;
+        }
         let backing = ledger.pool.path(&item(&stored.record))?;
         let name = stored.record.id.to_string();
         let volume = OpenedVolume { name, backing, encrypted: None };
         let device = plan.show_contents(self, &stored.record, &volume)?;
         let Some(path) = device.as_deref() else { return Ok(None) };
-        let stored = match (&request.show, &stored.record.format) {
-            (Show::Mount { file_system, .. }, _) => {
-                let uuid = random_uuid(&stored.record)?;
-                let (stored, verdict) = ledger.plain(stored, path, &uuid)?;
-                match verdict {
-                    Verdict::Format(grant) => {
-                        let stored =
-                            make_file_system(ledger, stored, path, *file_system, &grant.contents)?;
-                        ledger.finished(stored, &grant.uuid, None)?
-                    }
-                    Verdict::Open {
-                        unrecorded: Some(FormatState::Formatted { uuid, .. }), ..
-                    } => ledger.finished(stored, &uuid, None)?,
-                    Verdict::Open { .. } => stored,
+        if let Show::Mount { file_system, .. } = &request.show {
+            let uuid = random_uuid(&stored.record)?;
+            let (open, verdict) = ledger.plain(stored, path, &uuid)?;
+            stored = match verdict {
+                Verdict::Format(grant) => {
+                    let stored =
+                        make_file_system(ledger, open, path, *file_system, &grant.contents)?;
+                    ledger.finished(stored, &grant.uuid, None)?
                 }
-            }
-            // Whoever gets the device may write anything: nothing may be made on it afterwards.
-            (_, FormatState::Formatting { uuid }) => {
-                let uuid = uuid.clone();
-                ledger.finished(stored, &uuid, None)?
-            }
-            _ => stored,
-        };
+                Verdict::Open { unrecorded: Some(FormatState::Formatted { uuid, .. }), .. } => {
+                    ledger.finished(open, &uuid, None)?
+                }
+                Verdict::Open { .. } => open,
+            };
+        }
         self.mount(stored, request, Some(path))?;
         Ok(device)
     }
