@@ -260,7 +260,7 @@ impl Device {
 /// inode. That can be in user space, and hang.
 fn devices_of(file: &Path) -> Result<Vec<Device>> {
     let failed = |source| Error::from_io("cannot list the loop devices", source);
-    let name = name_of(file).map_err(failed)?;
+    let name = mount_table::resolve(file).map_err(failed)?.to_string_lossy().into_owned();
     let entries = match fs::read_dir(BLOCK_DEVICES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
@@ -283,17 +283,6 @@ fn devices_of(file: &Path) -> Result<Vec<Device>> {
         devices.push(device);
     }
     Ok(devices)
-}
-
-/// Returns the name as the kernel tells it. The file itself may be gone, or not answer.
-fn name_of(file: &Path) -> io::Result<String> {
-    let absolute = std::path::absolute(file)?;
-    let resolved = fs::canonicalize(&absolute).or_else(|_| {
-        let parent = absolute.parent().unwrap_or(Path::new("/"));
-        let parent = fs::canonicalize(parent)?;
-        Ok::<_, io::Error>(absolute.file_name().map_or(parent.clone(), |name| parent.join(name)))
-    });
-    Ok(resolved.unwrap_or(absolute).to_string_lossy().into_owned())
 }
 
 /// Opens what hands out loop devices. A container may have the driver, but no node.

@@ -212,6 +212,8 @@ const LONGEST_KEY: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use crate::loop_device::Access;
+
     use super::*;
 
     fn volume() -> OpenedVolume {
@@ -237,7 +239,8 @@ mod tests {
 
     fn sent() -> Vec<u8> {
         let mut pipe = Vec::new();
-        let task = Task::Fuse(fuse::FuseTask { file: "/run/data".into() });
+        let task =
+            Task::Fuse(fuse::FuseTask { file: "/run/data".into(), access: Access::ReadWrite });
         send(&task, &volume(), &mut pipe).unwrap();
         pipe
     }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// A line of the table.
@@ -24,10 +24,28 @@ pub(crate) fn read() -> io::Result<Vec<Entry>> {
     Ok(table.split(|byte| *byte == b'\n').filter_map(parse).collect())
 }
 
+/// Returns what is mounted at `target`, the uppermost one.
+pub(crate) fn at(target: &Path) -> io::Result<Option<Entry>> {
+    Ok(read()?.into_iter().rev().find(|entry| entry.target == target))
+}
+
 /// Returns where a block device is mounted.
 pub(crate) fn of_device(major: u32, minor: u32) -> io::Result<Vec<PathBuf>> {
     let mounted = read()?.into_iter().filter(|entry| entry.device == (major, minor));
     Ok(mounted.map(|entry| entry.target).collect())
+}
+
+/// Returns a path as the kernel tells it: absolute, and without links. What it leads to need not be
+/// there, or answer.
+pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    if let Ok(resolved) = fs::canonicalize(&absolute) {
+        return Ok(resolved);
+    }
+    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Ok(absolute);
+    };
+    Ok(fs::canonicalize(parent).map(|parent| parent.join(name)).unwrap_or(absolute))
 }
 
 fn parse(line: &[u8]) -> Option<Entry> {
@@ -67,8 +85,6 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
@@ -85,5 +101,11 @@ mod tests {
     #[test]
     fn a_backslash_that_escapes_nothing_stays() {
         assert_eq!(unescape(b"a\\b\\134\\"), b"a\\b\\\\");
+    }
+
+    #[test]
+    fn finds_what_is_mounted() {
+        assert_eq!(at(Path::new("/proc")).unwrap().unwrap().kind, "proc");
+        assert_eq!(at(Path::new("/no/such/folder")).unwrap(), None);
     }
 }

@@ -1,10 +1,11 @@
 //! The process of a service.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use rustix::mm::MlockAllFlags;
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::thread::CapabilitySet;
 
 use crate::message::{self, Answer, Task};
 use crate::{Error, OpenedVolume, Result, fuse, nbd, sys};
@@ -24,15 +25,14 @@ impl Service {
     ///
     /// # Assumptions
     ///
-    /// This is all that the process does: everything it has inherited is closed, but for standard
-    /// input, output and error. It has one thread, and `input` has no buffer, where the volume key
-    /// would stay behind.
+    /// This is all that the process does, and it has one thread: everything that is open is closed,
+    /// but for standard input, output, error and `input`.
     ///
     /// # Errors
     ///
     /// When the input is not what a launcher sends, or the service cannot begin. The launcher is told.
-    pub fn run(mut input: impl Read) -> Result<()> {
-        sys::process::close_inherited();
+    pub fn run(mut input: File) -> Result<()> {
+        sys::process::close_inherited(&input);
         harden();
         let result = detach()
             .map_err(|source| Error::from_io("the service cannot stand on its own", source))
@@ -71,10 +71,12 @@ pub(crate) fn harden() {
     let _ = rustix::process::setrlimit(Resource::Core, none);
     // Without these two the kernel could wait for us to free memory, by writing to us.
     let _ = rustix::process::configure_io_flusher_behavior(true);
-    // Only what is in use: buffers and stacks that nobody has touched yet take no memory.
-    let _ = rustix::mm::mlockall(
-        MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT,
-    );
+    // Only what is in use: buffers and stacks that nobody has touched yet take no memory. Whoever has
+    // a limit must not lock what is still to come, which would be refused instead.
+    let unlimited = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+    let future = if unlimited { MlockAllFlags::FUTURE } else { MlockAllFlags::empty() };
+    let _ = rustix::mm::mlockall(MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT | future);
     // To end this process frees little memory and breaks a file system.
     let _ = fs::write("/proc/self/oom_score_adj", "-900");
 }

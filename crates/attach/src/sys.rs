@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod freezing;
+pub(crate) mod fuse;
 pub(crate) mod loop_device;
 pub(crate) mod mount_attributes;
+pub(crate) mod pages;
 pub(crate) mod process;

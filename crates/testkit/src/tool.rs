@@ -50,6 +50,18 @@ impl Tool {
     /// Tells whether a file system is whole.
     pub const FSCK_EXT4: Self = Self { name: "fsck.ext4" };
 
+    /// Makes file systems.
+    pub const MKFS_XFS: Self = Self { name: "mkfs.xfs" };
+
+    /// Tells whether a file system is whole.
+    pub const XFS_REPAIR: Self = Self { name: "xfs_repair" };
+
+    /// Makes a file system as large as its device.
+    pub const XFS_GROWFS: Self = Self { name: "xfs_growfs" };
+
+    /// Mounts file systems in user space for whoever is not root.
+    pub const FUSERMOUNT3: Self = Self { name: "fusermount3" };
+
     /// Reads the files of a file system that is not mounted.
     pub const DEBUGFS: Self = Self { name: "debugfs" };
 

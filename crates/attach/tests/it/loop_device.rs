@@ -1,5 +1,4 @@
 //! Loop devices of the kernel.
-#![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -56,7 +55,7 @@ fn a_device_shows_its_file_until_it_is_detached() {
     };
     assert!(loop_device::of(&backing.path).unwrap().is_empty());
     let device = backing.attach();
-    assert_eq!(loop_device::of(&backing.path).unwrap(), [device.clone()]);
+    assert_eq!(loop_device::of(&backing.path).unwrap(), std::slice::from_ref(&device));
     File::options().write(true).open(&device).unwrap().write_all_at(b"words", 512).unwrap();
     loop_device::detach(&backing.path).unwrap();
     assert_eq!(&fs::read(&backing.path).unwrap()[512..517], b"words");
