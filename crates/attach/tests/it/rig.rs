@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::mount::UnmountFlags;
 use strongroom_attach::{EncryptedContents, Launcher, OpenedVolume, Support, fuse, loop_device};
@@ -222,13 +223,24 @@ pub(crate) fn processes(inode: u64) -> (i32, i32) {
         (fields[1] == "FLOCK" && found == inode).then(|| fields[4].parse().unwrap())
     });
     let supervisor: i32 = holder.expect("there is a supervisor");
-    let server = fs::read_dir("/proc").unwrap().find_map(|entry| {
+    // It says that it is ready a moment before it starts the server.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(server) = child_of(supervisor) {
+            return (supervisor, server);
+        }
+        assert!(Instant::now() < deadline, "there is a server");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn child_of(parent: i32) -> Option<i32> {
+    fs::read_dir("/proc").unwrap().find_map(|entry| {
         let pid: i32 = entry.unwrap().file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit(')').next()?.split_ascii_whitespace().collect();
-        (fields[0] != "Z" && fields[1].parse() == Ok(supervisor)).then_some(pid)
-    });
-    (supervisor, server.unwrap_or(0))
+        (fields[0] != "Z" && fields[1].parse() == Ok(parent)).then_some(pid)
+    })
 }
 
 pub(crate) fn kill(pid: i32) {
