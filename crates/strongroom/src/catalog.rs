@@ -15,6 +15,7 @@ pub use record::{Record, Records, Stored};
 pub use sqlite::SqliteCatalog;
 
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of everything a catalog does.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -55,6 +56,28 @@ pub trait Catalog: fmt::Debug + Send + Sync {
     ///
     /// [`Error::Changed`] when it has another version by now.
     fn remove(&self, kind: Kind, id: &str, version: u64) -> Result<()>;
+}
+
+impl<C: Catalog + ?Sized> Catalog for Arc<C> {
+    fn load(&self, kind: Kind, id: &str) -> Result<Option<Document>> {
+        (**self).load(kind, id)
+    }
+
+    fn list(&self, kind: Kind, after: Option<&str>, limit: usize) -> Result<Vec<Document>> {
+        (**self).list(kind, after, limit)
+    }
+
+    fn insert(&self, kind: Kind, id: &str, json: &str) -> Result<()> {
+        (**self).insert(kind, id, json)
+    }
+
+    fn replace(&self, kind: Kind, id: &str, version: u64, json: &str) -> Result<()> {
+        (**self).replace(kind, id, version, json)
+    }
+
+    fn remove(&self, kind: Kind, id: &str, version: u64) -> Result<()> {
+        (**self).remove(kind, id, version)
+    }
 }
 
 /// What a document is about.
