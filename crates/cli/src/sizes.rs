@@ -2,14 +2,18 @@
 
 use strongroom::image_size::SizeChange;
 
-/// Reads a number of bytes: `1048576`, `100M`, `1.5G`. K, M, G, T and P are powers of 1024.
+/// Reads a number of bytes: `1048576`, `100M`, `1.5G`. K, M, G, T and P are powers of 1024, and so are
+/// `Ki` and `KiB`, `Mi` and `MiB` and so on.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let problem = || format!("{text:?} is no size: write 1048576, 100M or 1.5G");
-    let (number, shift) = match text.char_indices().last() {
+    // As Kubernetes writes them, and standards do.
+    let binary = text.strip_suffix("iB").or_else(|| text.strip_suffix('i'));
+    let (number, shift) = match binary.unwrap_or(text).char_indices().last() {
         Some((at, letter)) if letter.is_ascii_alphabetic() => {
             let power = "KMGTP".find(letter.to_ascii_uppercase()).ok_or_else(problem)?;
             (&text[..at], 10 * (power as u32 + 1))
         }
+        _ if binary.is_some() => return Err(problem()),
         _ => (text, 0),
     };
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
@@ -58,6 +62,8 @@ mod tests {
             ("0.5K", 512),
             ("2T", 2 << 40),
             ("1P", 1 << 50),
+            ("10GiB", 10 << 30),
+            ("1.5Mi", 3 << 19),
         ] {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
@@ -67,9 +73,26 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_size() {
-        for text in
-            ["", "G", "1X", "-1", "+1", "1.G", ".5G", "1.2.3", "1 G", "0.3", "99999999P", "1é"]
-        {
+        for text in [
+            "",
+            "G",
+            "1X",
+            "-1",
+            "+1",
+            "1.G",
+            ".5G",
+            "1.2.3",
+            "1 G",
+            "0.3",
+            "99999999P",
+            "1é",
+            "1i",
+            "1iB",
+            "iB",
+            "Gi",
+            "1B",
+            "1Gb",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }
