@@ -10,6 +10,7 @@ mod key_arguments;
 mod kms_arguments;
 mod passphrases;
 mod sizes;
+mod times;
 mod ui;
 
 use std::alloc::System;

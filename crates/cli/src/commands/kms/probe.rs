@@ -1,6 +1,5 @@
 //! `strongroom kms probe`
 
-use std::fmt::Write;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -13,6 +12,7 @@ use crate::command_error::CommandError;
 use crate::key_arguments;
 use crate::kms_arguments::{KmsArgs, Own};
 use crate::passphrases::PassphraseArgs;
+use crate::times::{rfc3339, span};
 use crate::ui::{Output, Ui};
 
 /// Show what the KMS says: its key, how long the credentials last, what is missing
@@ -97,34 +97,6 @@ fn expiry(expiry: Expiry, now: SystemTime) -> String {
     }
 }
 
-/// Returns a number of seconds in its two largest units.
-fn span(seconds: u64) -> String {
-    let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
-    let mut left = seconds;
-    let mut words = Vec::new();
-    for (size, name) in units {
-        let count = left / size;
-        left %= size;
-        if count > 0 {
-            words.push(format!("{count} {name}{}", if count == 1 { "" } else { "s" }));
-        } else if !words.is_empty() {
-            break;
-        }
-    }
-    words.truncate(2);
-    if words.is_empty() { "no second".to_owned() } else { words.join(" and ") }
-}
-
-/// Returns a time as RFC 3339 writes it, which ends with the year 9999.
-fn rfc3339(time: SystemTime) -> String {
-    let mut text = String::new();
-    let known = time >= SystemTime::UNIX_EPOCH;
-    if known && write!(text, "{}", humantime::format_rfc3339_seconds(time)).is_ok() {
-        return text;
-    }
-    if known { "the far future".to_owned() } else { "a time before 1970".to_owned() }
-}
-
 fn row(ui: &mut Ui, name: &str, value: &str) -> Result<(), CommandError> {
     ui.data(&format!("{name:<16}{}", value.replace('\n', "\\n")))
 }
@@ -136,28 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_told_in_two_units() {
-        for (seconds, words) in [
-            (0, "no second"),
-            (1, "1 second"),
-            (61, "1 minute and 1 second"),
-            (3600, "1 hour"),
-            (3601, "1 hour"),
-            (2_764_800, "32 days"),
-            (100_000, "1 day and 3 hours"),
-        ] {
-            assert_eq!(span(seconds), words);
-        }
-    }
-
-    #[test]
     fn what_has_expired_is_said_to_have() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         let past = Expiry::At(SystemTime::UNIX_EPOCH + Duration::from_secs(10));
         assert_eq!(expiry(past, now), "they expired at 1970-01-01T00:00:10Z");
-        let never = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
-        assert_eq!(rfc3339(never), "the far future");
-        assert_eq!(rfc3339(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "a time before 1970");
         let coming = Expiry::At(now + Duration::from_secs(120));
         assert_eq!(expiry(coming, now), "they last 2 minutes, until 1970-01-01T00:18:40Z");
     }
