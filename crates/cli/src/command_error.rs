@@ -1,6 +1,7 @@
 //! Errors as people see them: what happened, why, and what to do about it.
 
 use std::error::Error as StdError;
+use std::path::Path;
 use std::process::ExitCode;
 
 use strongroom::{Error, ErrorKind};
@@ -19,6 +20,11 @@ impl CommandError {
     /// Returns an error about what was asked for.
     pub(crate) fn request(problem: impl Into<String>) -> Self {
         Error::Request { problem: problem.into() }.into()
+    }
+
+    /// Returns an error of a kind.
+    pub(crate) fn of_kind(kind: ErrorKind, problem: impl Into<String>) -> Self {
+        Self { kind, ..Self::request(problem) }
     }
 
     /// Returns an error about a file.
@@ -41,6 +47,13 @@ impl CommandError {
     pub(crate) fn naming(mut self, prefix: &str) -> Self {
         let named = format!("--{prefix}kms");
         self.hints.iter_mut().for_each(|hint| *hint = hint.replace("--kms", &named));
+        self
+    }
+
+    /// Lets the commands in the hints work in a pool that is not the usual one.
+    pub(crate) fn in_pool(mut self, pool: &Path) -> Self {
+        let option = format!(" --pool {}", quoted(&pool.display().to_string()));
+        self.hints.iter_mut().for_each(|hint| *hint = with_option(hint, VOLUME_COMMAND, &option));
         self
     }
 
@@ -149,7 +162,10 @@ impl StdError for FileError {
 fn hint_for(error: &Error) -> Option<String> {
     match error.of_network() {
         Some(fetch) => fetch_hint(fetch).map(str::to_owned),
-        None => key_hint(error).map(str::to_owned).or_else(|| hint_for_others(error)),
+        None => key_hint(error)
+            .map(str::to_owned)
+            .or_else(|| volume_hint(error))
+            .or_else(|| hint_for_others(error)),
     }
 }
 
@@ -189,6 +205,73 @@ fn key_hint(error: &Error) -> Option<&str> {
             "name the keyslot that is to go: strongroom luks remove-key FILE --keyslot N"
         }
         Error::Kms(error) => return error.hint(),
+        _ => return None,
+    })
+}
+
+/// Returns what to do about a volume.
+fn volume_hint(error: &Error) -> Option<String> {
+    use strongroom::volumes::VolumeProblem as Problem;
+    let (id, problem) = match error {
+        Error::Volume { id, problem } => (id, &**problem),
+        Error::Attach(error) => return error.hint().map(str::to_owned),
+        Error::Pool(error) if error.kind() == strongroom_pool::ErrorKind::NoSpace => {
+            return Some("free some space, then run the command again".to_owned());
+        }
+        _ => return None,
+    };
+    Some(match problem {
+        Problem::Exists { .. } => {
+            format!("choose another name; `strongroom volume show {id}` shows what is there")
+        }
+        Problem::NotFound => "`strongroom volume list` shows the volumes of the pool".to_owned(),
+        Problem::NoSource { .. } => {
+            "`strongroom volume list` shows the volumes of the pool, `strongroom volume snapshots` its \
+             snapshots"
+                .to_owned()
+        }
+        Problem::NotAttached => format!("attach it first: `strongroom volume attach {id}`"),
+        Problem::NotFormatted => {
+            format!("attach it with the key that it is to have: `strongroom volume attach {id}`")
+        }
+        Problem::InUse { .. } => format!(
+            "if it is attached: `strongroom volume detach {id}`; if somebody was interrupted while it \
+             was being made or deleted: `strongroom volume delete {id} --force`"
+        ),
+        Problem::NoKey { .. } => {
+            "give a passphrase with --passphrase-file, --passphrase-fd, --passphrase-env or \
+             --secret-file; what a KMS asks for with --kms-token-file or --secret-file"
+                .to_owned()
+        }
+        Problem::OtherKey { .. } => {
+            format!("`strongroom volume show {id}` shows what opens it")
+        }
+        Problem::Mixed { .. } => {
+            "make it as its source is; `strongroom volume clone` gives an encrypted copy another key"
+                .to_owned()
+        }
+        Problem::SnapshotExists { .. } => "choose another name".to_owned(),
+        Problem::ForeignSignature { .. } | Problem::Written => format!(
+            "look at it with `strongroom volume report {id}`; only if what it holds is worth nothing, \
+             delete it with `strongroom volume delete {id} --force` and make it anew"
+        ),
+        Problem::CatalogBehind { .. } => format!(
+            "put the newest copy of the pool's catalog back; `strongroom volume report {id}` shows what \
+             the catalog and the volume say"
+        ),
+        Problem::HeaderGone { .. } | Problem::OtherHeader { .. } => format!(
+            "do not write to it; `strongroom volume report {id}` shows where its header was saved, and \
+             `strongroom luks header-restore` puts it back"
+        ),
+        Problem::Short { .. } => {
+            "do not write to it; bring its end back, or clone it from a snapshot".to_owned()
+        }
+        Problem::NoFileSystem { .. } => format!(
+            "look at its contents without a file system: `strongroom volume attach {id} --device \
+             --read-only`"
+        ),
+        Problem::OtherFileSystem { found, .. } => format!("say --file-system {found}"),
+        Problem::NoWay { .. } => "`strongroom doctor` shows what this machine has".to_owned(),
         _ => return None,
     })
 }
@@ -344,12 +427,42 @@ fn luks_hint(error: &strongroom_luks::Error, label: &str) -> Option<String> {
     })
 }
 
+/// Returns a text in which each command in backticks that begins with `command` has an option more.
+fn with_option(text: &str, command: &str, option: &str) -> String {
+    let parts: Vec<String> = text
+        .split('`')
+        .enumerate()
+        .map(|(index, part)| match index % 2 == 1 && part.starts_with(command) {
+            true => format!("{part}{option}"),
+            false => part.to_owned(),
+        })
+        .collect();
+    parts.join("`")
+}
+
 /// Returns a path as a shell takes it.
-fn quoted(path: &str) -> String {
+pub(crate) fn quoted(path: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+:@%".contains(letter);
     if !path.is_empty() && path.chars().all(plain) {
         path.to_owned()
     } else {
         format!("'{}'", path.replace('\'', "'\\''"))
+    }
+}
+
+/// What commands on volumes begin with.
+const VOLUME_COMMAND: &str = "strongroom volume ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_name_the_pool_in_each_command_on_volumes() {
+        let hint = "see `strongroom volume list`, or `strongroom doctor`, not strongroom volume x";
+        let named = with_option(hint, VOLUME_COMMAND, " --pool '/a b'");
+        let expected = "see `strongroom volume list --pool '/a b'`, or `strongroom doctor`, not \
+                        strongroom volume x";
+        assert_eq!(named, expected);
     }
 }

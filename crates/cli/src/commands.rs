@@ -9,6 +9,7 @@ mod key;
 mod kms;
 mod luks;
 mod man;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -36,7 +37,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Luks(Box<luks::LuksCommand>),
 
-    /// Show which cipher kernels this machine runs, and how fast
+    /// Make encrypted volumes, and let them appear on this machine
+    #[command(subcommand)]
+    Volume(Box<volume::VolumeCommand>),
+
+    /// Show in which ways this machine can attach volumes, and how fast it encrypts
     Doctor(doctor::DoctorArgs),
 
     /// Serve an attached volume; what to serve comes through standard input
@@ -64,6 +69,7 @@ impl Command {
             Self::Key(command) => command.run(ui),
             Self::Kms(command) => command.run(ui),
             Self::Luks(command) => command.run(ui),
+            Self::Volume(command) => command.run(ui),
             Self::Doctor(args) => done(doctor::run(ui, &args)),
             Self::AttachmentService => done(attachment_service::run()),
             Self::Completions(args) => done(completions::run(&args)),
@@ -84,13 +90,14 @@ Exit codes:
   1    a file or device could not be read or written; of many files, some failed
   2    the command cannot be carried out as it was given
   3    no keyslot opens with the passphrase
-  4    the image or header is not what the command needs, or is damaged
+  4    the image, header or volume is not what the command needs, or is damaged
   5    the images compared are different
-  6    the target exists
-  7    another process is at work on the same header or image
-  8    there is no such file
+  6    the target or volume exists
+  7    another process is at work on the same header, image or volume, or uses it
+  8    there is no such file, volume or snapshot
   9    the image checked has leaks: space is lost, no data
   10   the image checked has corruptions: data may get lost
   11   the key management system cannot be reached or does not work just now
   12   the key management system does not let these credentials do that
+  13   something about the volume reported on is not as it should be
   130  interrupted";

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
+use strongroom::volumes::{VolumeEncryption, VolumeOpener};
 use strongroom::{OwnedNewKey, OwnedOpener};
 use strongroom_crypto::CostPolicy;
 use strongroom_kms::{Credentials, KeyProvider, Limits};
@@ -56,7 +57,16 @@ pub(crate) struct Advice {
     ends_with_newline: bool,
 }
 
+/// What people gave to open a volume, now or from now on.
+#[derive(Debug)]
+pub(crate) struct GivenVolumeKey {
+    place: Place,
+    /// What is to be said when it does not open.
+    pub(crate) advice: Advice,
+}
+
 /// Where the key is.
+#[derive(Debug)]
 enum Place {
     Passphrase(Given),
     Kms(Box<dyn KeyProvider>, Option<EncryptionSettings>),
@@ -115,6 +125,67 @@ impl KeyArgs {
     pub(crate) fn envelope_file(&self) -> Option<&Path> {
         self.kms.envelope_file()
     }
+
+    /// Reads what opens a volume, when it was given. What was not said of a KMS is as it is recorded of
+    /// the volume.
+    ///
+    /// # Errors
+    ///
+    /// When it does not fit together, or cannot be read.
+    pub(crate) fn read_for_volume(
+        &self,
+        recorded: &VolumeEncryption,
+        policy: &CostPolicy,
+    ) -> Result<Option<GivenVolumeKey>, CommandError> {
+        refuse_envelope_file(&self.kms)?;
+        let recorded = match recorded {
+            VolumeEncryption::Kms(request) => Some(&**request),
+            _ => None,
+        };
+        let wanted = self.kms.wanted_beside(recorded)?;
+        let place = place_of(wanted, self.passphrase.source(), &self.kms, policy)?;
+        Ok(place.map(GivenVolumeKey::new))
+    }
+
+    /// Returns how volumes are encrypted that these options open; `None` when they say nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// When they do not fit together.
+    pub(crate) fn volume_encryption(&self) -> Result<Option<VolumeEncryption>, CommandError> {
+        refuse_envelope_file(&self.kms)?;
+        match (encryption(&self.kms)?, self.passphrase.source()) {
+            (None, Some(_)) => Ok(Some(VolumeEncryption::Passphrase)),
+            (encryption, _) => Ok(encryption),
+        }
+    }
+
+    /// Tells whether a passphrase was given, or what may be one.
+    pub(crate) fn gives_passphrase(&self) -> bool {
+        self.passphrase.source().is_some()
+    }
+
+    /// Asks the KMS how it is, when there is what proves who is asking. Returns what it finds wrong.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot even be asked.
+    pub(crate) fn probe(
+        &self,
+        request: &KmsRequest,
+        policy: &CostPolicy,
+    ) -> Result<Vec<String>, CommandError> {
+        let is_file = request.kind == KmsKind::Local;
+        if !is_file && !self.gives_passphrase() && !self.kms.has_credentials() {
+            return Ok(Vec::new());
+        }
+        match open(request, self.passphrase.source(), &self.kms, policy)? {
+            Place::Kms(provider, _) => {
+                Ok(provider.probe().map_err(strongroom::Error::from)?.findings)
+            }
+            Place::Passphrase(_) => Ok(Vec::new()),
+        }
+    }
 }
 
 impl NewKeyArgs {
@@ -127,6 +198,57 @@ impl NewKeyArgs {
         match new_key(self.passphrase.source(), &self.kms, policy)? {
             Some(given) => Ok(given),
             None => Err(missing("a new passphrase or KMS is needed", New::PREFIX)),
+        }
+    }
+
+    /// Reads what will open a volume, and what the catalog is to say of it, when it was given.
+    ///
+    /// # Errors
+    ///
+    /// When it does not fit together, or cannot be read.
+    pub(crate) fn read_for_volume(
+        &self,
+        policy: &CostPolicy,
+    ) -> Result<Option<(GivenVolumeKey, VolumeEncryption)>, CommandError> {
+        refuse_envelope_file(&self.kms)?;
+        let encryption = encryption(&self.kms)?;
+        let place = place(self.passphrase.source(), &self.kms, policy)?;
+        Ok(place.map(|place| {
+            (GivenVolumeKey::new(place), encryption.unwrap_or(VolumeEncryption::Passphrase))
+        }))
+    }
+
+    /// Returns the error of a command that needs the new key.
+    pub(crate) fn missing() -> CommandError {
+        missing("a new passphrase or KMS is needed", New::PREFIX)
+    }
+}
+
+impl GivenVolumeKey {
+    fn new(place: Place) -> Self {
+        let ends_with_newline = match &place {
+            Place::Passphrase(given) => given.ends_with_newline(),
+            Place::Kms(..) => false,
+        };
+        Self { place, advice: Advice { ends_with_newline } }
+    }
+
+    /// Returns it as the use cases take it.
+    pub(crate) fn opener(&self) -> VolumeOpener<'_> {
+        match &self.place {
+            Place::Passphrase(Given { passphrase, settings }) => {
+                VolumeOpener::Passphrase { passphrase, settings: settings.as_ref() }
+            }
+            Place::Kms(provider, _) => VolumeOpener::Kms(provider.as_ref()),
+        }
+    }
+
+    /// Returns what a Secret says on encryption, to be completed; `None` for a KMS, whose data keys are
+    /// all encrypted in one way.
+    pub(crate) fn settings_mut(&mut self) -> Option<&mut Option<EncryptionSettings>> {
+        match &mut self.place {
+            Place::Passphrase(given) => Some(&mut given.settings),
+            Place::Kms(..) => None,
         }
     }
 }
@@ -203,7 +325,15 @@ fn place<S: Side>(
     kms: &KmsArgs<S>,
     policy: &CostPolicy,
 ) -> Result<Option<Place>, CommandError> {
-    let wanted = kms.wanted()?;
+    place_of(kms.wanted()?, source, kms, policy)
+}
+
+fn place_of<S: Side>(
+    wanted: Wanted,
+    source: Option<Source<'_>>,
+    kms: &KmsArgs<S>,
+    policy: &CostPolicy,
+) -> Result<Option<Place>, CommandError> {
     if let (Some(path), Wanted::Nothing | Wanted::Passphrase(_)) = (kms.envelope_file(), &wanted) {
         let problem = format!("no KMS was named for the envelope {}", path.display());
         return Err(CommandError::request(problem));
@@ -251,6 +381,34 @@ fn open<S: Side>(
     let provider = strongroom_kms::open_within(request, credentials, &limits)
         .map_err(|error| CommandError::from(strongroom::Error::from(error)).naming(S::PREFIX))?;
     Ok(Place::Kms(provider, settings))
+}
+
+/// Returns what the catalog is to say of the encryption that the options for a KMS name.
+fn encryption<S: Side>(kms: &KmsArgs<S>) -> Result<Option<VolumeEncryption>, CommandError> {
+    Ok(match kms.wanted()? {
+        Wanted::Nothing => None,
+        Wanted::Passphrase(_) => Some(VolumeEncryption::Passphrase),
+        Wanted::Kms(mut request) => {
+            if let Some(path) = request.kek_file.take() {
+                // Whoever attaches the volume may be in another directory.
+                let absolute = std::path::absolute(&path).map_err(|source| {
+                    CommandError::io(format!("cannot find {}", path.display()), source)
+                })?;
+                request.kek_file = Some(absolute);
+            }
+            Some(VolumeEncryption::Kms(request))
+        }
+    })
+}
+
+/// Refuses a file for the envelope of a volume.
+fn refuse_envelope_file<S: Side>(kms: &KmsArgs<S>) -> Result<(), CommandError> {
+    let Some(path) = kms.envelope_file() else { return Ok(()) };
+    let problem = format!(
+        "the envelope of a volume lies in its header and in the catalog, not in {}",
+        path.display()
+    );
+    Err(CommandError::request(problem).hinted("leave the file out"))
 }
 
 fn missing(problem: &str, prefix: &str) -> CommandError {

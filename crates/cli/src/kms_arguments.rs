@@ -154,6 +154,18 @@ impl<S: Side> KmsArgs<S> {
     ///
     /// When the options do not fit each other, or the StorageClass cannot be read.
     pub(crate) fn wanted(&self) -> Result<Wanted, CommandError> {
+        self.wanted_beside(None)
+    }
+
+    /// Returns what was said of the KMS, besides secrets; what was not said is as it is recorded.
+    ///
+    /// # Errors
+    ///
+    /// As [`wanted`](Self::wanted).
+    pub(crate) fn wanted_beside(
+        &self,
+        recorded: Option<&KmsRequest>,
+    ) -> Result<Wanted, CommandError> {
         let names = S::NAMES;
         let base = match (self.kind, &self.storage_class_file) {
             (Some(_), Some(_)) => {
@@ -161,16 +173,22 @@ impl<S: Side> KmsArgs<S> {
                 let problem = format!("--{kms} and --{class} both say which KMS it is");
                 return Err(CommandError::request(problem).hinted("leave one of them out"));
             }
-            (Some(kind), None) => KmsRequest::new(kind),
+            (Some(kind), None) => match recorded {
+                Some(recorded) if recorded.kind == kind => recorded.clone(),
+                _ => KmsRequest::new(kind),
+            },
             (None, Some(path)) => match self.class(path)? {
                 Wanted::Kms(request) => *request,
                 other => return Ok(other),
             },
-            (None, None) => {
-                let Some(name) = self.given().first().copied() else { return Ok(Wanted::Nothing) };
-                return Err(CommandError::request(format!("--{name} was given, but no KMS"))
-                    .hinted(format!("say which kind it is with --{}", names.kms)));
-            }
+            (None, None) => match (recorded, self.given().first()) {
+                (Some(recorded), _) => recorded.clone(),
+                (None, None) => return Ok(Wanted::Nothing),
+                (None, Some(name)) => {
+                    return Err(CommandError::request(format!("--{name} was given, but no KMS"))
+                        .hinted(format!("say which kind it is with --{}", names.kms)));
+                }
+            },
         };
         let own = options_of::<S>(base.kind);
         if let Some(name) = self.given().into_iter().find(|name| !own.contains(name)) {
@@ -189,7 +207,7 @@ impl<S: Side> KmsArgs<S> {
             namespace: self.namespace.clone().or(base.namespace),
             mount: self.mount.clone().or(base.mount),
             server_name: self.server_name.clone().or(base.server_name),
-            login: self.login()?,
+            login: if self.names_login() { self.login()? } else { base.login },
         })))
     }
 
@@ -255,6 +273,15 @@ impl<S: Side> KmsArgs<S> {
             credentials.private_key = Some(Token::new(take(&mut pem)));
         }
         Ok(credentials)
+    }
+
+    /// Tells whether something was given that proves who is asking.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.token_file.is_some() || self.cert_file.is_some() || self.key_file.is_some()
+    }
+
+    fn names_login(&self) -> bool {
+        self.auth.is_some() || self.role.is_some() || self.auth_mount.is_some()
     }
 
     fn login(&self) -> Result<KmsLogin, CommandError> {

@@ -121,6 +121,12 @@ impl Ui {
 }
 
 impl ProgressWatch {
+    /// Shows how far the work is, and of how much.
+    pub(crate) fn reach(&self, done: u64, of: u64) {
+        self.bar.set_length(of);
+        self.bar.set_position(done);
+    }
+
     /// Takes the bar away. Returns how long the preparation took (opening, key derivation) and how
     /// long the work itself.
     pub(crate) fn finish(&self) -> (Duration, Duration) {
@@ -177,6 +183,11 @@ fn harmless(text: &str) -> Cow<'_, str> {
 /// Returns a number of bytes as people read it.
 pub(crate) fn bytes(count: u64) -> String {
     format!("{count} bytes ({})", indicatif::BinaryBytes(count))
+}
+
+/// Returns a number of bytes in a few letters, for tables.
+pub(crate) fn short_bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
 }
 
 #[cfg(test)]

@@ -98,6 +98,16 @@ impl Volumes {
         self.pool.space().map_err(Error::from)
     }
 
+    /// Returns the file or device that holds the bytes of a volume, its header first. For people: what is
+    /// written there past this crate, nobody has checked.
+    ///
+    /// # Errors
+    ///
+    /// When the pool does not have it.
+    pub fn device_path(&self, id: &VolumeId) -> Result<PathBuf> {
+        self.pool.path(&Item::Volume(id.clone())).map_err(Error::from)
+    }
+
     fn ledger(&self) -> Ledger<'_> {
         Ledger { pool: &*self.pool, catalog: &*self.catalog }
     }
