@@ -14,9 +14,6 @@ pub struct MemoryCatalog {
     documents: Mutex<Documents>,
 }
 
-/// Versions and texts, by name of kind and identifier.
-type Documents = BTreeMap<(&'static str, String), (u64, String)>;
-
 impl MemoryCatalog {
     /// Returns one without documents.
     pub fn new() -> Self {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use strongroom_crypto::{DataKey, Passphrase};
 use strongroom_kms::{Binding, Envelope, KeyProvider, Probe};
 use strongroom_model::KmsKind;
-use strongroom_pool::{Directory, FormatMark, FormatStage, Item, Pool};
+use strongroom_pool::{Directory, FormatMark, FormatStage, Item};
 use tempfile::TempDir;
 
 use super::stage::{Key, Place, cheap, stage};
