@@ -1,14 +1,16 @@
 # What to measure: aes ciphers images qcow2 opening; all of it when empty. BENCH_GIB=N sets the size of the
 # image (4), BENCH_ROUNDS=N how often everyone has a turn (3).
 BENCH_PARTS ?=
+# The kernels that guests run.
+GUEST_KERNELS ?= 6.1 6.12
 # Seconds for each fuzz target.
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint audit bench fuzz
+.PHONY: help run test test-guest lint audit bench fuzz
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build the release binary and show the main job: encrypt, look inside, decrypt, compare
 	cargo build --release --bin strongroom
@@ -16,6 +18,9 @@ run: ## Build the release binary and show the main job: encrypt, look inside, de
 
 test: ## Install the tools that tests need where that is allowed, then run every test
 	scripts/test
+
+test-guest: ## Check what needs device-mapper in small guests that QEMU runs, with GUEST_KERNELS (6.1 6.12)
+	GUEST_KERNELS="$(GUEST_KERNELS)" scripts/test-guest
 
 lint: ## Format, clippy, tidy, dependencies
 	cargo fmt --all --check
