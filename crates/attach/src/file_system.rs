@@ -16,7 +16,7 @@ use strongroom_disk::FormatPermit;
 use strongroom_model::FileSystem;
 
 use self::programs::Program;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, Support};
 
 /// What a device holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,19 @@ pub enum Found {
     FileSystem(FileSystem),
     /// Something else that is known: `a partition table`.
     Other(&'static str),
+}
+
+/// Returns whether the programs are installed that make, check and grow a file system.
+pub fn support(file_system: FileSystem) -> Support {
+    let programs: &[Program] = match file_system {
+        FileSystem::Ext4 => &[Program::MKFS_EXT4, Program::E2FSCK, Program::RESIZE2FS],
+        FileSystem::Xfs => &[Program::MKFS_XFS, Program::XFS_GROWFS],
+    };
+    let missing = programs.iter().find_map(|program| program.command().err());
+    missing.map_or(Support::Usable, |error| Support::Missing {
+        what: error.to_string(),
+        remedy: error.hint().unwrap_or_default().to_owned(),
+    })
 }
 
 /// Says what a device holds, by the magic numbers of what is in use. What it says is for refusals and

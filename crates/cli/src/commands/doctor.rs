@@ -1,5 +1,7 @@
 //! `strongroom doctor`
 
+mod ways;
+
 use std::time::Instant;
 
 use clap::Args;
@@ -10,20 +12,23 @@ use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
 use crate::ui::{Output, Ui};
 
-/// Show which cipher kernels this machine runs, and how fast
+/// Show in which ways this machine can attach volumes, and how fast it encrypts
+///
+/// What is missing is named with what to do about it. Every cipher kernel is tested.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     output: OutputArgs,
 }
 
-/// Checks and times every kernel.
+/// Looks for what attaching takes; checks and times every kernel.
 ///
 /// # Errors
 ///
 /// When a kernel fails its self-test.
 pub(crate) fn run(ui: &mut Ui, args: &DoctorArgs) -> Result<(), CommandError> {
     let detected = Kernel::detected();
+    let ways = ways::all();
     let mut rows = Vec::new();
     for kernel in Kernel::available() {
         for (spec, bits) in
@@ -37,10 +42,13 @@ pub(crate) fn run(ui: &mut Ui, args: &DoctorArgs) -> Result<(), CommandError> {
     }
     match args.output.output() {
         Output::Json => ui.json(&json!({
+            "attaching": ways.iter().map(ways::Way::to_json).collect::<Vec<_>>(),
             "kernel": detected.name(),
             "speeds": rows.iter().map(Row::to_json).collect::<Vec<_>>(),
         })),
         Output::Text => {
+            ways::print(ui, &ways)?;
+            ui.data("")?;
             ui.data(&format!("AES kernel in use: {detected}"))?;
             ui.data("cipher, sectors of 512 bytes        key  kernel        MB/s per core")?;
             for row in &rows {
