@@ -29,4 +29,5 @@ mod resume;
 mod secrecy;
 mod sources;
 mod streams;
+mod volume;
 mod workplace;

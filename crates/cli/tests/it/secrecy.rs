@@ -12,21 +12,19 @@ use strongroom_testkit::{Outcome, Pattern, run, wait};
 use crate::workplace::{CHEAP, Workplace, signal, wait_for_target};
 
 /// A passphrase that stands in nothing else.
-const CANARY: &str = "kanarienvogel-4f1c9e-geheim";
+pub(crate) const CANARY: &str = "kanarienvogel-4f1c9e-geheim";
 
 /// One that takes its place later.
-const NEW_CANARY: &str = "stieglitz-77aa03-verborgen";
+pub(crate) const NEW_CANARY: &str = "stieglitz-77aa03-verborgen";
 
 fn place_with_canaries() -> Workplace {
-    let place = Workplace::new();
+    let place = Workplace::with_canaries();
     place.image("plain", 64 << 10);
-    place.write("pw", CANARY);
-    place.write("new", NEW_CANARY);
     place
 }
 
 /// Tells whether the bytes hold a canary, as it is, in base64 or in hexadecimal digits.
-fn holds_canary(bytes: &[u8]) -> bool {
+pub(crate) fn holds_canary(bytes: &[u8]) -> bool {
     [CANARY, NEW_CANARY].iter().any(|canary| {
         // Base64 in all three positions, without the characters at either end that neighbours
         // change.

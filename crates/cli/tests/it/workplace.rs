@@ -12,6 +12,8 @@ use strongroom_disk::{Access, Raw};
 use strongroom_testkit::{Outcome, Pattern, Tool, run, skip};
 use tempfile::TempDir;
 
+use crate::secrecy::{CANARY, NEW_CANARY};
+
 /// A directory of a test's own, gone when it is over. Commands are written as one string, split at
 /// spaces, and run in it.
 pub(crate) struct Workplace {
@@ -25,6 +27,14 @@ impl Workplace {
         for (name, passphrase) in [("pw", "passphrase"), ("new", "another"), ("wrong", "guess")] {
             place.write(name, passphrase);
         }
+        place
+    }
+
+    /// Returns the same, but that the right passphrases stand nowhere else.
+    pub(crate) fn with_canaries() -> Self {
+        let place = Self::new();
+        place.write("pw", CANARY);
+        place.write("new", NEW_CANARY);
         place
     }
 
