@@ -35,9 +35,6 @@ impl Tool {
     /// Makes file systems.
     pub const MKFS_EXT4: Self = Self { name: "mkfs.ext4" };
 
-    /// Makes XFS.
-    pub const MKFS_XFS: Self = Self { name: "mkfs.xfs" };
-
     /// Makes FAT.
     pub const MKFS_FAT: Self = Self { name: "mkfs.fat" };
 
@@ -64,6 +61,9 @@ impl Tool {
 
     /// Writes and reads tables of partitions.
     pub const SFDISK: Self = Self { name: "sfdisk" };
+
+    /// Shows the system calls of a process, and kills it at one of them.
+    pub const STRACE: Self = Self { name: "strace" };
 
     /// Gives a command a terminal of its own.
     pub const SCRIPT: Self = Self { name: "script" };
