@@ -169,3 +169,118 @@ const BUFFER: usize = 1 << 20;
 
 /// How much is written between two flushes, so that the last one does not take for ever.
 const FLUSH_EVERY: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn data(directory: &tempfile::TempDir, name: &str) -> Data {
+        let path = directory.path().join(name);
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).open(&path).unwrap();
+        Data { file, path }
+    }
+
+    fn item() -> Item {
+        Item::Volume("a".parse().unwrap())
+    }
+
+    /// A file with data at its beginning, in its middle and at its end, which is no whole block.
+    fn source(directory: &tempfile::TempDir) -> Data {
+        let from = data(directory, "from");
+        from.file.set_len(LEN).unwrap();
+        for (offset, length) in [(0, 3 << 20), (20 << 20, 5000), (LEN - 777, 777)] {
+            let bytes: Vec<u8> = (0..length).map(|index| (index % 251) as u8 + 1).collect();
+            from.file.write_all_at(&bytes, offset).unwrap();
+        }
+        from
+    }
+
+    fn bytes(data: &Data) -> Vec<u8> {
+        std::fs::read(&data.path).unwrap()
+    }
+
+    /// Stops a copy after so many bytes.
+    struct Until {
+        limit: u64,
+        done: AtomicU64,
+    }
+
+    impl CopyProgress for Until {
+        fn copied(&self, done: u64, _: u64) {
+            self.done.store(done, Ordering::Relaxed);
+        }
+
+        fn is_cancelled(&self) -> bool {
+            self.done.load(Ordering::Relaxed) >= self.limit
+        }
+    }
+
+    #[test]
+    fn copies_to_another_file_system() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+        let (from, to) = (source(&directory), data(&elsewhere, "to"));
+        copy((&item(), &from), &to, &()).unwrap();
+        assert!(bytes(&from) == bytes(&to));
+        assert!(to.allocated().unwrap() < 4 << 20);
+    }
+
+    #[test]
+    fn copies_through_a_buffer_as_the_kernel_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let from = source(&directory);
+        for (name, way) in [("kernel", Way::InKernel), ("buffer", Way::Through(vec![0; 4000]))] {
+            let (item, to) = (item(), data(&directory, name));
+            to.set_len(&item, LEN).unwrap();
+            let (from, progress) = (&from, &());
+            Copier { item: &item, from, to: &to, progress, len: LEN, way, unsynced: 0 }
+                .run()
+                .unwrap();
+            assert!(bytes(from) == bytes(&to), "{name}");
+            assert!(to.allocated().unwrap() < 4 << 20, "{name}");
+        }
+    }
+
+    #[test]
+    fn stops_in_the_middle() {
+        let directory = tempfile::tempdir().unwrap();
+        let from = data(&directory, "from");
+        from.file.write_all_at(&vec![1; 40 << 20], 0).unwrap();
+        let to = data(&directory, "to");
+        let progress = Until { limit: 1, done: AtomicU64::new(0) };
+        let item = item();
+        let len = from.len().unwrap();
+        let way = Way::InKernel;
+        let mut copier = Copier {
+            item: &item,
+            from: &from,
+            to: &to,
+            progress: &progress,
+            len,
+            way,
+            unsynced: 0,
+        };
+        let error = copier.run().unwrap_err();
+        assert!(matches!(error, Error::Interrupted { .. }), "{error}");
+        assert!(progress.done.into_inner() <= PIECE, "it went on");
+    }
+
+    #[test]
+    fn a_source_that_becomes_shorter_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to, item) = (source(&directory), data(&directory, "to"), item());
+        for way in [Way::InKernel, Way::Through(vec![0; BUFFER])] {
+            let progress = &();
+            let len = LEN + (1 << 20);
+            let copier =
+                Copier { item: &item, from: &from, to: &to, progress, len, way, unsynced: 0 };
+            let error = { copier }.copy_range(LEN - 777..len).unwrap_err();
+            assert!(error.to_string().starts_with("cannot read "), "{error}");
+        }
+    }
+
+    const LEN: u64 = (32 << 20) + 777;
+}

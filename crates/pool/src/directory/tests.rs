@@ -1,5 +1,6 @@
 mod broken;
 mod crash;
+mod every_call;
 mod file_systems;
 
 use std::fs;

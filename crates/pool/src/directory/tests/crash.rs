@@ -10,7 +10,7 @@ use strongroom_disk::Disk;
 use super::*;
 
 /// Names the pool on which the test, started once more, is to work until it is killed.
-const POOL: &str = "STRONGROOM_TEST_POOL";
+pub(super) const POOL: &str = "STRONGROOM_TEST_POOL";
 
 /// Says with which numbers it begins.
 const SEED: &str = "STRONGROOM_TEST_SEED";
@@ -21,14 +21,14 @@ const GROWN_LEN: u64 = 2 << 20;
 
 /// What is known of an item from what was said about it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Known {
+pub(super) enum Known {
     Absent,
     New { len: u64, marked: bool },
     Copy,
 }
 
 impl Known {
-    fn after(self, word: &str) -> Self {
+    pub(super) fn after(self, word: &str) -> Self {
         match (word, self) {
             ("delete", _) => Self::Absent,
             ("create", Self::Absent) => Self::New { len: NEW_LEN, marked: false },
@@ -52,6 +52,16 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
+pub(super) fn change(pool: &Directory, word: &str, item: &Item) -> Result<()> {
+    match word {
+        "create" => pool.create(item, NEW_LEN),
+        "copy" => pool.copy(&volume("source"), item, &()),
+        "grow" => pool.grow(item, GROWN_LEN),
+        "mark" => pool.mark_format(item, &mark()),
+        _ => pool.delete(item),
+    }
+}
+
 /// Works on a pool until it is killed. What is about to be done and what is done goes to standard
 /// output.
 fn work() {
@@ -65,15 +75,8 @@ fn work() {
             ["create", "copy", "grow", "mark", "delete"][(next(&mut state) >> 20) as usize % 5];
         println!("@begin {word} {name}");
         let item = volume(name);
-        let done = match word {
-            "create" => pool.create(&item, NEW_LEN),
-            "copy" => pool.copy(&volume("source"), &item, &()),
-            "grow" => pool.grow(&item, GROWN_LEN),
-            "mark" => pool.mark_format(&item, &mark()),
-            _ => pool.delete(&item),
-        };
         use ErrorKind::{AlreadyExists, NotFound};
-        match done {
+        match change(&pool, word, &item) {
             Err(error) if !matches!(error.kind(), AlreadyExists | NotFound) => {
                 println!("@failed {word} {name}: {error}");
                 std::process::exit(1);
@@ -119,7 +122,7 @@ impl Worker {
 }
 
 /// Makes the item that is copied, and returns its bytes.
-fn source(pool: &Directory) -> Vec<u8> {
+pub(super) fn source(pool: &Directory) -> Vec<u8> {
     let source = volume("source");
     pool.create(&source, SOURCE_LEN).unwrap();
     pool.mark_format(&source, &mark()).unwrap();
@@ -140,7 +143,7 @@ fn bytes(pool: &Directory, item: &Item) -> Vec<u8> {
 }
 
 /// Returns what an item is, after making sure that it is whole.
-fn look(pool: &Directory, item: &Item, source: &[u8]) -> Known {
+pub(super) fn look(pool: &Directory, item: &Item, source: &[u8]) -> Known {
     let Some(entry) = pool.entry(item).unwrap() else { return Known::Absent };
     let marked = match pool.format_mark(item).unwrap() {
         Some(found) => {
@@ -159,7 +162,7 @@ fn look(pool: &Directory, item: &Item, source: &[u8]) -> Known {
 }
 
 /// Makes sure that nothing is left of changes that were interrupted.
-fn check_clean(pool: &Directory) {
+pub(super) fn check_clean(pool: &Directory) {
     pool.list().unwrap();
     for name in fs::read_dir(pool.root().join("volumes")).unwrap() {
         let name = name.unwrap().file_name().into_string().unwrap();
