@@ -9,7 +9,7 @@ mod server;
 mod supervisor;
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -83,12 +83,13 @@ pub fn serves(file: &Path) -> Result<bool> {
     })
 }
 
-/// Ends the server of `file`, once everything it was given is written, and removes the file. A file
+/// Ends the server of `file`, once everything it was given is durable, and removes the file. A file
 /// without a server succeeds, and so does one whose server was killed.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Busy`] when the file is in use.
+/// [`ErrorKind::Busy`] when the file is in use. [`ErrorKind::Io`] when not everything could be made
+/// durable: that is told once, and the server is gone.
 pub fn stop(file: &Path) -> Result<()> {
     let resolved = resolve(file)?;
     unmount_all(&resolved)?;
@@ -98,8 +99,8 @@ pub fn stop(file: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         below => below.map_err(failed)?,
     };
-    // Ours is empty; anything else nobody has ever mounted a volume over.
-    if below.metadata().map_err(failed)?.len() > 0 {
+    // Ours is empty while it is served; nobody has ever mounted a volume over anything else.
+    if below.metadata().map_err(failed)?.len() > LOST.len() as u64 {
         return Ok(());
     }
     let deadline = Instant::now() + FLUSH;
@@ -111,10 +112,20 @@ pub fn stop(file: &Path) -> Result<()> {
         }
         std::thread::sleep(POLL);
     }
-    match fs::remove_file(&resolved) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(()),
+    let left = fs::read(&resolved).map_err(failed)?;
+    if !left.is_empty() && left != LOST {
+        return Ok(());
     }
+    match fs::remove_file(&resolved) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let problem = format!("what was written last to {} may be lost", file.display());
+    Err(Error::new(ErrorKind::Io, problem)
+        .hinted("the medium of its volume has failed: see the kernel's log"))
 }
 
 /// What a service needs to know besides the volume.
@@ -129,7 +140,7 @@ pub(crate) struct FuseTask {
 /// Serves a volume until its file is unmounted.
 pub(crate) fn serve(task: &FuseTask, volume: OpenedVolume, readiness: Readiness) -> Result<()> {
     // Kept as long as there is a process that serves.
-    let _lock = take(&task.file)?;
+    let mut lock = take(&task.file)?;
     let access = match task.access {
         Access::ReadOnly => strongroom_disk::Access::ReadOnly,
         Access::ReadWrite => strongroom_disk::Access::ReadWrite,
@@ -146,10 +157,15 @@ pub(crate) fn serve(task: &FuseTask, volume: OpenedVolume, readiness: Readiness)
         let _ = mounting::unmount(&task.file, Manner::Lazy);
     })?;
     if abilities.can_resend() {
-        supervisor::supervise(&server, &connections)
+        supervisor::supervise(&server, &connections)?;
     } else {
-        server.serve(&connections)
+        server.serve(&connections)?;
     }
+    // By now it is unmounted. Servers that were killed may have left something to be flushed, too.
+    server.flush().inspect_err(|_| {
+        // For whoever stops us. If even that cannot be written there is nobody left to tell.
+        let _ = lock.write_all(LOST);
+    })
 }
 
 fn launch(launcher: &Launcher, volume: &OpenedVolume, file: &Path, access: Access) -> Result<()> {
@@ -274,6 +290,9 @@ fn is_locked_by_us(file: &File) -> io::Result<bool> {
 fn no_link() -> i32 {
     (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }
+
+/// What a server leaves in the file that it was mounted over when it could not flush.
+const LOST: &[u8] = b"what was written last may be lost\n";
 
 /// How many threads serve: more than one, so that one can encrypt while another waits for the disk.
 const LEAST_THREADS: usize = 2;

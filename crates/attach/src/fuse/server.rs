@@ -65,8 +65,7 @@ impl Server {
         Ok(abilities)
     }
 
-    /// Answers requests, with a thread for each connection, until the file is unmounted. Everything
-    /// that was written is durable then.
+    /// Answers requests, with a thread for each connection, until the file is unmounted.
     pub(super) fn serve(&self, connections: &[File]) -> Result<()> {
         // It may have grown since the process was forked that this one is a copy of.
         self.plaintext.follow_backing()?;
@@ -80,8 +79,12 @@ impl Server {
                     .map_err(|source| Error::from_io("cannot start a thread", source))?;
             }
             self.answer_all(last);
-            Ok::<_, Error>(())
-        })?;
+            Ok(())
+        })
+    }
+
+    /// Makes everything that was written durable.
+    pub(super) fn flush(&self) -> Result<()> {
         match self.access {
             Access::ReadOnly => Ok(()),
             Access::ReadWrite => Ok(self.plaintext.disk().flush()?),
@@ -142,10 +145,9 @@ impl Server {
             Request::Read(span) => self.read(span, buffer),
             Request::Write(_) if self.access == Access::ReadOnly => Answer::Failure(Errno::ROFS),
             Request::Write(span) => self.write(span, buffer),
-            Request::Sync if self.access == Access::ReadOnly => Answer::Bytes(Vec::new()),
-            Request::Sync => match self.plaintext.disk().flush() {
+            Request::Sync => match self.flush() {
                 Ok(()) => Answer::Bytes(Vec::new()),
-                Err(error) => Answer::Failure(errno_of(&error)),
+                Err(_) => Answer::Failure(Errno::IO),
             },
             Request::Statistics => Answer::Bytes(protocol::statistics()),
             // A loop device sends the same for discarded sectors and for ones that are to be zeros. A

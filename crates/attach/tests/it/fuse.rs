@@ -161,6 +161,18 @@ fn a_file_that_holds_something_is_neither_covered_nor_removed() {
 }
 
 #[test]
+fn a_server_that_could_not_flush_is_told_of_once() {
+    let rig = Rig::new(1 << 20, None);
+    // What such a server leaves, since no medium fails on demand here.
+    fs::write(rig.file(), "what was written last may be lost\n").unwrap();
+    let error = fuse::stop(&rig.file()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("may be lost"), "{error}");
+    fuse::stop(&rig.file()).unwrap();
+    assert!(!rig.file().exists());
+}
+
+#[test]
 fn a_volume_that_is_not_there_is_named() {
     if !has("a_volume_that_is_not_there_is_named", &fuse::support()) {
         return;
