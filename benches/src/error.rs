@@ -8,8 +8,8 @@ use std::process::ExitStatus;
 pub(crate) enum Error {
     /// The command line is not one that works.
     #[error(
-        "usage: strongroom-benches STRONGROOM [aes] [ciphers] [images] [qcow2] [opening], \
-         STRONGROOM being the release binary"
+        "usage: strongroom-benches STRONGROOM [aes] [ciphers] [images] [qcow2] [opening] \
+         [fuse], STRONGROOM being the release binary"
     )]
     Usage,
     /// A result is wrong, so its speed does not matter.
@@ -45,6 +45,9 @@ pub(crate) enum Error {
     /// Our own disks failed.
     #[error(transparent)]
     Disk(#[from] strongroom_disk::Error),
+    /// A volume could not be attached.
+    #[error(transparent)]
+    Attach(#[from] strongroom_attach::Error),
     /// Our own pipeline failed.
     #[error(transparent)]
     Clone(#[from] strongroom_clone::Error),

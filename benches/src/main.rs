@@ -4,15 +4,18 @@
 //! A missed target is a line that says by how much; only a wrong result fails.
 //!
 //! ```text
-//! strongroom-benches STRONGROOM [PART]...           aes ciphers images qcow2 opening; all unless named
+//! strongroom-benches STRONGROOM [PART]...      aes ciphers images qcow2 opening fuse; all unless named
 //! strongroom-benches measure PROGRAM ARGUMENT...                     resource use of a process
 //! strongroom-benches copy SOURCE TARGET write|skip                   the loop without encryption
 //! ```
 
 mod aes;
+mod attached;
 mod block_ciphers;
+mod block_load;
 mod contest;
 mod error;
+mod fuse;
 mod images;
 mod opening;
 mod openssl_sectors;
@@ -84,6 +87,9 @@ fn bench(tools: &Tools, parts: &[&str]) -> Result<(), Error> {
     if wanted("opening") {
         opening::run(tools, &mut report)?;
     }
+    if wanted("fuse") {
+        fuse::run(tools, &mut report)?;
+    }
     report.print();
     Ok(())
 }
@@ -101,4 +107,4 @@ fn copy(source: &Path, target: &Path, zeroes: Zeroes) -> Result<(), Error> {
     Ok(())
 }
 
-const PARTS: &[&str] = &["aes", "ciphers", "images", "qcow2", "opening"];
+const PARTS: &[&str] = &["aes", "ciphers", "images", "qcow2", "opening", "fuse"];
