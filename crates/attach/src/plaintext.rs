@@ -1,6 +1,6 @@
 //! The plaintext of an opened volume as a disk, for servers in user space.
 
-use strongroom_disk::{Access, Disk, Encrypted, Raw};
+use strongroom_disk::{Access, Discards, Disk, Encrypted, Raw};
 
 use crate::{Error, ErrorKind, OpenedVolume, Result};
 
@@ -52,6 +52,24 @@ impl Plaintext {
         let range = payload.offset..payload.offset + payload.length.min(whole);
         let disk = Box::new(Encrypted::new(raw, range, cipher, payload.iv_tweak)?);
         Ok(Self::Encrypted { disk, start: payload.offset, end })
+    }
+
+    /// Chooses what becomes of discards of what is encrypted; what is not passes them on.
+    pub(crate) fn with_discards(self, discards: Discards) -> Self {
+        match self {
+            Self::Plain(raw) => Self::Plain(raw),
+            Self::Encrypted { disk, start, end } => {
+                Self::Encrypted { disk: Box::new(disk.with_discards(discards)), start, end }
+            }
+        }
+    }
+
+    /// Returns the disk, which then no longer grows.
+    pub(crate) fn into_disk(self) -> Box<dyn Disk> {
+        match self {
+            Self::Plain(raw) => Box::new(raw),
+            Self::Encrypted { disk, .. } => disk,
+        }
     }
 
     /// Returns the disk.
