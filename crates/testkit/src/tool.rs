@@ -32,6 +32,15 @@ impl Tool {
     /// QEMU's image tool, which has LUKS1 code of its own.
     pub const QEMU_IMG: Self = Self { name: "qemu-img" };
 
+    /// QEMU's tool for single reads and writes.
+    pub const QEMU_IO: Self = Self { name: "qemu-io" };
+
+    /// Asks NBD servers what they have, by libnbd.
+    pub const NBDINFO: Self = Self { name: "nbdinfo" };
+
+    /// Copies to and from NBD servers, by libnbd.
+    pub const NBDCOPY: Self = Self { name: "nbdcopy" };
+
     /// Makes file systems.
     pub const MKFS_EXT4: Self = Self { name: "mkfs.ext4" };
 

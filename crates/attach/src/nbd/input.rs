@@ -23,7 +23,8 @@ impl Input {
         self.end - self.start >= len
     }
 
-    /// Reads the head of the next request; `None` when the client has gone between two.
+    /// Returns the head of the next request, which stays there until it is [skipped](Self::skip_head);
+    /// `None` when the client has gone between two.
     pub(super) fn head(&mut self, socket: &Socket) -> io::Result<Option<[u8; Request::LEN]>> {
         while !self.has(Request::LEN) {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -36,8 +37,16 @@ impl Input {
         }
         let mut head = [0; Request::LEN];
         head.copy_from_slice(&self.buffer[self.start..self.start + Request::LEN]);
-        self.start += Request::LEN;
         Ok(Some(head))
+    }
+
+    /// Goes on to what follows the head.
+    ///
+    /// # Assumptions
+    ///
+    /// [`head`](Self::head) has returned one.
+    pub(super) fn skip_head(&mut self) {
+        self.start += Request::LEN;
     }
 
     /// Fills `data` with what comes next.

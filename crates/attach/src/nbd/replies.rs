@@ -18,6 +18,11 @@ pub(super) struct Replies {
 }
 
 impl Replies {
+    /// Returns whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Returns whether they have to be sent before there is room for another one with `len` bytes.
     pub(super) fn is_full_for(&self, len: usize) -> bool {
         self.waiting.len() == MOST_WAITING || (self.used > 0 && self.used + len > self.pages.len())
@@ -54,8 +59,14 @@ impl Replies {
         self.push(head, 0..0);
     }
 
-    /// Sends all of them. What another thread sends comes before or after.
-    pub(super) fn send(&mut self, socket: &Socket, sending: &Mutex<()>) -> io::Result<()> {
+    /// Sends all of them. What another thread sends comes before or after. If that takes waiting for the
+    /// client or for another thread, `before_waiting` is called first.
+    pub(super) fn send(
+        &mut self,
+        socket: &Socket,
+        sending: &Mutex<()>,
+        mut before_waiting: impl FnMut(),
+    ) -> io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -64,10 +75,18 @@ impl Replies {
             [IoSlice::new(head.bytes()), IoSlice::new(pages.range(data.clone()))]
         });
         let mut slices: Vec<_> = slices.filter(|slice| !slice.is_empty()).collect();
-        let result = {
-            let _alone = sending.lock().unwrap_or_else(PoisonError::into_inner);
-            socket.send_all(&mut slices)
-        };
+        let alone = sending.try_lock().or_else(|_| {
+            before_waiting();
+            // It guards no value that a panic could have left half changed.
+            Ok::<_, io::Error>(sending.lock().unwrap_or_else(PoisonError::into_inner))
+        })?;
+        let mut left = &mut slices[..];
+        let mut result = socket.send_without_waiting(&mut left);
+        if result.is_ok() && !left.is_empty() {
+            before_waiting();
+            result = socket.send_all(left);
+        }
+        drop(alone);
         self.waiting.clear();
         self.used = 0;
         result

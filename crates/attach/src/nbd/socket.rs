@@ -52,6 +52,21 @@ impl Socket {
         }
     }
 
+    /// Writes as many of these as there is room for, and leaves the rest in `slices`.
+    pub(super) fn send_without_waiting(&self, slices: &mut &mut [IoSlice<'_>]) -> io::Result<()> {
+        while !slices.is_empty() {
+            let mut nothing = SendAncillaryBuffer::default();
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match sendmsg(&self.0, slices, &mut nothing, flags) {
+                Ok(len) => IoSlice::advance_slices(slices, len),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes all of these.
     pub(super) fn send_all(&self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         while !slices.is_empty() {

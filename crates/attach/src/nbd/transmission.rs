@@ -75,7 +75,7 @@ impl<'a> Transmission<'a> {
                 return;
             }
             result = self.turn(input, &mut replies, scope);
-            let sent = replies.send(self.socket, &self.sending);
+            let sent = self.send_patiently(&mut replies);
             if let (Ok(_), Err(error)) = (&result, sent) {
                 result = Err(error);
             }
@@ -90,14 +90,17 @@ impl<'a> Transmission<'a> {
     /// Reads requests, and answers them, until another thread has to go on reading.
     fn turn<'scope>(
         &'scope self,
-        mut input: MutexGuard<'_, Input>,
+        input: MutexGuard<'_, Input>,
         replies: &mut Replies,
         scope: &'scope Scope<'scope, '_>,
     ) -> Flow {
+        let mut turn = Some(input);
         loop {
-            if !input.has(Request::LEN) {
+            let Some(input) = turn.as_deref_mut() else { return Ok(ControlFlow::Continue(())) };
+            if !input.has(Request::LEN) && !replies.is_empty() {
                 // Nobody shall wait for a reply while we wait for a request.
-                replies.send(self.socket, &self.sending)?;
+                self.send(replies, &mut turn, scope)?;
+                continue;
             }
             let Some(head) = input.head(self.socket)? else { return Ok(ControlFlow::Break(())) };
             let Some(request) = Request::parse(head) else {
@@ -107,33 +110,52 @@ impl<'a> Transmission<'a> {
                 return Ok(ControlFlow::Break(()));
             }
             let operation = Operation::of(&request, self.export, self.agreed);
-            if request.command == CMD_WRITE && (operation.is_err() || request.len as usize > PIECE)
-            {
-                self.write_in_pieces(&mut input, &request, operation.err(), replies)?;
+            let comes_in_pieces = request.command == CMD_WRITE
+                && (operation.is_err() || request.len as usize > PIECE);
+            let room = match operation {
+                Ok(Operation::Read { .. } | Operation::Write { .. }) => request.len as usize,
+                _ if comes_in_pieces => request.len as usize,
+                _ => 0,
+            };
+            if replies.is_full_for(room.min(PIECE)) {
+                self.send(replies, &mut turn, scope)?;
                 continue;
             }
-            let room = if let Ok(Operation::Read { .. } | Operation::Write { .. }) = operation {
-                (request.len as usize).min(PIECE)
-            } else {
-                0
-            };
-            if replies.is_full_for(room) {
-                replies.send(self.socket, &self.sending)?;
+            input.skip_head();
+            if comes_in_pieces {
+                self.write_in_pieces(input, &request, operation.err(), replies)?;
+                continue;
             }
-            let data = if let Ok(Operation::Write { .. }) = operation {
+            let mut data = 0..0;
+            if let Ok(Operation::Write { .. }) = operation {
                 let (range, room) = replies.room(room);
                 input.take(self.socket, room)?;
-                range
-            } else {
-                0..0
-            };
+                data = range;
+            }
             if self.is_slow(&operation) && self.has_follower(scope) {
-                drop(input);
-                self.perform(&request, operation, data, replies)?;
-                return Ok(ControlFlow::Continue(()));
+                turn = None;
             }
             self.perform(&request, operation, data, replies)?;
         }
+    }
+
+    /// Sends replies; if that takes a while, another thread gets the turn to read.
+    fn send<'scope>(
+        &'scope self,
+        replies: &mut Replies,
+        turn: &mut Option<MutexGuard<'_, Input>>,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> io::Result<()> {
+        replies.send(self.socket, &self.sending, || {
+            if turn.is_some() && self.has_follower(scope) {
+                *turn = None;
+            }
+        })
+    }
+
+    /// Sends replies, however long that takes.
+    fn send_patiently(&self, replies: &mut Replies) -> io::Result<()> {
+        replies.send(self.socket, &self.sending, || ())
     }
 
     /// Returns whether others should go on while this is done.
@@ -184,7 +206,7 @@ impl<'a> Transmission<'a> {
             Operation::BlockStatus { range, most } => match self.export.extents(&range, most) {
                 Ok(extents) => {
                     if replies.is_full_for(extents.len()) {
-                        replies.send(self.socket, &self.sending)?;
+                        self.send_patiently(replies)?;
                     }
                     let (place, room) = replies.room(extents.len());
                     room.copy_from_slice(&extents);
@@ -214,7 +236,7 @@ impl<'a> Transmission<'a> {
         while offset < range.end {
             let len = (range.end - offset).min(PIECE as u64) as usize;
             if replies.is_full_for(len) {
-                replies.send(self.socket, &self.sending)?;
+                self.send_patiently(replies)?;
             }
             let (place, room) = replies.room(len);
             let piece = offset..offset + len as u64;
@@ -253,13 +275,13 @@ impl<'a> Transmission<'a> {
         let nobody = Mutex::new(());
         let mut offset = range.start + first.len() as u64;
         replies.push(ReplyHead::simple(request.cookie, 0), first);
-        replies.send(self.socket, &nobody)?;
+        replies.send(self.socket, &nobody, || ())?;
         while offset < range.end {
             let len = (range.end - offset).min(PIECE as u64) as usize;
             let (place, room) = replies.room(len);
             self.export.read(room, offset).map_err(|_| io::ErrorKind::Other)?;
             replies.push(ReplyHead::nothing(), place);
-            replies.send(self.socket, &nobody)?;
+            replies.send(self.socket, &nobody, || ())?;
             offset += len as u64;
         }
         Ok(())
@@ -277,7 +299,6 @@ impl<'a> Transmission<'a> {
             // That is more than we said we would take: it need not be read to the end.
             return Err(io::ErrorKind::InvalidData.into());
         }
-        replies.send(self.socket, &self.sending)?;
         let mut result = refusal.map_or(Ok(()), Err);
         let mut offset = request.offset;
         let mut left = request.len as usize;
