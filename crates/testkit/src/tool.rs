@@ -44,6 +44,9 @@ impl Tool {
     /// Makes file systems.
     pub const MKFS_EXT4: Self = Self { name: "mkfs.ext4" };
 
+    /// Makes XFS.
+    pub const MKFS_XFS: Self = Self { name: "mkfs.xfs" };
+
     /// Makes FAT.
     pub const MKFS_FAT: Self = Self { name: "mkfs.fat" };
 
