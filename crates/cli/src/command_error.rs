@@ -139,6 +139,19 @@ impl From<strongroom_crypto::Error> for CommandError {
     }
 }
 
+impl From<strongroom_csi::Error> for CommandError {
+    fn from(error: strongroom_csi::Error) -> Self {
+        use strongroom_csi::Error as Csi;
+        let (kind, hint) = match &error {
+            Csi::Endpoint { .. } | Csi::Name { .. } => (ErrorKind::Request, None),
+            Csi::InUse { .. } => (ErrorKind::Busy, Some("stop the driver that serves it")),
+            Csi::NotASocket { .. } => (ErrorKind::AlreadyExists, Some("name another socket")),
+            _ => (ErrorKind::Io, None),
+        };
+        Self { kind, error: Box::new(error), hints: hint.map(str::to_owned).into_iter().collect() }
+    }
+}
+
 /// A file that could not be read or written.
 #[derive(Debug)]
 struct FileError {

@@ -2,6 +2,7 @@
 
 mod attachment_service;
 mod completions;
+mod csi;
 mod doctor;
 mod envelope;
 mod image;
@@ -41,6 +42,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Volume(Box<volume::VolumeCommand>),
 
+    /// Offer the volumes of a pool to Kubernetes, as the CSI driver of this node
+    Csi(Box<csi::CsiArgs>),
+
     /// Show in which ways this machine can attach volumes, and how fast it encrypts
     Doctor(doctor::DoctorArgs),
 
@@ -70,6 +74,7 @@ impl Command {
             Self::Kms(command) => command.run(ui),
             Self::Luks(command) => command.run(ui),
             Self::Volume(command) => command.run(ui),
+            Self::Csi(args) => done(csi::run(ui, *args)),
             Self::Doctor(args) => done(doctor::run(ui, &args)),
             Self::AttachmentService => done(attachment_service::run()),
             Self::Completions(args) => done(completions::run(&args)),

@@ -9,7 +9,7 @@ mod description;
 mod detach;
 mod expand;
 mod list;
-mod pool;
+pub(crate) mod pool;
 mod rekey;
 mod report;
 mod set;

@@ -48,7 +48,7 @@ impl PoolArgs {
     /// # Errors
     ///
     /// When something else lies there, or it cannot be made.
-    pub(super) fn open_or_make(&self, policy: CostPolicy) -> Result<Volumes, CommandError> {
+    pub(crate) fn open_or_make(&self, policy: CostPolicy) -> Result<Volumes, CommandError> {
         let root = self.root()?;
         if let Some(parent) = root.parent() {
             std::fs::create_dir_all(parent).map_err(|source| {
