@@ -59,9 +59,6 @@ impl Tool {
     /// Tells whether a file system is whole.
     pub const FSCK_EXT4: Self = Self { name: "fsck.ext4" };
 
-    /// Makes file systems.
-    pub const MKFS_XFS: Self = Self { name: "mkfs.xfs" };
-
     /// Tells whether a file system is whole.
     pub const XFS_REPAIR: Self = Self { name: "xfs_repair" };
 

@@ -191,10 +191,8 @@ impl Volumes {
         }
         let mut stored = stored;
         let is_mounted = matches!(request.show, Show::Mount { .. });
-        if let (false, FormatState::Formatting { uuid }) = (is_mounted, &stored.record.format) {
-            // Whoever gets the device may write anything: nothing may be made on it afterwards.
-            let uuid = uuid.clone();
-            stored = ledger.finished(stored, &uuid, None)?;
+        if !is_mounted {
+            stored = ledger.hand_out_plain(stored)?;
         }
         let backing = ledger.pool.path(&item(&stored.record))?;
         let name = stored.record.id.to_string();

@@ -117,14 +117,8 @@ impl Ledger<'_> {
                 Seen::Other(None) => self.grant_untouched(stored, &uuid),
                 _ => problem(VolumeProblem::Written),
             },
-            (state, Some(mark)) => {
-                if let FormatState::Formatting { uuid } = &state
-                    && *uuid != mark.uuid
-                {
-                    return problem(VolumeProblem::CatalogBehind { uuid: mark.uuid });
-                }
-                self.marked(stored, seen, mark)
-            }
+            // Whichever attempt the catalog knows of, nobody has used it: the mark is the newer witness.
+            (_, Some(mark)) => self.marked(stored, seen, mark),
         }
     }
 
@@ -179,13 +173,13 @@ impl Ledger<'_> {
             (_, Some(FormatMark { uuid, stage: FormatStage::Finished })) => {
                 Ok((stored, open(Some(FormatState::Formatted { uuid, digest: None }))))
             }
-            // Both say that nobody has used it yet, so what is there is ours and half made.
-            (FormatState::Formatting { uuid }, Some(mark)) if uuid == mark.uuid => {
+            // Nobody has used it yet, so what is there is ours and half made.
+            (_, Some(FormatMark { uuid, stage: FormatStage::Begun })) => {
                 let stored = self.begin(stored, &uuid)?;
                 Ok((stored, Verdict::Format(Grant::new(uuid))))
             }
-            (state, mark) => match (found, mark) {
-                (Found::Nothing, None) => {
+            (state, None) => match found {
+                Found::Nothing => {
                     let uuid = match state {
                         FormatState::Formatting { uuid } => uuid,
                         _ => new_uuid.to_owned(),
@@ -193,16 +187,30 @@ impl Ledger<'_> {
                     self.grant_untouched(stored, &uuid)
                 }
                 // Somebody was handed the device, and has made it himself.
-                (Found::FileSystem(_), None) => Ok((stored, open(None))),
-                (Found::Other(found), None) => Err(Error::volume(
+                Found::FileSystem(_) => Ok((stored, open(None))),
+                Found::Other(found) => Err(Error::volume(
                     &stored.record.id,
                     VolumeProblem::ForeignSignature { found: found.to_owned() },
                 )),
-                (_, Some(mark)) => Err(Error::volume(
-                    &stored.record.id,
-                    VolumeProblem::CatalogBehind { uuid: mark.uuid },
-                )),
             },
+        }
+    }
+
+    /// Records that somebody gets the device of a volume that is not encrypted, and may write anything:
+    /// what was begun on it is never made again.
+    ///
+    /// # Errors
+    ///
+    /// What pool or catalog say.
+    pub(crate) fn hand_out_plain(&self, stored: Stored<Volume>) -> Result<Stored<Volume>> {
+        let begun = match (self.pool.format_mark(&item(&stored.record))?, &stored.record.format) {
+            (Some(FormatMark { uuid, stage: FormatStage::Begun }), _) => Some(uuid),
+            (None, FormatState::Formatting { uuid }) => Some(uuid.clone()),
+            _ => None,
+        };
+        match begun {
+            Some(uuid) => self.finished(stored, &uuid, None),
+            None => Ok(stored),
         }
     }
 

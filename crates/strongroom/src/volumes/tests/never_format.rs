@@ -130,7 +130,7 @@ impl Schedule {
         let settings = cheap();
         let staged =
             stage(&self.place.volumes(), &self.place.id, self.key.opener(&settings), |plain| {
-                plain.write_at(&bytes, offset).unwrap()
+                plain.write_at(&bytes, offset).unwrap();
             });
         self.expect(staged.is_ok(), &format!("a stage without any trouble: {staged:?}"));
         self.written.retain(|(start, old)| {
