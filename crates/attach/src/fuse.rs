@@ -19,13 +19,14 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use self::mounting::Manner;
+use self::mounting::{Manner, is_mounted};
 use self::server::Server;
 use crate::loop_device::{self, Access};
 use crate::message::Task;
+use crate::mount::{table, users};
 use crate::plaintext::Plaintext;
 use crate::service::Readiness;
-use crate::{Error, ErrorKind, Launcher, OpenedVolume, Result, Support, mount_table, sys};
+use crate::{Error, ErrorKind, Launcher, OpenedVolume, Result, Support, sys};
 
 /// Returns whether this machine has FUSE and lets us use it.
 pub fn support() -> Support {
@@ -251,16 +252,16 @@ fn unmount(file: &Path) -> Result<()> {
 }
 
 fn busy(file: &Path) -> Error {
-    let devices = loop_device::of(file).unwrap_or_default();
-    match devices.first() {
-        Some(device) => {
-            let problem = format!("{} is in use by {}", file.display(), device.display());
-            Error::new(ErrorKind::Busy, problem)
-                .hinted(format!("detach {} first", device.display()))
-        }
-        None => Error::new(ErrorKind::Busy, format!("{} is open in some process", file.display()))
-            .hinted(format!("see who has it open: fuser -v {}", file.display())),
-    }
+    let device = loop_device::of(file).unwrap_or_default().into_iter().next();
+    let user = match &device {
+        Some(device) => device.display().to_string(),
+        None => users::of(file).unwrap_or_else(|| "some process".to_owned()),
+    };
+    let problem = format!("{} is in use by {user}", file.display());
+    Error::new(ErrorKind::Busy, problem).hinted(match &device {
+        Some(device) => format!("detach {} first", device.display()),
+        None => format!("see who has it open: fuser -v {}", file.display()),
+    })
 }
 
 fn has_a_server(file: &Path) -> Error {
@@ -268,13 +269,8 @@ fn has_a_server(file: &Path) -> Error {
         .hinted("detach that first, or name another file")
 }
 
-fn is_mounted(file: &Path) -> Result<bool> {
-    mounting::is_mounted(file)
-        .map_err(|source| Error::from_io("cannot see what is mounted", source))
-}
-
 fn resolve(file: &Path) -> Result<PathBuf> {
-    mount_table::resolve(file)
+    table::resolve(file)
         .map_err(|source| Error::from_io(format!("cannot find {}", file.display()), source))
 }
 

@@ -14,7 +14,6 @@ pub mod nbd;
 mod error;
 mod launcher;
 mod message;
-mod mount_table;
 mod opened_volume;
 mod plaintext;
 mod service;

@@ -10,8 +10,9 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use strongroom_crypto::SectorSize;
 
+use crate::mount::{table, users};
 use crate::sys::loop_device as ioctls;
-use crate::{Error, ErrorKind, Result, Support, mount_table};
+use crate::{Error, ErrorKind, Result, Support};
 
 /// Whether a device may be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -234,17 +235,19 @@ impl Device {
 
     fn busy(&self) -> Error {
         let node = self.node();
-        let mounts = mount_table::of_device(MAJOR, self.number).unwrap_or_default();
-        let problem = match (mounts.first(), self.holder()) {
-            (Some(target), _) => format!("{} is mounted at {}", node.display(), target.display()),
-            (None, Some(holder)) => format!("{} is in use by {holder}", node.display()),
-            (None, None) => format!("{} is open in some process", node.display()),
+        let mounted = table::of_device(MAJOR, self.number).unwrap_or_default();
+        let user = || self.holder().or_else(|| users::of(&node));
+        let problem = match &mounted {
+            Some(target) => format!("{} is mounted at {}", node.display(), target.display()),
+            None => {
+                let user = user().unwrap_or_else(|| "some process".to_owned());
+                format!("{} is in use by {user}", node.display())
+            }
         };
-        let hint = match mounts.first() {
+        Error::new(ErrorKind::Busy, problem).hinted(match &mounted {
             Some(target) => format!("unmount {} first", target.display()),
             None => format!("see who has it open: fuser -v {}", node.display()),
-        };
-        Error::new(ErrorKind::Busy, problem).hinted(hint)
+        })
     }
 
     /// Returns the name of a device that lies on this one.
@@ -260,7 +263,7 @@ impl Device {
 /// inode. That can be in user space, and hang.
 fn devices_of(file: &Path) -> Result<Vec<Device>> {
     let failed = |source| Error::from_io("cannot list the loop devices", source);
-    let name = mount_table::resolve(file).map_err(failed)?.to_string_lossy().into_owned();
+    let name = table::resolve(file).map_err(failed)?.to_string_lossy().into_owned();
     let entries = match fs::read_dir(BLOCK_DEVICES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,

@@ -4,10 +4,11 @@
 //! all its attributes before anybody sees it, and it goes onto what was looked at, whatever becomes of
 //! the path meanwhile.
 
+pub(crate) mod table;
+pub(crate) mod users;
+
 mod options;
 mod place;
-mod table;
-mod users;
 
 pub use options::Options;
 

@@ -1,45 +1,69 @@
 //! The table of mounts: `/proc/self/mountinfo` (proc(5)).
+//!
+//! Reading it asks no file system anything, so one whose server is gone, or hangs, is told as well.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
 /// A line of the table.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// The numbers of the device, major and minor.
-    pub(super) device: (u32, u32),
+    pub(crate) device: (u32, u32),
     /// What of the file system is mounted.
-    pub(super) root: OsString,
+    pub(crate) root: OsString,
     /// Where.
-    pub(super) mount_point: OsString,
+    pub(crate) mount_point: OsString,
+    /// The type of the file system: `ext4`, `fuse.strongroom`.
+    pub(crate) kind: String,
     /// Whether the mount is read-only.
-    pub(super) is_read_only: bool,
+    pub(crate) is_read_only: bool,
     /// Whether its file system is, wherever it is mounted.
-    pub(super) has_read_only_file_system: bool,
+    pub(crate) has_read_only_file_system: bool,
     /// What the file system calls its source: a device, mostly.
-    pub(super) source: OsString,
+    pub(crate) source: OsString,
 }
 
 /// Returns what is mounted at exactly this path, which has no symbolic links in it; the topmost comes
 /// last.
-pub(super) fn at(path: &Path) -> Result<Vec<Entry>> {
+pub(crate) fn at(path: &Path) -> Result<Vec<Entry>> {
     let mut entries = all()?;
     entries.retain(|entry| entry.mount_point == path.as_os_str());
     Ok(entries)
 }
 
 /// Returns whether anything is mounted below `path`, and where.
-pub(super) fn below(path: &Path) -> Result<Option<OsString>> {
+pub(crate) fn below(path: &Path) -> Result<Option<OsString>> {
     let is_below = |point: &OsStr| {
         let point = Path::new(point);
         point != path && point.starts_with(path)
     };
     let found = all()?.into_iter().map(|entry| entry.mount_point).find(|point| is_below(point));
     Ok(found)
+}
+
+/// Returns where a block device is mounted, if it is.
+pub(crate) fn of_device(major: u32, minor: u32) -> Result<Option<PathBuf>> {
+    let found = all()?.into_iter().find(|entry| entry.device == (major, minor));
+    Ok(found.map(|entry| PathBuf::from(entry.mount_point)))
+}
+
+/// Returns a path as the table has it: absolute, and without symbolic links. What it leads to need not
+/// be there, or answer.
+pub(crate) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    if let Ok(resolved) = fs::canonicalize(&absolute) {
+        return Ok(resolved);
+    }
+    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return Ok(absolute);
+    };
+    Ok(fs::canonicalize(parent).map(|parent| parent.join(name)).unwrap_or(absolute))
 }
 
 fn all() -> Result<Vec<Entry>> {
@@ -58,11 +82,12 @@ fn parse(line: &[u8]) -> Option<Entry> {
     let (root, mount_point, of_mount) = (word()?, word()?, word()?);
     // Fields that are there or not end with a dash.
     while word()? != b"-" {}
-    let (_type, source, of_file_system) = (word()?, word()?, word().unwrap_or_default());
+    let (kind, source, of_file_system) = (word()?, word()?, word().unwrap_or_default());
     Some(Entry {
         device,
         root: decode(root),
         mount_point: decode(mount_point),
+        kind: String::from_utf8_lossy(kind).into_owned(),
         is_read_only: is_read_only(of_mount),
         has_read_only_file_system: is_read_only(of_file_system),
         source: decode(source),
@@ -105,6 +130,7 @@ mod tests {
         assert_eq!(entry.root, OsStr::new("/a b"));
         assert_eq!(entry.mount_point, OsStr::new("/mnt/x\\y\tz"));
         assert_eq!(entry.source, OsStr::new("/dev/loop3"));
+        assert_eq!(entry.kind, "ext4");
         assert_eq!((entry.is_read_only, entry.has_read_only_file_system), (false, true));
     }
 
@@ -126,6 +152,16 @@ mod tests {
     #[test]
     fn escapes_that_are_none_stay() {
         assert_eq!(decode(br"\9\0\04\777\101"), OsStr::new(r"\9\0\04\777A"));
+    }
+
+    #[test]
+    fn a_path_is_resolved_though_nothing_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path(), &link).unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        assert_eq!(resolve(&link.join("missing")).unwrap(), folder.join("missing"));
+        assert_eq!(resolve(&link).unwrap(), folder);
     }
 
     #[test]

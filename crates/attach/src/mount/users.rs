@@ -7,7 +7,7 @@ use super::table;
 
 /// Returns what is seen to keep a mount busy: `sh (4711), /a/b, which is mounted below it`. `None` when
 /// nothing is seen, which does not mean much: a loop device and other namespaces are not looked at.
-pub(super) fn of(mount: &Path) -> Option<String> {
+pub(crate) fn of(mount: &Path) -> Option<String> {
     let mut users: Vec<String> = table::below(mount)
         .ok()
         .flatten()
