@@ -157,8 +157,8 @@ fn a_change_that_ends_before_any_of_its_calls() {
     }
 }
 
-/// What a loss of power would show: a name must not be durable before what it names, nor may a change
-/// return before its name is.
+// What a loss of power would show: a name must not be durable before what it names, nor may a change
+// return before its name is.
 #[test]
 fn everything_is_flushed_before_it_gets_its_name_and_so_is_the_name() {
     if !has_strace("everything_is_flushed_before_it_gets_its_name_and_so_is_the_name") {
