@@ -424,3 +424,6 @@ const FILE_SYSTEM: &str = "fsType";
 /// What the controller can do: create and delete volumes, list them, tell the room, create, delete and list
 /// snapshots, clone, expand, show one volume, let several pods of the node write, modify, show a snapshot.
 const CAPABILITIES: [i32; 11] = [1, 3, 4, 5, 6, 7, 9, 12, 13, 14, 15];
+
+#[cfg(test)]
+mod tests;

@@ -108,7 +108,12 @@ impl Driver {
         self.call("Controller/CreateVolume", request).map(|_: CreateVolumeResponse| ())
     }
 
-    pub(crate) fn stage(&self, name: &str, how: &VolumeCapability, secrets: Map) -> Result<(), Status> {
+    pub(crate) fn stage(
+        &self,
+        name: &str,
+        how: &VolumeCapability,
+        secrets: Map,
+    ) -> Result<(), Status> {
         let staging = self.path("staging").join(name);
         // The orchestrator makes it.
         fs::create_dir_all(&staging).unwrap();

@@ -36,7 +36,8 @@ fn a_second_driver_does_not_take_the_socket_of_the_first() {
 #[test]
 fn what_is_no_call_harms_nobody() {
     let Some(driver) = Driver::start("what_is_no_call_harms_nobody") else { return };
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 100_000], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0"]
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 100_000], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0"]
     {
         let mut stream = UnixStream::connect(driver.socket()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -57,7 +58,10 @@ fn what_is_no_call_harms_nobody() {
     for name in ["../../etc/passwd", "a/b", "a\nb", "ü", &"x".repeat(128)] {
         driver.create(name, Map::new()).unwrap();
     }
-    assert_eq!(driver.create(&"x".repeat(129), Map::new()).unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(
+        driver.create(&"x".repeat(129), Map::new()).unwrap_err().code(),
+        Code::InvalidArgument
+    );
 }
 
 #[test]

@@ -40,7 +40,10 @@ fn a_missing_secret_is_named_and_a_later_try_with_it_works() {
     for (secrets, named) in [
         (Map::new(), "csi.storage.k8s.io/node-stage-secret-name"),
         (map(&[("CRYPTO_KEY_PROVIDER", "secret")]), "CRYPTO_KEY_VALUE"),
-        (map(&[("CRYPTO_KEY_VALUE", "x"), ("CRYPTO_KEY_PROVIDER", "vault")]), "CRYPTO_KEY_PROVIDER"),
+        (
+            map(&[("CRYPTO_KEY_VALUE", "x"), ("CRYPTO_KEY_PROVIDER", "vault")]),
+            "CRYPTO_KEY_PROVIDER",
+        ),
         (map(&[("CRYPTO_KEY_VALUE", "x"), ("CRYPTO_KEY_CYPHER", "aes")]), "CRYPTO_KEY_CYPHER"),
     ] {
         let refused = driver.stage("pvc-1", &mount(), secrets).unwrap_err();
