@@ -59,7 +59,7 @@ pub fn support() -> Support {
 }
 
 /// Makes the data of a volume on the block device `device` appear as `/dev/mapper/NAME`. `len` is how
-/// many bytes of it, whole sectors.
+/// many bytes of it, whole sectors. It can be written to when the device can.
 ///
 /// A mapping that is exactly this one already is left as it is. What a crash has left of one is removed
 /// first, and made anew.

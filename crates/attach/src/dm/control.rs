@@ -7,6 +7,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::device::DeviceNumber;
+use crate::loop_device::Access;
 use crate::sys::device_mapper::{HEAD_LEN, call};
 use crate::{Error, ErrorKind, Result, Support};
 
@@ -38,6 +39,8 @@ pub(super) struct Target {
     pub(super) kind: String,
     /// What it works with.
     pub(super) parameters: Parameters,
+    /// Whether it may be written to.
+    pub(super) access: Access,
 }
 
 /// The text of a target's parameters, which is wiped and never printed.
@@ -119,7 +122,8 @@ impl Control {
 
     /// Gives a mapping a table of one target, which [`resume`](Self::resume) puts to use.
     pub(super) fn load(&self, name: &str, target: &Target) -> io::Result<()> {
-        let mut message = Message::new(name, "", SECURE_DATA);
+        let read_only = if target.access == Access::ReadOnly { READ_ONLY } else { 0 };
+        let mut message = Message::new(name, "", SECURE_DATA | read_only);
         message.push_target(target);
         message.send(&self.0, TABLE_LOAD)
     }
@@ -139,7 +143,10 @@ impl Control {
     pub(super) fn target(&self, name: &str) -> io::Result<Option<Target>> {
         let mut message = Message::new(name, "", STATUS_TABLE | SECURE_DATA);
         message.send(&self.0, TABLE_STATUS)?;
-        Ok(if message.word(TARGET_COUNT) == 1 { target(message.data()) } else { None })
+        let is_read_only = message.word(FLAGS) & READ_ONLY != 0;
+        let access = if is_read_only { Access::ReadOnly } else { Access::ReadWrite };
+        let is_single = message.word(TARGET_COUNT) == 1;
+        Ok(if is_single { target(message.data(), access) } else { None })
     }
 
     /// Returns the devices below a mapping.
@@ -280,13 +287,14 @@ fn text_at(bytes: &[u8], at: usize) -> Option<String> {
 }
 
 /// Reads the one `struct dm_target_spec` that a table's status begins with.
-fn target(data: &[u8]) -> Option<Target> {
+fn target(data: &[u8], access: Access) -> Option<Target> {
     let text = data.get(TARGET_LEN..)?.split(|&byte| byte == 0).next()?;
     let parameters = Zeroizing::new(std::str::from_utf8(text).ok()?.to_owned());
     Some(Target {
         sectors: number_at(data, 8)?,
         kind: text_at(data.get(..TARGET_LEN)?, 24)?,
         parameters: Parameters(parameters),
+        access,
     })
 }
 
@@ -363,6 +371,7 @@ const LIST_VERSIONS: u8 = 13;
 const TARGET_VERSION: u8 = 17;
 
 // Flags.
+const READ_ONLY: u32 = 1;
 const SUSPENDED: u32 = 1 << 1;
 const STATUS_TABLE: u32 = 1 << 4;
 const ACTIVE_PRESENT: u32 = 1 << 5;
@@ -416,8 +425,9 @@ mod tests {
     fn a_target_is_read_as_it_was_written() {
         let mut message = Message::new("vol", "", 0);
         let parameters = Parameters(Zeroizing::new("x".repeat(40_000)));
-        message.push_target(&Target { sectors: 77, kind: "crypt".to_owned(), parameters });
-        let read = target(&message.0[HEAD_LEN..]).unwrap();
+        let (kind, access) = ("crypt".to_owned(), Access::ReadWrite);
+        message.push_target(&Target { sectors: 77, kind, parameters, access });
+        let read = target(&message.0[HEAD_LEN..], access).unwrap();
         assert_eq!((read.sectors, read.kind.as_str()), (77, "crypt"));
         assert_eq!(read.parameters.0.len(), 40_000);
         assert_eq!(format!("{read:?}").matches('x').count(), 0);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock, major, minor};
 
+use crate::loop_device::Access;
 use crate::{Error, ErrorKind, Result};
 
 /// The number by which the kernel knows a device. Prints as `7:0`.
@@ -69,6 +70,14 @@ impl DeviceNumber {
         let described = fs::read_to_string(folder.join("uevent")).ok()?;
         let name = described.lines().find_map(|line| line.strip_prefix("DEVNAME="))?;
         Some(Path::new("/dev").join(name))
+    }
+
+    /// Returns whether the device may be written to.
+    pub(super) fn access(self) -> Access {
+        match fs::read_to_string(self.described_at().join("ro")) {
+            Ok(read_only) if read_only.trim() == "1" => Access::ReadOnly,
+            _ => Access::ReadWrite,
+        }
     }
 
     /// Returns the file that bears a loop device; `None` for every other device.
@@ -135,7 +144,7 @@ impl LockedDevice {
         // itself, and until then the lock keeps other processes of ours away.
         let exclusive = OpenOptions::new()
             .read(true)
-            .write(true)
+            .write(self.number.access() == Access::ReadWrite)
             .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
             .open(&self.path);
         let shown = self.path.display();
@@ -145,9 +154,7 @@ impl LockedDevice {
                 let error = Error::from_io(format!("{shown} is in use"), error);
                 Err(error.hinted("it is mounted, or another device is made of it: see `lsblk`"))
             }
-            Err(error) => {
-                Err(Error::from_io(format!("{shown} cannot be opened for writing"), error))
-            }
+            Err(error) => Err(Error::from_io(format!("{shown} cannot be opened"), error)),
         }
     }
 }

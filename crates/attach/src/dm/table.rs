@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::control::{Parameters, Target, Version};
 use super::device::DeviceNumber;
+use crate::loop_device::Access;
 use crate::{EncryptedContents, Error, ErrorKind, Result};
 
 /// A table without its key.
@@ -28,6 +29,8 @@ pub(super) struct Crypt {
     pub(super) start: u64,
     /// The options, in dm-crypt's order.
     options: Vec<String>,
+    /// Whether the device below, and so the mapping, may be written to.
+    access: Access,
 }
 
 /// Where dm-crypt has a key from.
@@ -73,6 +76,7 @@ impl Crypt {
             device: Some(device),
             start: payload.offset / SECTOR,
             options: options(tuning, payload.sector_size, version)?,
+            access: device.access(),
         })
     }
 
@@ -88,7 +92,8 @@ impl Crypt {
         let device = DeviceNumber::parse(words.next()?);
         let start = words.next()?.parse().ok()?;
         let options = words.skip(1).map(str::to_owned).collect();
-        Some((Self { sectors: target.sectors, cipher, iv_offset, device, start, options }, key))
+        let (sectors, access) = (target.sectors, target.access);
+        Some((Self { sectors, cipher, iv_offset, device, start, options, access }, key))
     }
 
     /// Returns it with another length in bytes.
@@ -114,7 +119,8 @@ impl Crypt {
         if !self.options.is_empty() {
             write(format_args!(" {} {}", self.options.len(), self.options.join(" ")));
         }
-        Target { sectors: self.sectors, kind: TARGET.to_owned(), parameters: Parameters(line) }
+        let (sectors, kind, access) = (self.sectors, TARGET.to_owned(), self.access);
+        Target { sectors, kind, parameters: Parameters(line), access }
     }
 
     /// Returns where on the device the data ends, in bytes.
@@ -322,7 +328,8 @@ mod tests {
     fn a_table_whose_device_is_forgotten_can_still_be_read() {
         let parameters = Zeroizing::new("aes-xts-plain64 00 0 (null) 32768".to_owned());
         let parameters = Parameters(parameters);
-        let target = Target { sectors: 8, kind: "crypt".to_owned(), parameters };
+        let (kind, access) = ("crypt".to_owned(), Access::ReadWrite);
+        let target = Target { sectors: 8, kind, parameters, access };
         assert_eq!(Crypt::read(&target).unwrap().0.device, None);
     }
 
