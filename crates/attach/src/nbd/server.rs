@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{Shutdown, SocketFlags, accept_with};
 
 use super::export::Export;
@@ -92,6 +93,8 @@ impl Server {
         stop: &impl AsFd,
         scope: &'scope Scope<'scope, '_>,
     ) -> io::Result<()> {
+        // A client may be gone again before it is accepted, which must not hold us up.
+        rustix::io::ioctl_fionbio(listener, true)?;
         loop {
             let mut polled =
                 [PollFd::new(listener, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
@@ -117,6 +120,8 @@ impl Server {
     }
 
     fn begin<'scope>(&'scope self, socket: OwnedFd, scope: &'scope Scope<'scope, '_>) {
+        // Of use to TCP alone: a reply shall not wait for another one.
+        let _ = set_tcp_nodelay(&socket, true);
         let socket = Arc::new(Socket::new(socket));
         if !self.admit(&socket) {
             return;

@@ -90,6 +90,7 @@ impl Drop for Fixture {
 fn launcher() -> Launcher {
     let tests = std::env::current_exe().unwrap();
     let program = tests.ancestors().nth(2).unwrap().join("examples/attachment_service");
+    assert!(program.is_file(), "{}: cargo build --examples makes it", program.display());
     Launcher { program, arguments: Vec::new() }
 }
 
