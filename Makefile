@@ -1,4 +1,4 @@
-# What to measure: aes ciphers images qcow2 opening fuse; all of it when empty. BENCH_GIB=N sets the size of the
+# What to measure: aes ciphers images qcow2 opening fuse nbd; all of it when empty. BENCH_GIB=N sets the size of the
 # image (4), BENCH_ROUNDS=N how often everyone has a turn (3).
 BENCH_PARTS ?=
 # The kernels that guests run.

@@ -72,7 +72,8 @@ pub(crate) fn volume(
     Ok(OpenedVolume { name: name.to_owned(), backing, encrypted })
 }
 
-fn launcher(strongroom: &Path) -> Launcher {
+/// Returns how `strongroom` is started as a service.
+pub(crate) fn launcher(strongroom: &Path) -> Launcher {
     Launcher {
         program: strongroom.to_owned(),
         arguments: vec![OsString::from("attachment-service")],

@@ -9,7 +9,7 @@ pub(crate) enum Error {
     /// The command line is not one that works.
     #[error(
         "usage: strongroom-benches STRONGROOM [aes] [ciphers] [images] [qcow2] [opening] \
-         [fuse], STRONGROOM being the release binary"
+         [fuse] [nbd], STRONGROOM being the release binary"
     )]
     Usage,
     /// A result is wrong, so its speed does not matter.
@@ -48,6 +48,9 @@ pub(crate) enum Error {
     /// A volume could not be attached.
     #[error(transparent)]
     Attach(#[from] strongroom_attach::Error),
+    /// A header could not be read.
+    #[error(transparent)]
+    Luks(#[from] strongroom_luks::Error),
     /// Our own pipeline failed.
     #[error(transparent)]
     Clone(#[from] strongroom_clone::Error),

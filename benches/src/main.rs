@@ -4,7 +4,7 @@
 //! A missed target is a line that says by how much; only a wrong result fails.
 //!
 //! ```text
-//! strongroom-benches STRONGROOM [PART]...      aes ciphers images qcow2 opening fuse; all unless named
+//! strongroom-benches STRONGROOM [PART]...      aes ciphers images qcow2 opening fuse nbd; all unless named
 //! strongroom-benches measure PROGRAM ARGUMENT...                     resource use of a process
 //! strongroom-benches copy SOURCE TARGET write|skip                   the loop without encryption
 //! ```
@@ -17,6 +17,8 @@ mod contest;
 mod error;
 mod fuse;
 mod images;
+mod nbd;
+mod nbd_client;
 mod opening;
 mod openssl_sectors;
 mod process;
@@ -90,6 +92,9 @@ fn bench(tools: &Tools, parts: &[&str]) -> Result<(), Error> {
     if wanted("fuse") {
         fuse::run(tools, &mut report)?;
     }
+    if wanted("nbd") {
+        nbd::run(tools, &mut report)?;
+    }
     report.print();
     Ok(())
 }
@@ -107,4 +112,4 @@ fn copy(source: &Path, target: &Path, zeroes: Zeroes) -> Result<(), Error> {
     Ok(())
 }
 
-const PARTS: &[&str] = &["aes", "ciphers", "images", "qcow2", "opening", "fuse"];
+const PARTS: &[&str] = &["aes", "ciphers", "images", "qcow2", "opening", "fuse", "nbd"];

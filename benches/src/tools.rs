@@ -14,6 +14,8 @@ pub(crate) struct Tools {
     pub(crate) this: PathBuf,
     /// `qemu-img`, where it is installed.
     pub(crate) qemu_img: Option<PathBuf>,
+    /// `qemu-nbd`, where it is installed.
+    pub(crate) qemu_nbd: Option<PathBuf>,
     /// `cryptsetup`, where it is installed.
     pub(crate) cryptsetup: Option<PathBuf>,
 }
@@ -27,7 +29,13 @@ impl Tools {
     pub(crate) fn find(strongroom: &Path) -> Result<Self, Error> {
         let strongroom = strongroom.canonicalize().map_err(Error::system(&strongroom.display()))?;
         let this = env::current_exe().map_err(Error::system(&"this program"))?;
-        Ok(Self { strongroom, this, qemu_img: find("qemu-img"), cryptsetup: find("cryptsetup") })
+        Ok(Self {
+            strongroom,
+            this,
+            qemu_img: find("qemu-img"),
+            qemu_nbd: find("qemu-nbd"),
+            cryptsetup: find("cryptsetup"),
+        })
     }
 }
 
