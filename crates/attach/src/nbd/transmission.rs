@@ -355,8 +355,9 @@ const LARGE: u64 = 64 << 10;
 /// How many nanoseconds of a small request are longer than that.
 const SLOW: u32 = 30_000;
 
-/// The longest time that counts, so that one outlier does not decide for long.
-const LONGEST: u32 = 1_000_000;
+/// The longest time that counts, so that one outlier, when another process has our processor, does not
+/// decide.
+const LONGEST: u32 = 120_000;
 
 const SMOOTHING: u32 = 16;
 
