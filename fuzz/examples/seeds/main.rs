@@ -1,5 +1,6 @@
 //! Writes the seed corpora: `cargo run --example seeds`. The same bytes every time.
 
+mod nbd;
 mod qcow2;
 mod ttlv;
 
@@ -42,6 +43,7 @@ fn main() -> io::Result<()> {
     write("luks_open", open)?;
     write("qcow2_image", qcow2::seeds())?;
     write("ttlv", ttlv::seeds())?;
+    write("nbd", nbd::seeds())?;
     write("cipher_spec", named(CIPHER_SPECS))?;
     let manifests = MANIFESTS.iter().map(|&(name, text)| (name.to_owned(), text.into())).collect();
     write("secret_manifest", manifests)?;
