@@ -123,7 +123,7 @@ impl Node for NodeService {
     ) -> Result<Response<NodeGetVolumeStatsResponse>, Status> {
         let request = request.into_inner();
         let id = requests::volume_id(&request.volume_id)?;
-        let path = requests::path("volume_path", &request.volume_path)?;
+        let path = requests::place("volume_path", &request.volume_path)?;
         let id = match id {
             Some(id) => id,
             None => requests::known_volume_id(&request.volume_id)?,
@@ -143,7 +143,7 @@ impl Node for NodeService {
         let mut request = request.into_inner();
         drop(request.take_secrets());
         let id = requests::known_volume_id(&request.volume_id)?;
-        let path = requests::path("volume_path", &request.volume_path)?;
+        let path = requests::place("volume_path", &request.volume_path)?;
         let range = SizeRange::read(request.capacity_range.as_ref())?;
         let turn = self.0.in_flight.begin(format!("volume {id}"))?;
         let work = move |driver: &Driver| {

@@ -79,6 +79,18 @@ pub(crate) fn path(field: &str, text: &str) -> Result<PathBuf, Status> {
     Ok(path.to_owned())
 }
 
+/// Reads a path that is only compared with those where a volume appears: any other is one where it does not.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` when it is missing.
+pub(crate) fn place(field: &str, text: &str) -> Result<PathBuf, Status> {
+    match text {
+        "" => Err(Status::invalid_argument(format!("{field} is missing"))),
+        text => Ok(PathBuf::from(text)),
+    }
+}
+
 /// Refuses a map that is larger than CSI allows.
 ///
 /// # Errors

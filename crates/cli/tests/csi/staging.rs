@@ -195,7 +195,7 @@ fn a_block_volume_grows_while_it_is_used_and_without_a_secret() {
     let range = Some(CapacityRange { required_bytes: 96 << 20, limit_bytes: 0 });
     let request = ControllerExpandVolumeRequest {
         volume_id: "pvc-1".to_owned(),
-        capacity_range: range,
+        capacity_range: range.clone(),
         ..Default::default()
     };
     let grown: ControllerExpandVolumeResponse =
