@@ -117,10 +117,27 @@ pub fn check(device: &Path, file_system: FileSystem) -> Result<()> {
         let problem = format!("{} holds {what}, not {file_system}", device.display());
         return Err(Error::new(ErrorKind::Contents, problem));
     }
-    if file_system == FileSystem::Xfs {
-        return Ok(());
+    match file_system {
+        FileSystem::Xfs => Ok(()),
+        FileSystem::Ext4 => check_ext4(device, Thoroughness::Needed),
     }
+}
+
+/// How much of a file system is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thoroughness {
+    /// What it says itself that it needs.
+    Needed,
+    /// All of it.
+    Whole,
+}
+
+fn check_ext4(device: &Path, thoroughness: Thoroughness) -> Result<()> {
+    let file_system = FileSystem::Ext4;
     let mut command = Program::E2FSCK.command()?;
+    if thoroughness == Thoroughness::Whole {
+        command.arg("-f");
+    }
     command.arg("-p").arg(device);
     let problem = || format!("cannot check {file_system} on {}", device.display());
     let outcome = programs::run(command, problem)?;
@@ -168,12 +185,31 @@ pub fn grow(device: &Path, file_system: FileSystem, mounted_at: &Path) -> Result
         return Err(match file_system {
             FileSystem::Ext4 => error.hinted(
                 "growing a mounted ext4 takes CAP_SYS_RESOURCE: give it to this process, or detach \
-                 the volume and run resize2fs",
+                 the volume: it grows when it is mounted again",
             ),
             FileSystem::Xfs => error.hinted("growing a mounted xfs takes CAP_SYS_ADMIN"),
         });
     }
     Err(outcome.error(ErrorKind::Io, problem()))
+}
+
+/// Makes a file system as large as its device before it is mounted, where that can be done: XFS grows
+/// only while it is mounted, and stays as it is.
+///
+/// # Errors
+///
+/// Those of [`check`], which comes first; [`ErrorKind::Unsupported`] when the program that does it is not
+/// installed.
+pub fn grow_unmounted(device: &Path, file_system: FileSystem) -> Result<()> {
+    if file_system == FileSystem::Xfs {
+        return Ok(());
+    }
+    check_ext4(device, Thoroughness::Whole)?;
+    let mut command = Program::RESIZE2FS.command()?;
+    command.arg(device);
+    let problem = || format!("cannot grow {file_system} on {}", device.display());
+    let outcome = programs::run(command, problem)?;
+    if outcome.code == Some(0) { Ok(()) } else { Err(outcome.error(ErrorKind::Io, problem())) }
 }
 
 /// Returns the fewest bytes that a file system takes: for ext4 what leaves room for a journal.

@@ -249,8 +249,12 @@ impl Volumes {
             }
         };
         let read_only = request.access == Access::ReadOnly;
+        let grows = !read_only && stored.record.grown_to != Some(stored.record.size);
         if !read_only {
             file_system::check(device, found)?;
+        }
+        if grows {
+            file_system::grow_unmounted(device, found)?;
         }
         let mut flags = options.clone();
         if read_only {
@@ -260,8 +264,11 @@ impl Volumes {
             flags.push("discard".to_owned());
         }
         mount::mount(device, target, found, &mount::Options { flags })?;
-        if !read_only && stored.record.grown_to != Some(stored.record.size) {
-            file_system::grow(device, found, target)?;
+        if grows {
+            // ext4 has grown already, which takes fewer rights while it is not mounted.
+            if found == FileSystem::Xfs {
+                file_system::grow(device, found, target)?;
+            }
             stored.record.file_system = Some(found);
             stored.record.grown_to = Some(stored.record.size);
             Records::of(&*self.catalog).replace(stored)?;
