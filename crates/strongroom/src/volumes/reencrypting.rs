@@ -54,6 +54,14 @@ impl Volumes {
             return Err(Error::volume(id, VolumeProblem::InUse { by }));
         }
         check_opener(&of, Some(from))?;
+        // Before anything is made: most who fail have the wrong key.
+        let opened = match of.format {
+            FormatState::Formatted { .. } => {
+                let disk = self.pool.open(&source_item, Access::ReadOnly)?;
+                Some(self.open_source(&of, disk.with_label(source.to_string()), from)?)
+            }
+            _ => None,
+        };
         // Made as one without a source: its bytes are its own.
         let own = NewVolume { source: None, size: new.size.max(of.size), ..new.clone() };
         self.create(&own, &())?;
@@ -63,10 +71,8 @@ impl Volumes {
             let difference = "holds something already".to_owned();
             return Err(Error::volume(&new.id, VolumeProblem::Exists { difference }));
         }
-        let FormatState::Formatted { .. } = of.format else { return Ok(stored.record) };
-        let disk = self.pool.open(&source_item, Access::ReadOnly)?.with_label(source.to_string());
-        let source = self.open_source(&of, disk, from)?;
-        match self.fill_anew(stored, &of, &source, to, watch) {
+        let Some(opened) = opened else { return Ok(stored.record) };
+        match self.fill_anew(stored, &of, &opened, to, watch) {
             Ok(volume) => Ok(volume),
             Err(error) => {
                 // Nobody has used it, and it is not what it was to be.
