@@ -46,11 +46,11 @@ pub(crate) struct AttachArgs {
 
     /// The file system to mount, and to make in a new volume: ext4 or xfs [default: the one that it
     /// has, else ext4]
-    #[arg(long, value_name = "FS", requires = "mount")]
+    #[arg(long, value_name = "FS")]
     file_system: Option<FileSystem>,
 
     /// Options of the mount: noatime, discard …
-    #[arg(long, value_name = "OPTION,…", value_delimiter = ',', requires = "mount")]
+    #[arg(long, value_name = "OPTION,…", value_delimiter = ',')]
     options: Vec<String>,
 
     /// What decrypts: dm (dm-crypt, in the kernel), fuse, nbd, or auto for the best that there is
@@ -118,6 +118,7 @@ enum Way {
 ///
 /// What went wrong. Nothing is formatted but what was never used.
 pub(crate) fn run(ui: &mut Ui, args: &AttachArgs) -> Result<(), CommandError> {
+    args.check()?;
     let policy = args.policy.policy();
     let volumes = args.pool.open(policy)?;
     let volume = volumes.volume(&args.name)?;
@@ -149,6 +150,20 @@ pub(crate) fn run(ui: &mut Ui, args: &AttachArgs) -> Result<(), CommandError> {
 }
 
 impl AttachArgs {
+    /// Refuses options for a mount where there is none.
+    fn check(&self) -> Result<(), CommandError> {
+        let option = match (self.file_system, self.options.is_empty()) {
+            (Some(_), _) => "--file-system",
+            (None, false) => "--options",
+            (None, true) => return Ok(()),
+        };
+        if self.mount.is_some() {
+            return Ok(());
+        }
+        Err(CommandError::request(format!("{option} says something of a mount, and there is none"))
+            .hinted("leave it out, or mount the volume with --mount DIR"))
+    }
+
     fn show(&self, volume: &Volume) -> Result<Show, CommandError> {
         if let Some(address) = &self.nbd {
             return Ok(Show::Nbd { address: nbd_address(address)? });

@@ -77,7 +77,10 @@ enum Encrypt {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &CreateArgs) -> Result<(), CommandError> {
     let (policy, output) = (args.policy.policy(), args.output.output());
-    let asked = args.encryption()?;
+    let (asked, source) = (args.encryption()?, args.source());
+    if asked.is_none() && source.is_none() {
+        return Err(unsaid(&args.name));
+    }
     if let Some(VolumeEncryption::Kms(request)) = &asked {
         for finding in args.key.probe(request, &policy)? {
             ui.warning(&finding);
@@ -88,7 +91,6 @@ pub(crate) fn run(ui: &mut Ui, args: &CreateArgs) -> Result<(), CommandError> {
         ui.warning("the passphrase is not kept: give it when the volume is attached");
     }
     let volumes = args.pool.open_or_make(policy)?;
-    let source = args.source();
     let of_source =
         source.as_ref().map(|source| known(&volumes, source, &args.name)).transpose()?;
     let encryption = asked.or_else(|| of_source.as_ref().map(|(_, found)| found.clone()));

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use strongroom::ErrorKind;
 use strongroom::volumes::Volumes;
 use strongroom_attach::Launcher;
 use strongroom_crypto::CostPolicy;
@@ -33,9 +34,8 @@ impl PoolArgs {
     pub(super) fn open(&self, policy: CostPolicy) -> Result<Volumes, CommandError> {
         let root = self.root()?;
         if !root.is_dir() {
-            let missing = std::io::ErrorKind::NotFound.into();
             let problem = format!("there is no pool in {}", root.display());
-            return Err(CommandError::io(problem, missing).hinted(
+            return Err(CommandError::of_kind(ErrorKind::NotFound, problem).hinted(
                 "name another one with --pool DIR, or make one with the first volume: \
                  `strongroom volume create`",
             ));

@@ -121,7 +121,9 @@ fn text(ui: &mut Ui, report: &VolumeReport) -> Result<(), CommandError> {
         Some(backup) => {
             row(ui, "header backup", &backup.path.display().to_string())?;
             if let (Some(made), Some(age)) = (backup.made, age(backup)) {
-                row(ui, "backup made", &format!("{}, {} ago", rfc3339(made), span(age)))?;
+                let ago =
+                    if age == 0 { "just now".to_owned() } else { format!("{} ago", span(age)) };
+                row(ui, "backup made", &format!("{}, {ago}", rfc3339(made)))?;
             }
         }
         None if report.volume.encryption.is_encrypted() => row(ui, "header backup", "none")?,
