@@ -5,7 +5,6 @@ use std::fs;
 use serde_json::Value;
 
 use super::VolumePlace;
-use crate::workplace::CHEAP;
 
 /// Makes volume `data` with a note in it, not attached.
 fn with_note(place: &VolumePlace) {
@@ -113,5 +112,4 @@ fn plain_and_encrypted_do_not_mix() {
         assert!(message.contains("a copy has the bytes of its source"), "{words}: {message}");
         place.volume("show new").fails(8);
     }
-    place.volume(&format!("attach secret --device {CHEAP}")).fails(2);
 }

@@ -5,7 +5,6 @@ use std::fs;
 use serde_json::json;
 
 use super::VolumePlace;
-use crate::workplace::CHEAP;
 
 #[test]
 fn a_wrong_passphrase_mounts_nothing_and_formats_nothing() {
@@ -100,6 +99,5 @@ fn options_that_say_two_things_are_refused() {
     }
     let message = place.volume("create data --size 1M --kms local --kms-kek-file missing").fails(8);
     assert!(message.contains("missing"), "{message}");
-    place.volume(&format!("create data --size 1M --encrypt passphrase {CHEAP}")).fails(2);
     assert!(!place.place.exists("pool/volumes/data"), "something was made");
 }

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 
 use serde_json::{Value, json};
 use strongroom::catalog::{Catalog, Kind, SqliteCatalog};
-use strongroom_testkit::{Tool, run, skip};
+use strongroom_testkit::{Pattern, Tool, run, skip};
 
 use super::VolumePlace;
 use crate::workplace::{CHEAP, has};
@@ -146,6 +146,51 @@ fn a_mounted_file_system_grows_with_its_volume() {
     assert_eq!(place.json("expand data --size 480M")["grown_online"], false);
     place.volume(attach).ok();
     assert!(room() >= before + (150 << 20), "{before} bytes have become {}", room());
+}
+
+#[test]
+fn a_volume_that_is_not_mounted_grows_when_it_is() {
+    let test = "a_volume_that_is_not_mounted_grows_when_it_is";
+    let Some(place) = VolumePlace::new(test) else { return };
+    place.create("data", "32M");
+    place.mount("data");
+    place.write_note("kept");
+    place.detach("data");
+    place.volume("expand data --size 64M").ok();
+    place.mount("data");
+    let found = rustix::fs::statvfs(place.place.path("m")).unwrap();
+    assert!(found.f_blocks * found.f_frsize > 48 << 20, "{} blocks", found.f_blocks);
+    assert_eq!(place.note().as_deref(), Some("kept"));
+}
+
+#[test]
+fn virtual_machines_read_a_volume_over_nbd() {
+    let test = "virtual_machines_read_a_volume_over_nbd";
+    if !has(test, &[Tool::QEMU_IMG]) {
+        return;
+    }
+    let Some(place) = VolumePlace::new(test) else { return };
+    place.create("data", "16M");
+    let key = format!("--passphrase-file pw {CHEAP}");
+    let device = place.volume(&format!("attach data --device {key}")).ok();
+    let pattern = Pattern::sparse(7, 4096);
+    place.place.image_of("expected", 16 << 20, &pattern);
+    fs::copy(place.place.path("expected"), device.trim()).unwrap();
+    let opened = fs::File::open(device.trim()).unwrap();
+    opened.sync_all().unwrap();
+    drop(opened);
+    place.detach("data");
+
+    let uri = place.volume(&format!("attach data --nbd socket {key}")).ok();
+    assert!(uri.starts_with("nbd+unix:///?socket=/"), "{uri}");
+    let again = place.volume(&format!("attach data --nbd socket {key}")).ok();
+    assert_eq!(uri, again, "the same again is no error");
+    place.volume("attach data --device --passphrase-file pw").fails(7);
+    place.place.qemu_img(&format!("convert -f raw -O raw {} found", uri.trim())).ok();
+    place.place.same("expected", "found").unwrap();
+    place.detach("data");
+    let message = place.place.qemu_img(&format!("info {}", uri.trim()));
+    assert_ne!(message.code, Some(0), "it is still exported");
 }
 
 #[test]
