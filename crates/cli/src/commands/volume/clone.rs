@@ -88,9 +88,14 @@ pub(crate) fn run(ui: &mut Ui, args: &CloneArgs) -> Result<(), CommandError> {
         let difference = "a clone never takes the place of a volume".to_owned();
         return Err(problem(&args.new, VolumeProblem::Exists { difference }));
     }
+    let size = args.size.unwrap_or(of.size);
+    if size < of.size {
+        let reason = format!("{}, of which it is a copy, has {}", args.source, of.size);
+        return Err(problem(&args.new, VolumeProblem::Size { size, reason }));
+    }
     let new = NewVolume {
         id: args.new.clone(),
-        size: args.size.unwrap_or(of.size),
+        size,
         encryption: of.encryption.clone(),
         tuning: args.tuning.changed(of.tuning),
         source: Some(source),
@@ -173,6 +178,8 @@ fn make(
         });
     }
     let new = NewVolume { encryption: encryption.clone(), ..new };
+    // At most: what was never written is not copied.
+    watch.bar.reach(0, of.size);
     let watch = Watch { progress: &watch.bar, cancelled: &watch.cancelled };
     volumes.copy_anew(&new, from.opener(), to.opener(), watch).map_err(explain)
 }

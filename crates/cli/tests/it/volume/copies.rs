@@ -94,7 +94,10 @@ fn a_clone_that_fails_leaves_nothing_and_takes_no_ones_place() {
     assert!(fs::read(&device).unwrap() == before, "a volume was written over");
     place.volume("clone missing new").fails(8);
     place.volume("clone missing new --snapshot").fails(8);
-    place.volume("clone data small --size 16M").fails(2);
+    for how in ["", "--reencrypt --passphrase-file pw"] {
+        place.volume(&format!("clone data small --size 16M {how}")).fails(2);
+        place.volume("show small").fails(8);
+    }
 }
 
 #[test]
