@@ -175,7 +175,7 @@ fn virtual_machines_read_a_volume_over_nbd() {
     let device = place.volume(&format!("attach data --device {key}")).ok();
     let pattern = Pattern::sparse(7, 4096);
     place.place.image_of("expected", 16 << 20, &pattern);
-    fs::copy(place.place.path("expected"), device.trim()).unwrap();
+    fs::write(device.trim(), place.place.read("expected")).unwrap();
     let opened = fs::File::open(device.trim()).unwrap();
     opened.sync_all().unwrap();
     drop(opened);
