@@ -150,6 +150,26 @@ pub fn is_mounted(target: &Path) -> Result<bool> {
     Ok(!table::at(place.path())?.is_empty())
 }
 
+/// Returns whether what is uppermost at `target` is the file system on a block device, or the device
+/// itself under another name.
+///
+/// # Errors
+///
+/// When the table of mounts cannot be read.
+pub fn shows(target: &Path, device: &Path) -> Result<bool> {
+    let Some(place) = Place::at(target)? else { return Ok(false) };
+    let Ok(device) = rustix::fs::stat(device) else { return Ok(false) };
+    let number = device.st_rdev;
+    let Some(uppermost) = table::at(place.path())?.pop() else { return Ok(false) };
+    if uppermost.device == (rustix::fs::major(number), rustix::fs::minor(number)) {
+        return Ok(true);
+    }
+    let found = rustix::fs::stat(place.path());
+    Ok(found.is_ok_and(|found| {
+        FileType::from_raw_mode(found.st_mode) == FileType::BlockDevice && found.st_rdev == number
+    }))
+}
+
 /// Returns whether what is mounted at `target` answers: a mount whose server or device is gone does
 /// not, and has to be unmounted.
 ///

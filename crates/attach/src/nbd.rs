@@ -20,6 +20,7 @@ pub use tls::TlsFiles;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,7 +29,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use strongroom_disk::{Access, Discards};
 
-use self::address::Address;
+use self::address::{Address, Found};
 use crate::message::Task;
 use crate::plaintext::Plaintext;
 use crate::service::Readiness;
@@ -82,13 +83,22 @@ pub fn start_with(
     launcher.start(&Task::Nbd(NbdTask { address, options: options.clone() }), volume)
 }
 
-/// Returns whether a server of ours runs at `address`.
+/// Returns whether a server of ours runs at `address`, whatever it serves.
 ///
 /// # Errors
 ///
 /// When that cannot be told.
 pub fn serves(address: &str) -> Result<bool> {
     Ok(Address::parse(address)?.server()?.is_some())
+}
+
+/// Returns whether a server of ours runs at `address` that serves the volume at `backing`.
+///
+/// # Errors
+///
+/// When that cannot be told.
+pub fn exports(address: &str, backing: &Path) -> Result<bool> {
+    Ok(Address::parse(address)?.server()?.is_some_and(|found| found.backing == backing))
 }
 
 /// Ends the server of ours at `address`, once everything it was given is written, and removes what it
@@ -102,7 +112,7 @@ pub fn stop(address: &str) -> Result<()> {
     let failed = |errno: Errno| {
         Error::from_io(format!("cannot end the server at {}", address.shown()), errno)
     };
-    if let Some(pid) = address.server()? {
+    if let Some(Found { pid, .. }) = address.server()? {
         let process = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(process) => Some(process),
             Err(Errno::SRCH) => None,
@@ -110,7 +120,7 @@ pub fn stop(address: &str) -> Result<()> {
         };
         // By now this may be another process of that number, unless it still has the lock.
         if let Some(process) = process
-            && address.server()? == Some(pid)
+            && address.server()?.is_some_and(|found| found.pid == pid)
         {
             match pidfd_send_signal(&process, Signal::TERM) {
                 Ok(()) | Err(Errno::SRCH) => {}
@@ -136,7 +146,7 @@ pub(crate) fn serve(task: &NbdTask, volume: OpenedVolume, readiness: Readiness) 
             .and_then(|ended| signal_hook::low_level::pipe::register(signal, ended))
             .map_err(|error| Error::from_io("cannot be told when to end", error))?;
     }
-    let listening = address.listen()?;
+    let listening = address.listen(&volume.backing)?;
     let access = if options.read_only { Access::ReadOnly } else { Access::ReadWrite };
     let discards = if options.discard { Discards::Pass } else { Discards::Refuse };
     let name = volume.name.clone();

@@ -31,8 +31,10 @@ pub enum Step {
     NbdServer {
         /// Where: the path of a unix socket, or `host:port`.
         address: String,
+        /// The file that bears the volume: another server may have taken the address since.
+        backing: PathBuf,
     },
-    /// Something is mounted here, a file system or another name of a file.
+    /// A file system is mounted here. Whether it is the one that is meant, [`mount::shows`] tells.
     Mount {
         /// Where.
         target: PathBuf,
@@ -50,7 +52,12 @@ impl Step {
             Self::FuseFile { file } => fuse::stop(file),
             Self::LoopDevice { file } => loop_device::detach(file),
             Self::DmCrypt { name } => dm::close(name),
-            Self::NbdServer { address } => nbd::stop(address),
+            Self::NbdServer { address, backing } => {
+                if nbd::exports(address, backing)? || !nbd::serves(address)? {
+                    nbd::stop(address)?;
+                }
+                Ok(())
+            }
             Self::Mount { target } => mount::unmount(target),
         }
     }
@@ -65,8 +72,8 @@ impl Step {
             Self::FuseFile { file } => fuse::serves(file),
             Self::LoopDevice { file } => Ok(!loop_device::of(file)?.is_empty()),
             Self::DmCrypt { name } => Ok(dm::find(name)?.is_some_and(|mapping| mapping.is_live())),
-            Self::NbdServer { address } => nbd::serves(address),
-            Self::Mount { target } => mount::is_mounted(target),
+            Self::NbdServer { address, backing } => nbd::exports(address, backing),
+            Self::Mount { target } => mount::answers(target),
         }
     }
 }

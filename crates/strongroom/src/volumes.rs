@@ -144,11 +144,21 @@ impl Volumes {
         };
         let parents = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         parents.map_err(failed)?;
-        let found = std::fs::symlink_metadata(folder).map_err(failed)?;
-        if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
-            let problem = format!("{} is somebody else's", folder.display());
-            let kind = strongroom_attach::ErrorKind::Request;
-            return Err(strongroom_attach::Error::new(kind, problem).into());
+        // Whoever owns one of those above could put another folder in its place.
+        let above = self.run.parent().filter(|_| folder.starts_with(&self.run));
+        let ours =
+            folder.ancestors().take_while(|part| Some(*part) != above.and_then(Path::parent));
+        let limit = if above.is_some() { usize::MAX } else { 1 };
+        for part in ours.take(limit) {
+            let found = std::fs::symlink_metadata(part).map_err(failed)?;
+            let is_own = found.uid() == rustix::process::geteuid().as_raw();
+            if !found.is_dir() || !is_own || found.mode() & OTHERS_WRITE != 0 {
+                let problem = format!("{} is not ours alone", part.display());
+                let kind = strongroom_attach::ErrorKind::Request;
+                return Err(strongroom_attach::Error::new(kind, problem)
+                    .hinted("remove it, or let only this user write to it")
+                    .into());
+            }
         }
         Ok(())
     }
@@ -185,6 +195,9 @@ fn tag(path: &Path) -> String {
 
 /// The catalog in the directory of a pool.
 const CATALOG: &str = "catalog.sqlite";
+
+/// The permissions by which others could change a folder.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// The folder of saved headers in the directory of a pool.
 const HEADERS: &str = "headers";

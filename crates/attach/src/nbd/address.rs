@@ -4,11 +4,13 @@
 //! or, for a port, in a directory of this user for what is running. Who asks for the holder of the lock
 //! is told its process, by the kernel and not by anything that a file says.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -42,9 +44,17 @@ pub(super) struct Listening {
 /// Held as long as a server runs.
 #[derive(Debug)]
 struct Lock {
-    /// Open for the lock's sake.
-    _file: File,
+    /// Open for the lock's sake. It says what is served.
+    file: File,
     path: PathBuf,
+}
+
+/// A server that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) pid: Pid,
+    /// The backing of the volume that it serves.
+    pub(super) backing: PathBuf,
 }
 
 /// What becomes of a file that is not there.
@@ -76,13 +86,18 @@ impl Address {
         addresses.next().map(Self::Port).ok_or_else(|| bad("the host has no address"))
     }
 
-    /// Listens here. A socket that a dead server has left is taken away.
+    /// Listens here, for the volume that lies at `backing`. A socket that a dead server has left is
+    /// taken away.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Busy`] when there is a server, ours or not.
-    pub(super) fn listen(&self) -> Result<Listening> {
+    pub(super) fn listen(&self, backing: &Path) -> Result<Listening> {
         let lock = self.lock()?;
+        let says = lock.file.set_len(0);
+        says.and_then(|()| lock.file.write_all_at(backing.as_os_str().as_bytes(), 0)).map_err(
+            |error| Error::from_io(format!("cannot write {}", lock.path.display()), error),
+        )?;
         match self {
             Self::Socket(path) => {
                 remove_stale(path)?;
@@ -104,8 +119,8 @@ impl Address {
         }
     }
 
-    /// Returns the process that serves here; `None` when none of ours does.
-    pub(super) fn server(&self) -> Result<Option<Pid>> {
+    /// Returns the server that is here; `None` when none of ours is.
+    pub(super) fn server(&self) -> Result<Option<Found>> {
         let path = self.lock_path();
         let failed = |error| Error::from_io(format!("cannot look at {}", path.display()), error);
         let file = match open_lock(&path, Missing::Refuse) {
@@ -117,7 +132,12 @@ impl Address {
             .map_err(|errno| failed(errno.into()))?;
         match held {
             None => Ok(None),
-            Some(Flock { pid: Some(pid), .. }) => Ok(Some(pid)),
+            Some(Flock { pid: Some(pid), .. }) => {
+                let mut backing = Vec::new();
+                file.take(LONGEST_PATH).read_to_end(&mut backing).map_err(failed)?;
+                let backing = PathBuf::from(OsString::from_vec(backing));
+                Ok(Some(Found { pid, backing }))
+            }
             Some(Flock { pid: None, .. }) => {
                 let problem = format!("the server of {} runs where we cannot see it", self.shown());
                 Err(Error::new(ErrorKind::Busy, problem).hinted("end it where it was started"))
@@ -172,7 +192,7 @@ impl Address {
             // Who held it before has removed it, perhaps just now.
             let (ours, there) = (file.metadata().map_err(failed)?, fs::symlink_metadata(&path));
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
-                return Ok(Lock { _file: file, path });
+                return Ok(Lock { file, path });
             }
         }
     }
@@ -269,7 +289,7 @@ fn open_lock(path: &Path, missing: Missing) -> io::Result<File> {
 
 /// Returns a path whose last part is hidden and ends in `suffix`.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
+    let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(suffix);
     path.with_file_name(name)
@@ -315,6 +335,9 @@ fn has_missing_source(error: &Error) -> bool {
         .and_then(|source| source.downcast_ref::<io::Error>())
         .is_some_and(is_missing)
 }
+
+/// The longest path that the kernel takes, in bytes.
+const LONGEST_PATH: u64 = 4096;
 
 /// How many clients may wait to be accepted.
 const BACKLOG: i32 = 64;

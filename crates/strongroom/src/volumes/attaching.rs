@@ -30,14 +30,19 @@ impl Volumes {
             let by = "it is still being made, or deleted".to_owned();
             return Err(Error::volume(&id, VolumeProblem::InUse { by }));
         }
-        if let Some(earlier) = self.load_attachment(&id)? {
-            if let Some(attachment) = self.standing(&earlier.record, request)? {
-                return Ok(attachment);
+        match self.load_attachment(&id)? {
+            Some(earlier) => {
+                if let Some(attachment) = self.standing(&earlier.record, request)? {
+                    return Ok(attachment);
+                }
+                self.take_down(&earlier)?;
             }
-            self.take_down(&earlier)?;
+            // A catalog that has forgotten it does not make it go away.
+            None => self.clear_away(&id)?,
         }
         let backend = self.backend(&stored.record, request)?;
         let plan = Plan::of(self, &stored.record, backend, request)?;
+        refuse_taken_place(&id, &request.show)?;
         let record = Attachment {
             volume: id,
             backend,
@@ -73,10 +78,21 @@ impl Volumes {
         let attachment = &stored.record;
         // Nothing of an earlier boot is left but what has taken its names since.
         if attachment.boot == boot_id() {
+            let devices = devices(attachment)?;
             for target in &attachment.published {
-                mount::unmount(target).map_err(|error| in_use(&attachment.volume, error))?;
+                if shown_by(target, &devices)? {
+                    mount::unmount(target).map_err(|error| in_use(&attachment.volume, error))?;
+                }
             }
             for step in attachment.steps.iter().rev() {
+                if let Step::Mount { target } = step {
+                    // Whatever else is there is somebody else's.
+                    if !shown_by(target, &devices)? {
+                        continue;
+                    }
+                    // Whoever was killed while it was frozen cannot do this any more.
+                    let _ = file_system::thaw(target);
+                }
                 step.undo().map_err(|error| in_use(&attachment.volume, error))?;
             }
         }
@@ -94,7 +110,7 @@ impl Volumes {
         found: &Attachment,
         request: &AttachRequest<'_>,
     ) -> Result<Option<Attachment>> {
-        if found.state != AttachmentState::Attached || !works(found)? {
+        if !works(found)? {
             return Ok(None);
         }
         let wanted_backend = [Backend::Auto, Backend::Direct, found.backend];
@@ -248,14 +264,14 @@ impl Volumes {
                 ));
             }
         };
-        let read_only = request.access == Access::ReadOnly;
+        let read_only =
+            request.access == Access::ReadOnly || options.iter().any(|option| option == "ro");
         let grows = !read_only && stored.record.grown_to != Some(stored.record.size);
         if !read_only {
             file_system::check(device, found)?;
         }
-        if grows {
-            file_system::grow_unmounted(device, found)?;
-        }
+        // One that does not grow can be used as it is, and the report tells of it.
+        let mut grown = grows && file_system::grow_unmounted(device, found).is_ok();
         let mut flags = options.clone();
         if read_only {
             flags.push("ro".to_owned());
@@ -264,11 +280,11 @@ impl Volumes {
             flags.push("discard".to_owned());
         }
         mount::mount(device, target, found, &mount::Options { flags })?;
-        if grows {
-            // ext4 has grown already, which takes fewer rights while it is not mounted.
-            if found == FileSystem::Xfs {
-                file_system::grow(device, found, target)?;
-            }
+        // ext4 has grown already, which takes fewer rights while it is not mounted.
+        if grown && found == FileSystem::Xfs {
+            grown = file_system::grow(device, found, target).is_ok();
+        }
+        if grown {
             stored.record.file_system = Some(found);
             stored.record.grown_to = Some(stored.record.size);
             Records::of(&*self.catalog).replace(stored)?;
@@ -303,7 +319,9 @@ impl Plan {
             }
             Backend::Fuse => vec![Step::FuseFile { file }],
             Backend::Nbd => match &request.show {
-                Show::Nbd { address } => vec![Step::NbdServer { address: address.clone() }],
+                Show::Nbd { address } => {
+                    vec![Step::NbdServer { address: address.clone(), backing }]
+                }
                 _ => Vec::new(),
             },
             Backend::Direct | Backend::Auto => vec![Step::LoopDevice { file: backing }],
@@ -347,10 +365,20 @@ impl Plan {
                 }
                 Step::FuseFile { file } => {
                     volumes.make_run_folder(&record.id)?;
-                    fuse::start(&volumes.launcher, volume, file)?;
+                    match self.access {
+                        Access::ReadOnly => {
+                            fuse::start_read_only(&volumes.launcher, volume, file)?;
+                        }
+                        Access::ReadWrite => fuse::start(&volumes.launcher, volume, file)?,
+                    }
                     device = Some(file.clone());
                 }
-                Step::NbdServer { address } => nbd::start(&volumes.launcher, volume, address)?,
+                Step::NbdServer { address, .. } => {
+                    let read_only = self.access == Access::ReadOnly;
+                    let discard = record.tuning.discard;
+                    let options = nbd::Options { read_only, discard, tls: None };
+                    nbd::start_with(&volumes.launcher, volume, address, &options)?;
+                }
                 Step::Mount { .. } => {}
             }
         }
@@ -416,17 +444,63 @@ impl Attachment {
     }
 }
 
-/// Returns whether everything that an attachment has made is there and works.
-fn works(attachment: &Attachment) -> Result<bool> {
-    if attachment.boot != boot_id() {
+/// Returns whether everything that an attachment has made is there, works, and is its own.
+pub(super) fn works(attachment: &Attachment) -> Result<bool> {
+    if attachment.state != AttachmentState::Attached || attachment.boot != boot_id() {
+        return Ok(false);
+    }
+    let devices = devices(attachment)?;
+    if attachment.device.as_ref().is_some_and(|device| !devices.contains(device)) {
         return Ok(false);
     }
     for step in &attachment.steps {
-        if !step.stands()? {
+        let is_own = match step {
+            Step::Mount { target } => shown_by(target, &devices)?,
+            _ => true,
+        };
+        if !is_own || !step.stands()? {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// Returns the devices and files that the steps of an attachment have made, as they are now.
+pub(super) fn devices(attachment: &Attachment) -> Result<Vec<PathBuf>> {
+    let mut devices = Vec::new();
+    for step in &attachment.steps {
+        match step {
+            Step::LoopDevice { file } => devices.extend(loop_device::of(file)?),
+            Step::DmCrypt { name } => devices.extend(dm::find(name)?.map(|mapping| mapping.path)),
+            Step::FuseFile { file } => devices.push(file.clone()),
+            Step::NbdServer { .. } | Step::Mount { .. } => {}
+        }
+    }
+    Ok(devices)
+}
+
+/// Returns whether what is mounted at `target` is one of these devices, or the file system on it.
+pub(super) fn shown_by(target: &Path, devices: &[PathBuf]) -> Result<bool> {
+    for device in devices {
+        if mount::shows(target, device)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Refuses a place at which something is already: it would be taken for this volume's.
+fn refuse_taken_place(id: &VolumeId, show: &Show) -> Result<()> {
+    let by = match show {
+        Show::Mount { target, .. } if mount::is_mounted(target)? => {
+            format!("something is mounted at {} already", target.display())
+        }
+        Show::Nbd { address } if nbd::serves(address)? => {
+            format!("a server is at {address} already")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::volume(id, VolumeProblem::InUse { by }))
 }
 
 pub(super) fn in_use(id: &VolumeId, error: strongroom_attach::Error) -> Error {

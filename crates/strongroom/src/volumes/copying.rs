@@ -4,8 +4,9 @@ use std::fmt;
 
 use strongroom_attach::file_system;
 use strongroom_model::{FileSystem, SnapshotId, VolumeId};
-use strongroom_pool::{CopyProgress, Item};
+use strongroom_pool::{CopyProgress, FormatStage, Item};
 
+use super::attaching::works;
 use super::life::{describe, now};
 use super::{
     Attachment, Condition, FormatState, NewVolume, Show, Snapshot, Source, Volume,
@@ -20,6 +21,8 @@ pub(super) struct OfSource {
     pub(super) format: FormatState,
     pub(super) file_system: Option<FileSystem>,
     pub(super) grown_to: Option<u64>,
+    /// Whether the mark beside its bytes says that it was formatted to the end.
+    is_finished: bool,
     /// Under which name its envelope lies.
     pub(super) key: String,
 }
@@ -30,13 +33,15 @@ impl OfSource {
             format: volume.format.clone(),
             file_system: volume.file_system,
             grown_to: volume.grown_to,
+            is_finished: false,
             key: key_record::of_volume(&volume.id),
         }
     }
 
-    /// Returns whether there is anything to copy: what is only being formatted was never used.
+    /// Returns whether there is anything to copy: what is only being formatted, says the mark beside the
+    /// bytes too, was never used.
     pub(super) fn is_copied(&self) -> bool {
-        !matches!(self.format, FormatState::Formatting { .. })
+        self.is_finished || !matches!(self.format, FormatState::Formatting { .. })
     }
 }
 
@@ -58,6 +63,7 @@ impl Volumes {
         let item = Item::Snapshot(id.clone());
         let _snapshot_guard = self.pool.try_lock(&item)?;
         let records = Records::<Snapshot>::of(&*self.catalog);
+        let is_there = self.pool.entry(&item)?.is_some();
         let mut stored = match records.load(id.as_str())? {
             Some(stored) if stored.record.of.id != *of => {
                 let problem = VolumeProblem::SnapshotExists {
@@ -67,9 +73,10 @@ impl Volumes {
                 return Err(Error::volume(of, problem));
             }
             Some(stored) if stored.record.condition == Condition::Ready => return Ok(stored.record),
-            Some(stored) => {
-                self.pool.delete(&item)?;
-                stored
+            Some(stored) => stored,
+            None if is_there => {
+                let snapshot = id.clone();
+                return Err(Error::volume(of, VolumeProblem::SnapshotUnknown { snapshot }));
             }
             None => {
                 let volume = self.load_ready(of)?.record;
@@ -78,13 +85,14 @@ impl Volumes {
                 records.insert(new)?
             }
         };
-        // What the snapshot is of is what the volume is now.
-        stored.record.of = self.load_ready(of)?.record;
-        stored.record.created = now();
-        if let Err(error) = self.copy_volume(of, &item, progress) {
-            let _ = self.pool.delete(&item);
-            let _ = records.remove(&stored);
-            return Err(error);
+        // A copy is there as a whole or not at all: whoever was killed had only to say so.
+        if !is_there {
+            stored.record.of = self.load_ready(of)?.record;
+            stored.record.created = now();
+            if let Err(error) = self.copy_volume(of, &item, progress) {
+                let _ = records.remove(&stored);
+                return Err(error);
+            }
         }
         stored.record.condition = Condition::Ready;
         self.keep_key(of, &stored.record)?;
@@ -151,6 +159,12 @@ impl Volumes {
                 (found.of, of_source)
             }
         };
+        let item = match source {
+            Source::Volume(id) => Item::Volume(id.clone()),
+            Source::Snapshot(id) => Item::Snapshot(id.clone()),
+        };
+        let mark = self.pool.format_mark(&item)?;
+        of_source.is_finished = mark.is_some_and(|mark| mark.stage == FormatStage::Finished);
         if let Source::Snapshot(id) = source {
             of_source.key = key_record::of_snapshot(id);
         }
@@ -193,31 +207,43 @@ impl Volumes {
 
     /// Copies the bytes of a volume that the caller has locked, at one moment.
     fn copy_volume(&self, from: &VolumeId, to: &Item, progress: &dyn CopyProgress) -> Result<()> {
-        let attached = self.load_attachment(from)?.map(|stored| stored.record);
-        let attached = match attached {
-            Some(found) if !found.read_only && self.appears(&found)? => Some(found),
-            _ => None,
-        };
-        let _frozen = match &attached {
-            None => None,
-            Some(Attachment { show: Show::Mount { target, .. }, .. }) => {
-                Some(file_system::freeze(target)?)
-            }
-            Some(attachment) => {
-                if !self.pool.copies_at_once()? {
-                    let by = format!(
-                        "it is {}, and this pool cannot copy what is written meanwhile: detach it first",
-                        attachment.describe()
-                    );
-                    return Err(Error::volume(from, VolumeProblem::InUse { by }));
-                }
-                if let Some(device) = &attachment.device
-                    && let Ok(device) = std::fs::File::open(device)
-                {
-                    let _ = device.sync_all();
-                }
+        let attached = match self.load_attachment(from)?.map(|stored| stored.record) {
+            Some(found) if self.appears(&found)? => Some(found),
+            Some(_) => None,
+            None => {
+                self.clear_away(from)?;
                 None
             }
+        };
+        let in_use = |by| Err(Error::volume(from, VolumeProblem::InUse { by }));
+        let attached = attached.filter(|found| !found.read_only);
+        if let Some(found) = &attached {
+            if !works(found)? {
+                return in_use("it is attached in part: detach it first".to_owned());
+            }
+            if !self.pool.copies_at_once()? {
+                return in_use(format!(
+                    "it is {}, and this pool cannot copy what is written meanwhile: detach it first",
+                    found.describe()
+                ));
+            }
+        }
+        let _frozen = match &attached {
+            // A copy that shares its bytes takes a moment, so nobody waits for long.
+            Some(Attachment { show: Show::Mount { target, .. }, .. }) => {
+                // Left by whoever was killed in the middle of this.
+                let _ = file_system::thaw(target);
+                Some(file_system::freeze(target)?)
+            }
+            Some(Attachment { device: Some(device), .. }) => {
+                let synced = std::fs::File::open(device).and_then(|device| device.sync_all());
+                synced.map_err(|source| {
+                    let problem = format!("cannot flush {}", device.display());
+                    strongroom_attach::Error::from_io(problem, source)
+                })?;
+                None
+            }
+            _ => None,
         };
         Ok(self.pool.copy(&Item::Volume(from.clone()), to, progress)?)
     }

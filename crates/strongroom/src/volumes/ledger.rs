@@ -83,10 +83,7 @@ impl Ledger<'_> {
         let mark = self.pool.format_mark(&item)?;
         match (stored.record.format.clone(), mark) {
             (FormatState::Formatted { uuid, digest }, _) => {
-                let recorded = device_len(stored.record.size, &stored.record.encryption);
-                if device.len() < recorded {
-                    return problem(VolumeProblem::Short { recorded, found: device.len() });
-                }
+                check_len(&stored.record, device.len())?;
                 let header = match seen {
                     Seen::Header(header) => header,
                     Seen::Marker => {
@@ -118,7 +115,7 @@ impl Ledger<'_> {
                 _ => problem(VolumeProblem::Written),
             },
             // Whichever attempt the catalog knows of, nobody has used it: the mark is the newer witness.
-            (_, Some(mark)) => self.marked(stored, seen, mark),
+            (_, Some(mark)) => self.marked(stored, seen, mark, device.len()),
         }
     }
 
@@ -129,11 +126,13 @@ impl Ledger<'_> {
         stored: Stored<Volume>,
         seen: Seen,
         mark: FormatMark,
+        len: u64,
     ) -> Result<(Stored<Volume>, Verdict)> {
         let FormatMark { uuid, stage } = mark;
         match (seen, stage) {
             // Whoever was killed had only the catalog left to change, or the catalog is an older one.
             (Seen::Header(header), _) if header.uuid() == uuid => {
+                check_len(&stored.record, len)?;
                 let digest = digest_of(&header);
                 let unrecorded = Some(FormatState::Formatted { uuid, digest });
                 Ok((stored, Verdict::Open { header: Some(header), unrecorded }))
@@ -166,6 +165,7 @@ impl Ledger<'_> {
     ) -> Result<(Stored<Volume>, Verdict)> {
         let open = |unrecorded| Verdict::Open { header: None, unrecorded };
         let item = item(&stored.record);
+        check_len(&stored.record, self.pool.entry(&item)?.map_or(0, |entry| entry.len))?;
         let found = file_system::probe(path)?;
         let mark = self.pool.format_mark(&item)?;
         match (stored.record.format.clone(), mark) {
@@ -203,6 +203,8 @@ impl Ledger<'_> {
     ///
     /// What pool or catalog say.
     pub(crate) fn hand_out_plain(&self, stored: Stored<Volume>) -> Result<Stored<Volume>> {
+        let entry = self.pool.entry(&item(&stored.record))?;
+        check_len(&stored.record, entry.map_or(0, |entry| entry.len))?;
         let begun = match (self.pool.format_mark(&item(&stored.record))?, &stored.record.format) {
             (Some(FormatMark { uuid, stage: FormatStage::Begun }), _) => Some(uuid),
             (None, FormatState::Formatting { uuid }) => Some(uuid.clone()),
@@ -262,6 +264,15 @@ impl Grant {
         let permit = FormatPermit::granted_by_the_ledger;
         Self { uuid, header: permit(), contents: permit() }
     }
+}
+
+/// Refuses a device that is shorter than what was recorded.
+fn check_len(volume: &Volume, found: u64) -> Result<()> {
+    let recorded = device_len(volume.size, &volume.encryption);
+    if found < recorded {
+        return Err(Error::volume(&volume.id, VolumeProblem::Short { recorded, found }));
+    }
+    Ok(())
 }
 
 /// Returns the digest of a header's volume key in hexadecimal.

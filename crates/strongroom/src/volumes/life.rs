@@ -26,6 +26,7 @@ impl Volumes {
         check_size(&new.id, new.size)?;
         let _guard = self.lock(&new.id)?;
         let records = Records::<Volume>::of(&*self.catalog);
+        let mut is_new = true;
         let stored = match records.load(new.id.as_str())? {
             Some(stored) if stored.record.condition == Condition::Deleting => {
                 self.delete_locked(stored)?;
@@ -38,6 +39,7 @@ impl Volumes {
                 if stored.record.condition == Condition::Ready {
                     return Ok(stored.record);
                 }
+                is_new = false;
                 stored
             }
             None => {
@@ -48,8 +50,8 @@ impl Volumes {
         match self.fill_pool(new, stored, progress) {
             Ok(stored) => Ok(stored.record),
             Err(error) => {
-                // What cannot be filled is not left behind as something that looks like a volume.
-                if let Ok(Some(stored)) = records.load(new.id.as_str()) {
+                // What cannot be filled is not left behind, if it is of this call: there was nothing before.
+                if is_new && let Ok(Some(stored)) = records.load(new.id.as_str()) {
                     let _ = self.delete_locked(stored);
                 }
                 Err(error)
@@ -210,6 +212,8 @@ impl Volumes {
                 return Err(Error::volume(&id, VolumeProblem::InUse { by }));
             }
             self.take_down(&attachment)?;
+        } else {
+            self.clear_away(&id)?;
         }
         let records = Records::<Volume>::of(&*self.catalog);
         if stored.record.condition != Condition::Deleting {
@@ -218,15 +222,13 @@ impl Volumes {
         }
         // The data, then the key.
         self.pool.delete(&item(&stored.record))?;
-        if let Some(path) = self.header_backup_path(&id) {
-            let _ = std::fs::remove_file(path);
-        }
+        self.remove_header_backup(&id)?;
         key_record::remove(&*self.catalog, &key_record::of_volume(&id))?;
         Ok(records.remove(&stored)?)
     }
 
     /// Refuses a name under which the pool has bytes of which the catalog knows nothing.
-    fn refuse_bytes_of_another(&self, new: &NewVolume) -> Result<()> {
+    pub(super) fn refuse_bytes_of_another(&self, new: &NewVolume) -> Result<()> {
         let item = Item::Volume(new.id.clone());
         if self.pool.entry(&item)?.is_none() {
             return Ok(());

@@ -77,6 +77,15 @@ pub enum VolumeProblem {
         /// Its volume.
         of: String,
     },
+    /// The pool has a snapshot of that name, and the catalog does not.
+    #[error(
+        "cannot have snapshot {snapshot}: the pool has one of that name, of which the catalog knows \
+         nothing"
+    )]
+    SnapshotUnknown {
+        /// The snapshot.
+        snapshot: SnapshotId,
+    },
     /// Its device holds something although it was never formatted.
     #[error("was never formatted, but its device holds {found}: it stays as it is")]
     ForeignSignature {
@@ -144,7 +153,9 @@ impl VolumeProblem {
     /// Returns what kind of error this is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Exists { .. } | Self::SnapshotExists { .. } => ErrorKind::AlreadyExists,
+            Self::Exists { .. } | Self::SnapshotExists { .. } | Self::SnapshotUnknown { .. } => {
+                ErrorKind::AlreadyExists
+            }
             Self::NotFound | Self::NoSource { .. } => ErrorKind::NotFound,
             Self::InUse { .. } => ErrorKind::Busy,
             Self::NotAttached

@@ -5,13 +5,13 @@ use std::sync::atomic::AtomicBool;
 
 use strongroom_clone::{Pass, Plan, Progress, Zeroes};
 use strongroom_disk::{Access, Disk, Encrypted, Extents, Raw, Slice};
-use strongroom_pool::Item;
+use strongroom_pool::{FormatStage, Item};
 
 use super::ledger::item;
 use super::opening::{self, Opening, check_opener, unlock};
 use super::{
     Condition, FormatState, NewVolume, Snapshot, Source, Volume, VolumeOpener, VolumeProblem,
-    Volumes,
+    Volumes, device_len,
 };
 use crate::catalog::{Records, Stored};
 use crate::{Device, Error, Result};
@@ -62,26 +62,57 @@ impl Volumes {
             }
             _ => None,
         };
-        // Made as one without a source: its bytes are its own.
-        let own = NewVolume { source: None, size: new.size.max(of.size), ..new.clone() };
-        self.create(&own, &())?;
         let _guard = self.lock(&new.id)?;
-        let stored = self.load_ready(&new.id)?;
-        if let FormatState::Formatted { .. } = stored.record.format {
-            let difference = "holds something already".to_owned();
-            return Err(Error::volume(&new.id, VolumeProblem::Exists { difference }));
-        }
-        let Some(opened) = opened else { return Ok(stored.record) };
-        match self.fill_anew(stored, &of, &opened, to, watch) {
-            Ok(volume) => Ok(volume),
-            Err(error) => {
-                // Nobody has used it, and it is not what it was to be.
-                if let Ok(stored) = self.load(&new.id) {
-                    let _ = self.delete_locked(stored);
-                }
-                Err(error)
+        let size = new.size.max(of.size);
+        let stored = self.begin_anew(&NewVolume { size, ..new.clone() })?;
+        let filled = match opened {
+            None => self.make_ready(stored),
+            Some(opened) => self.fill_anew(stored, &of, &opened, to, watch),
+        };
+        filled.inspect_err(|_| {
+            // It is of this call, nobody has used it, and it is not what it was to be.
+            if let Ok(stored) = self.load(&new.id) {
+                let _ = self.delete_locked(stored);
             }
+        })
+    }
+
+    /// Makes the record and the room of a volume that is filled anew: it cannot be used before it is
+    /// whole. What an earlier call has left unfinished is taken away.
+    fn begin_anew(&self, new: &NewVolume) -> Result<Stored<Volume>> {
+        let records = Records::<Volume>::of(&*self.catalog);
+        let item = Item::Volume(new.id.clone());
+        if let Some(stored) = records.load(new.id.as_str())? {
+            let mark = self.pool.format_mark(&item)?;
+            let is_used = mark.is_some_and(|mark| mark.stage == FormatStage::Finished);
+            if stored.record.condition == Condition::Ready || is_used {
+                let difference = "a copy takes the place of none".to_owned();
+                return Err(Error::volume(&new.id, VolumeProblem::Exists { difference }));
+            }
+            self.delete_locked(stored)?;
         }
+        super::life::check_size(&new.id, new.size)?;
+        self.refuse_bytes_of_another(new)?;
+        let stored = records.insert(Volume {
+            id: new.id.clone(),
+            size: new.size,
+            encryption: new.encryption.clone(),
+            format: FormatState::Blank,
+            file_system: None,
+            tuning: new.tuning,
+            source: new.source.as_ref().map(ToString::to_string),
+            parameters: new.parameters.clone(),
+            created: super::life::now(),
+            grown_to: None,
+            condition: Condition::Creating,
+        })?;
+        self.pool.create(&item, device_len(new.size, &new.encryption))?;
+        Ok(stored)
+    }
+
+    fn make_ready(&self, mut stored: Stored<Volume>) -> Result<Volume> {
+        stored.record.condition = Condition::Ready;
+        Ok(Records::of(&*self.catalog).replace(stored)?.record)
     }
 
     fn source(&self, new: &NewVolume, source: &Source) -> Result<(Volume, Item)> {
@@ -147,10 +178,12 @@ impl Volumes {
         target.flush()?;
         stored.record.file_system = of.file_system;
         stored.record.grown_to = of.grown_to;
-        let stored = Records::of(&*self.catalog).replace(stored)?;
-        let stored = forming.finish(&ledger, stored)?;
-        self.back_up_header(&stored.record.id)?;
-        Ok(stored.record)
+        stored = Records::of(&*self.catalog).replace(stored)?;
+        stored = forming.finish(&ledger, stored)?;
+        let volume = self.make_ready(stored)?;
+        // The volume is good without it; whoever asks for a report is told.
+        let _ = self.back_up_header(&volume.id);
+        Ok(volume)
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::catalog::Records;
 use crate::encryption::derivation;
 use crate::managed_key::{ProvedDataKey, as_text};
-use crate::{Device, Error, Result, Unlocked, envelopes, system_rng};
+use crate::{Device, Error, Opener, Result, envelopes, system_rng};
 
 impl Volumes {
     /// Lets another key open a volume, and no other one: its keyslots are changed, its data stays as it
@@ -46,8 +46,9 @@ impl Volumes {
         let added = self.add_key(&stored.record, &device, from, to)?;
         stored.record.encryption = encryption.clone();
         stored = Records::of(&*self.catalog).replace(stored)?;
-        self.keep_only(&stored.record, &device, added)?;
         // What was saved of the header before would let the old key open it again.
+        self.remove_header_backup(id)?;
+        self.keep_only(&stored.record, &device, added)?;
         self.back_up_header(id)?;
         Ok(stored.record)
     }
@@ -61,7 +62,11 @@ impl Volumes {
         to: VolumeOpener<'_>,
     ) -> Result<u32> {
         let header = device.read_header()?.header;
-        let key = unlock(&*self.catalog, volume, device, &header, from, &self.policy)?;
+        let key = match unlock(&*self.catalog, volume, device, &header, from, &self.policy) {
+            Ok(key) => key,
+            // An earlier call may have come as far as removing it.
+            Err(error) => return self.open_with(device, &header, to, None).or(Err(error)),
+        };
         let id = match to {
             VolumeOpener::Passphrase { passphrase, settings } => device.update(|header| {
                 let usual = header.default_keyslot().map_err(Error::luks(device_label(device)))?;
@@ -85,17 +90,22 @@ impl Volumes {
             })?,
             VolumeOpener::Kms(provider) => self.add_data_key(volume, device, &key, provider)?,
         };
-        let found = device.read_header()?.header;
-        let proved = match to {
-            VolumeOpener::Passphrase { passphrase, .. } => {
-                device.unlock(&found, passphrase, Some(id), &self.policy)?
-            }
-            VolumeOpener::Kms(provider) => {
-                device.unlock(&found, crate::Opener::kms(provider), Some(id), &self.policy)?
-            }
+        self.open_with(device, &device.read_header()?.header, to, Some(id))
+    }
+
+    /// Returns the keyslot that something opens: `keyslot`, or whichever does.
+    fn open_with(
+        &self,
+        device: &Device,
+        header: &Header,
+        opener: VolumeOpener<'_>,
+        keyslot: Option<u32>,
+    ) -> Result<u32> {
+        let opener = match opener {
+            VolumeOpener::Passphrase { passphrase, .. } => Opener::Passphrase(passphrase),
+            VolumeOpener::Kms(provider) => Opener::kms(provider),
         };
-        let Unlocked { keyslot, .. } = proved;
-        Ok(keyslot)
+        Ok(device.unlock(header, opener, keyslot, &self.policy)?.keyslot)
     }
 
     /// Adds a keyslot for a new data key, with its envelope in the header and in the catalog.

@@ -102,6 +102,26 @@ impl Volumes {
         Ok(())
     }
 
+    /// Removes the saved copy of a volume's header, durably. One that is not there succeeds.
+    ///
+    /// # Errors
+    ///
+    /// When it stays.
+    pub(super) fn remove_header_backup(&self, id: &VolumeId) -> Result<()> {
+        let Some(path) = self.header_backup_path(id) else { return Ok(()) };
+        let removed = match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => path
+                .parent()
+                .map_or(Ok(()), |folder| std::fs::File::open(folder).and_then(|it| it.sync_all())),
+        };
+        removed.map_err(|source| {
+            let problem = format!("cannot remove the saved header {}", path.display());
+            strongroom_attach::Error::from_io(problem, source).into()
+        })
+    }
+
     /// Returns the saved copy of a volume's header.
     fn header_backup(&self, id: &VolumeId) -> Option<HeaderBackup> {
         let path = self.header_backup_path(id)?;
@@ -120,6 +140,13 @@ impl VolumeReport {
         let recorded = device_len(self.volume.size, &self.volume.encryption);
         if bytes.len < recorded {
             self.find(format!("its device has {} bytes, but should have {recorded}", bytes.len));
+        }
+        if self.volume.file_system.is_some()
+            && self.volume.grown_to.is_some_and(|grown| grown < self.volume.size)
+        {
+            self.find(
+                "its file system has not grown to its size yet: attach it, or expand it again",
+            );
         }
         if !self.volume.encryption.is_encrypted() {
             self.find("it is not encrypted");

@@ -9,8 +9,8 @@ use strongroom_attach::{Step, dm, file_system, mount};
 use strongroom_model::VolumeId;
 use strongroom_pool::Item;
 
-use super::attaching::in_use;
-use super::{AttachRequest, Attachment, AttachmentState, Show, VolumeProblem, Volumes};
+use super::attaching::{devices, in_use, shown_by, works};
+use super::{AttachRequest, Attachment, Show, VolumeProblem, Volumes};
 use crate::catalog::{Records, Stored};
 use crate::{Error, Result};
 
@@ -79,7 +79,7 @@ impl Volumes {
                 Step::DmCrypt { name } => dm::resize(name, volume.record.size)?,
                 // It asks for the length of what lies below each time.
                 Step::FuseFile { .. } => {}
-                Step::NbdServer { address } => {
+                Step::NbdServer { address, .. } => {
                     let by = format!(
                         "clients of {address} learn of a new size only when it is attached anew"
                     );
@@ -96,6 +96,31 @@ impl Volumes {
             volume = Records::of(&*self.catalog).replace(volume)?;
         }
         Ok(volume.record.size)
+    }
+
+    /// Returns how a volume appears on this machine, when it does so as somebody wants it; `None` when it
+    /// does not, or not as a whole.
+    ///
+    /// # Errors
+    ///
+    /// What the catalog says.
+    pub fn attached_as(
+        &self,
+        id: &VolumeId,
+        show: &Show,
+        access: Access,
+    ) -> Result<Option<Attachment>> {
+        let found = self.load_attachment(id)?.map(|stored| stored.record);
+        Ok(match found {
+            Some(found)
+                if found.show == *show
+                    && found.read_only == (access == Access::ReadOnly)
+                    && works(&found)? =>
+            {
+                Some(found)
+            }
+            _ => None,
+        })
     }
 
     /// Shows an attached volume at one more place: its mount at a directory, its device at a file. The
@@ -121,13 +146,28 @@ impl Volumes {
                 return Err(Error::volume(id, VolumeProblem::NoWay { reason }));
             }
         };
+        if let (Show::Device, Access::ReadOnly, false) =
+            (&stored.record.show, access, stored.record.read_only)
+        {
+            let reason =
+                "its device is writable, whatever a file that leads to it allows: attach it \
+                          read-only"
+                    .to_owned();
+            return Err(Error::volume(id, VolumeProblem::NoWay { reason }));
+        }
         make_place(target, matches!(stored.record.show, Show::Mount { .. }))?;
+        let devices = devices(&stored.record)?;
+        if mount::is_mounted(target)? && !shown_by(target, &devices)? {
+            let by = format!("something else is mounted at {}", target.display());
+            return Err(Error::volume(id, VolumeProblem::InUse { by }));
+        }
         if !stored.record.published.iter().any(|known| known == target) {
             stored.record.published.push(target.to_owned());
             Records::of(&*self.catalog).replace(stored)?;
         }
         let mut flags = options.to_vec();
-        if access == Access::ReadOnly && !flags.iter().any(|flag| flag == "ro") {
+        if access == Access::ReadOnly {
+            // The last word wins.
             flags.push("ro".to_owned());
         }
         Ok(mount::bind(&source, target, &mount::Options { flags })?)
@@ -140,10 +180,25 @@ impl Volumes {
     /// When it cannot be unmounted.
     pub fn unpublish(&self, id: &VolumeId, target: &Path) -> Result<()> {
         let _guard = self.lock(id)?;
-        mount::unmount(target).map_err(|error| in_use(id, error))?;
+        let stored = self.load_attachment(id)?;
+        let is_known = stored
+            .as_ref()
+            .is_some_and(|stored| stored.record.published.iter().any(|known| known == target));
+        if mount::is_mounted(target)? {
+            let is_shown = match &stored {
+                Some(stored) => shown_by(target, &devices(&stored.record)?)?,
+                None => false,
+            };
+            // A mount that is dead is of nobody any more.
+            if !is_shown && !(is_known && !mount::answers(target)?) {
+                let by = format!("what is mounted at {} is not this volume", target.display());
+                return Err(Error::volume(id, VolumeProblem::InUse { by }));
+            }
+            mount::unmount(target).map_err(|error| in_use(id, error))?;
+        }
         remove_place(target)?;
-        if let Some(mut stored) = self.load_attachment(id)?
-            && stored.record.published.iter().any(|known| known == target)
+        if let Some(mut stored) = stored
+            && is_known
         {
             stored.record.published.retain(|known| known != target);
             Records::of(&*self.catalog).replace(stored)?;
@@ -166,8 +221,7 @@ impl Volumes {
 
     fn load_attached(&self, id: &VolumeId) -> Result<Stored<Attachment>> {
         if let Some(stored) = self.load_attachment(id)?
-            && stored.record.state == AttachmentState::Attached
-            && self.appears(&stored.record)?
+            && works(&stored.record)?
         {
             return Ok(stored);
         }
@@ -177,8 +231,9 @@ impl Volumes {
 
     /// Returns where an attachment is still published.
     fn published_at<'a>(&self, attachment: &'a Attachment) -> Result<Option<&'a Path>> {
+        let devices = devices(attachment)?;
         for target in &attachment.published {
-            if mount::is_mounted(target)? {
+            if shown_by(target, &devices)? {
                 return Ok(Some(target));
             }
         }
@@ -186,7 +241,11 @@ impl Volumes {
     }
 
     /// Undoes what an attachment of which the catalog knows nothing may have left.
-    fn clear_away(&self, id: &VolumeId) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeProblem::InUse`] when somebody still uses it.
+    pub(super) fn clear_away(&self, id: &VolumeId) -> Result<()> {
         let file = self.run.join(id.as_str()).join(super::attaching::OPENED_FILE);
         let mut steps = vec![
             Step::DmCrypt { name: self.mapping_name(id) },

@@ -21,7 +21,7 @@ fn a_socket_is_its_owners_alone_and_goes_with_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nbd");
     let address = Address::Socket(path.clone());
-    let listening = address.listen().unwrap();
+    let listening = address.listen(Path::new("/backing")).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     UnixStream::connect(&path).unwrap();
@@ -35,12 +35,12 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let path = directory.path().join("nbd");
     let address = Address::Socket(path.clone());
     let live = UnixListener::bind(&path).unwrap();
-    assert_eq!(address.listen().unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(address.listen(Path::new("/backing")).unwrap_err().kind(), ErrorKind::Busy);
     address.clean().unwrap();
     assert!(path.exists());
     drop(live);
     assert!(path.exists());
-    drop(address.listen().unwrap());
+    drop(address.listen(Path::new("/backing")).unwrap());
     let stale = UnixListener::bind(&path).unwrap();
     drop(stale);
     address.clean().unwrap();
@@ -53,7 +53,7 @@ fn what_is_no_socket_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("nbd");
     fs::write(&path, "precious").unwrap();
-    let error = Address::Socket(path.clone()).listen().unwrap_err();
+    let error = Address::Socket(path.clone()).listen(Path::new("/backing")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Request);
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
@@ -64,14 +64,14 @@ fn a_place_without_a_server_has_none() {
     let address = Address::Socket(directory.path().join("gone/nbd"));
     assert_eq!(address.server().unwrap(), None);
     address.clean().unwrap();
-    assert!(Address::Socket("/proc/nbd".into()).listen().is_err());
+    assert!(Address::Socket("/proc/nbd".into()).listen(Path::new("/backing")).is_err());
 }
 
 #[test]
 fn a_path_that_is_too_long_for_a_socket_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("x".repeat(120));
-    let error = Address::Socket(path).listen().unwrap_err();
+    let error = Address::Socket(path).listen(Path::new("/backing")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Request);
     assert!(error.hint().unwrap().contains("107"));
 }

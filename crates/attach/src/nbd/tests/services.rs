@@ -69,7 +69,7 @@ impl Fixture {
     }
 
     fn pid(&self) -> Pid {
-        Address::parse(&self.address).unwrap().server().unwrap().unwrap()
+        Address::parse(&self.address).unwrap().server().unwrap().unwrap().pid
     }
 
     /// What is in the directory besides the backing.
