@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
-mod attachment_service;
+pub(crate) mod attachment_service;
+
 mod completions;
 mod csi;
 mod doctor;
@@ -48,10 +49,6 @@ pub(crate) enum Command {
     /// Show in which ways this machine can attach volumes, and how fast it encrypts
     Doctor(doctor::DoctorArgs),
 
-    /// Serve an attached volume; what to serve comes through standard input
-    #[command(hide = true)]
-    AttachmentService,
-
     /// Print the completions for a shell
     #[command(hide = true)]
     Completions(completions::CompletionsArgs),
@@ -76,7 +73,6 @@ impl Command {
             Self::Volume(command) => command.run(ui),
             Self::Csi(args) => done(csi::run(ui, *args)),
             Self::Doctor(args) => done(doctor::run(ui, &args)),
-            Self::AttachmentService => done(attachment_service::run()),
             Self::Completions(args) => done(completions::run(&args)),
             Self::Man(args) => done(man::run(&args)),
         }

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use zeroizing_alloc::ZeroAlloc;
 
-use commands::Command;
+use commands::{Command, attachment_service};
 use ui::Ui;
 
 /// Wipes memory that is freed. Our own secrets are wiped where they are; what HTTP and TLS make of a
@@ -36,10 +36,15 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
     keep_memory_private();
     let mut ui = Ui::new();
-    match cli.command.run(&mut ui) {
+    // Before anything is parsed: the table of all commands takes more memory than the service does.
+    let result = if attachment_service::is_asked_for() {
+        attachment_service::run()
+    } else {
+        Cli::parse().command.run(&mut ui)
+    };
+    match result {
         Ok(code) => code,
         Err(error) => {
             error.print(&mut ui);
