@@ -190,7 +190,7 @@ impl Drop for Driver {
         }
         let listed = run(strongroom(&["volume", "list", "--pool", &pool, "--json"]), b"");
         let names = listed.stdout.split('"').collect::<Vec<_>>();
-        for pair in names.windows(3).filter(|words| words[0] == "name" || words[0] == "id") {
+        for pair in names.windows(3).filter(|words| words[0] == "volume") {
             run(strongroom(&["volume", "detach", pair[2], "--pool", &pool]), b"");
         }
     }
