@@ -68,7 +68,7 @@ pub(crate) enum Callers {
     Everybody,
 }
 
-/// Makes a socket. The mode is set before it has a name.
+/// Makes a socket. Nobody can connect to it before it has its mode, whatever the mask of the process.
 fn bind(path: &Path, callers: Callers) -> io::Result<UnixListener> {
     let owner = Mode::RUSR | Mode::WUSR;
     let mode = match callers {
@@ -77,8 +77,8 @@ fn bind(path: &Path, callers: Callers) -> io::Result<UnixListener> {
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    rustix::fs::fchmod(&socket, mode)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::fs::chmod(path, mode)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }

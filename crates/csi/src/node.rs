@@ -207,6 +207,11 @@ fn stage(
         let problem = format!("volume {} is staged already, {how}, and not as wanted", volume.id);
         return Err(Status::already_exists(problem));
     }
+    // It is open: nobody needs its key again.
+    let standing = driver.volumes.attached_as(&volume.id, &show, access);
+    if standing.map_err(|error| status::of(&error))?.is_some() {
+        return Ok(());
+    }
     let opener = secrets.opener(volume, driver.settings.kek_file.as_deref())?;
     let request = AttachRequest {
         opener: opener.as_ref().map(crate::secrets::Opener::opener),

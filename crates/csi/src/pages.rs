@@ -71,19 +71,20 @@ mod tests {
     #[test]
     fn pages_follow_each_other_to_the_end() {
         let all = ["a", "b", "c", "d", "e"];
-        let (mut token, mut seen) = (String::new(), Vec::new());
+        let mut token = String::new();
+        let mut seen: Vec<&str> = Vec::new();
         loop {
             let page = Page::read(2, &token).unwrap();
             let rest = all.iter().filter(|name| page.after.as_deref().is_none_or(|a| **name > a));
             let found: Vec<_> = rest.take(page.limit + 1).collect();
             let (entries, next) = page.cut(found, |name| (**name).to_owned());
-            seen.extend(entries);
+            seen.extend(entries.into_iter().copied());
             if next.is_empty() {
                 break;
             }
             token = next;
         }
-        assert_eq!(seen.into_iter().copied().collect::<Vec<_>>(), all);
+        assert_eq!(seen, all);
     }
 
     #[test]

@@ -172,7 +172,7 @@ fn a_mounted_volume_outlives_its_driver() {
     let target = driver.publish("pvc-1", &mount()).unwrap();
     driver.kill_and_restart();
     fs::write(target.join("file"), PATTERN).unwrap();
-    driver.stage("pvc-1", &mount(), kind.secrets.clone()).unwrap();
+    driver.stage("pvc-1", &mount(), kind.secrets).unwrap();
     driver.publish("pvc-1", &mount()).unwrap();
     assert_eq!(fs::read(target.join("file")).unwrap(), PATTERN);
     driver.unpublish("pvc-1").unwrap();
@@ -216,7 +216,7 @@ fn a_block_volume_grows_while_it_is_used_and_without_a_secret() {
     driver.unpublish("pvc-1").unwrap();
     driver.unstage("pvc-1").unwrap();
     assert!(!driver.pool_holds(PATTERN));
-    driver.stage("pvc-1", &block(), kind.secrets.clone()).unwrap();
+    driver.stage("pvc-1", &block(), kind.secrets).unwrap();
     driver.publish("pvc-1", &block()).unwrap();
     let mut found = vec![0; PATTERN.len()];
     device().read_exact(&mut found).unwrap();

@@ -190,7 +190,8 @@ impl Volumes {
                 None => false,
             };
             // A mount that is dead is of nobody any more.
-            if !is_shown && !(is_known && !mount::answers(target)?) {
+            let is_dead = is_known && !mount::answers(target)?;
+            if !is_shown && !is_dead {
                 let by = format!("what is mounted at {} is not this volume", target.display());
                 return Err(Error::volume(id, VolumeProblem::InUse { by }));
             }
