@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use self::mounting::{Manner, is_mounted};
-use self::server::Server;
+use self::server::{Memory, Server};
 use crate::loop_device::{self, Access};
 use crate::message::Task;
 use crate::mount::{table, users};
@@ -160,7 +160,7 @@ pub(crate) fn serve(task: &FuseTask, volume: OpenedVolume, readiness: Readiness)
     if abilities.can_resend() {
         supervisor::supervise(&server, &connections)?;
     } else {
-        server.serve(&connections)?;
+        server.serve(&connections, Memory::OnDemand)?;
     }
     // By now it is unmounted. Servers that were killed may have left something to be flushed, too.
     server.flush().inspect_err(|_| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use strongroom_disk::ErrorKind as DiskError;
+use zeroize::Zeroize;
 
 use super::protocol::{self, Abilities, Attributes, HEAD, PAYLOAD, Parsed, Request, Span};
 use crate::loop_device::Access;
@@ -21,6 +22,18 @@ pub(super) struct Server {
     access: Access,
     user: u32,
     group: u32,
+}
+
+/// When a server takes the memory for what it is sent.
+///
+/// A server that is killed while the kernel copies a write into a page that it has never touched makes
+/// that write fail: the page cannot be had any more, and the write is not sent to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// Page by page, as long as nobody writes.
+    OnDemand,
+    /// All of it before anything is received, until nobody asks for a while.
+    AtOnce,
 }
 
 /// What is answered.
@@ -66,7 +79,7 @@ impl Server {
     }
 
     /// Answers requests, with a thread for each connection, until the file is unmounted.
-    pub(super) fn serve(&self, connections: &[File]) -> Result<()> {
+    pub(super) fn serve(&self, connections: &[File], memory: Memory) -> Result<()> {
         // It may have grown since the process was forked that this one is a copy of.
         self.plaintext.follow_backing()?;
         let [others @ .., last] = connections else { return Ok(()) };
@@ -75,10 +88,10 @@ impl Server {
                 std::thread::Builder::new()
                     .name("fuse".to_owned())
                     .stack_size(STACK)
-                    .spawn_scoped(scope, || self.answer_all(connection))
+                    .spawn_scoped(scope, move || self.answer_all(connection, memory))
                     .map_err(|source| Error::from_io("cannot start a thread", source))?;
             }
-            self.answer_all(last);
+            self.answer_all(last, memory);
             Ok(())
         })
     }
@@ -93,28 +106,34 @@ impl Server {
 
     /// Answers what comes by one connection. A panic ends the process: another one takes over what it
     /// has not answered, which nobody would wait for in vain then.
-    fn answer_all(&self, connection: &File) {
-        let answering = std::panic::AssertUnwindSafe(|| self.answer_until_unmounted(connection));
+    fn answer_all(&self, connection: &File, memory: Memory) {
+        let answering =
+            std::panic::AssertUnwindSafe(|| self.answer_until_unmounted(connection, memory));
         if !matches!(std::panic::catch_unwind(answering), Ok(Ok(()))) {
             std::process::abort();
         }
     }
 
-    fn answer_until_unmounted(&self, connection: &File) -> io::Result<()> {
+    fn answer_until_unmounted(&self, connection: &File, mut memory: Memory) -> io::Result<()> {
         let mut head = [0; HEAD];
         let mut buffer = Pages::new(PAYLOAD)?;
         let mut touched = 0;
+        if memory == Memory::AtOnce {
+            buffer.zeroize();
+            touched = PAYLOAD;
+        }
         loop {
             if touched > SMALL && !is_asked_within(connection, IDLE)? {
                 // Wiped, and given back: few volumes are busy at a time.
                 buffer = Pages::new(PAYLOAD)?;
-                touched = 0;
+                (touched, memory) = (0, Memory::OnDemand);
             }
             let Some(len) = receive(connection, &mut head, &mut buffer)? else { return Ok(()) };
             // It says of how many bytes a request is, so it never says something else.
             let Some(Parsed { unique, request }) = Parsed::of(&head, len) else {
                 return Err(io::ErrorKind::InvalidData.into());
             };
+            let is_write = matches!(request, Request::Write(_));
             let answer = self.answer(request, &mut buffer);
             touched = touched.max(len);
             match answer {
@@ -125,6 +144,10 @@ impl Server {
                     touched = touched.max(len);
                     send(connection, unique, 0, &buffer[..len])?;
                 }
+            }
+            if is_write && memory == Memory::OnDemand {
+                buffer.zeroize();
+                (touched, memory) = (PAYLOAD, Memory::AtOnce);
             }
         }
     }

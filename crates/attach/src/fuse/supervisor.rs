@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitOptions};
 
-use super::server::{self, Server};
+use super::server::{self, Memory, Server};
 use crate::sys::process::{self, Fork};
 use crate::{Error, ErrorKind, Result, service};
 
@@ -68,7 +68,12 @@ fn serve(server: &Server, connections: &[File], succession: Succession) -> Resul
         server::ask_again(connection)
             .map_err(|source| Error::from_io("the kernel does not send requests again", source))?;
     }
-    server.serve(connections)
+    // Whoever takes over does so under load.
+    let memory = match succession {
+        Succession::First => Memory::OnDemand,
+        Succession::Later => Memory::AtOnce,
+    };
+    server.serve(connections, memory)
 }
 
 fn wait(pid: Pid) -> io::Result<End> {
