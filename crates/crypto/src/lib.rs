@@ -11,6 +11,7 @@ mod hasher;
 mod kdf;
 mod secret;
 mod sector;
+mod stack;
 
 pub use cipher_spec::{Cipher, CipherSpec, Encryption, Iv, KeySize, Mode};
 pub use error::Error;
@@ -19,3 +20,4 @@ pub use hasher::Hasher;
 pub use kdf::{Argon2Variant, CostBudget, CostPolicy, Kdf};
 pub use secret::{DataKey, Passphrase, Token, VolumeKey};
 pub use sector::{IvUnit, Kernel, SectorCipher, SectorSize};
+pub use stack::leaving_no_trace;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use strongroom_crypto::DataKey;
+use strongroom_crypto::{DataKey, leaving_no_trace};
 use strongroom_model::KmsKind;
 use zeroize::Zeroizing;
 
@@ -123,31 +123,32 @@ impl<K: Kek> KeyProvider for Provider<K> {
         }
         let mut salt = [0; 16];
         random::fill(&mut salt, &self.0.label())?;
-        let wrapped = self.0.encrypt(&sealed::seal(key, binding))?;
+        let wrapped = leaving_no_trace(|| self.0.encrypt(&sealed::seal(key, binding)))?;
         Ok(Envelope::new(self.0.kind(), wrapped, Fingerprint::of(key, &salt)))
     }
 
     fn unwrap(&self, envelope: &Envelope, binding: &Binding) -> Result<DataKey> {
         self.check_kind(envelope)?;
-        let sealed = self.0.decrypt(&envelope.wrapped)?;
+        let sealed = leaving_no_trace(|| self.0.decrypt(&envelope.wrapped))?;
         let take = |sealed: &[u8]| sealed::open(sealed, binding);
         self.taken(envelope, &sealed, take, &format!("belong to {binding}"))
     }
 
     fn verify(&self, envelope: &Envelope) -> Result<()> {
         self.check_kind(envelope)?;
-        let sealed = self.0.decrypt(&envelope.wrapped)?;
+        let sealed = leaving_no_trace(|| self.0.decrypt(&envelope.wrapped))?;
         self.check(envelope, &sealed)
     }
 
     fn rewrap(&self, envelope: &Envelope) -> Result<Envelope> {
         self.check_kind(envelope)?;
         let check = |sealed: &[u8]| self.check(envelope, sealed);
-        Ok(envelope.rewrapped(self.0.rewrap(&envelope.wrapped, &check)?))
+        let wrapped = leaving_no_trace(|| self.0.rewrap(&envelope.wrapped, &check))?;
+        Ok(envelope.rewrapped(wrapped))
     }
 
     fn probe(&self) -> Result<Probe> {
-        self.0.probe()
+        leaving_no_trace(|| self.0.probe())
     }
 }
 

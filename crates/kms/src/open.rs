@@ -1,6 +1,6 @@
 //! From what people say to a provider.
 
-use strongroom_crypto::{Passphrase, Token};
+use strongroom_crypto::{Passphrase, Token, leaving_no_trace};
 use strongroom_model::{KmsKind, KmsRequest};
 
 use crate::breaker::Guarded;
@@ -41,6 +41,14 @@ pub fn open(request: &KmsRequest, credentials: Credentials) -> Result<Box<dyn Ke
 ///
 /// Those of [`open`].
 pub fn open_within(
+    request: &KmsRequest,
+    credentials: Credentials,
+    limits: &Limits,
+) -> Result<Box<dyn KeyProvider>> {
+    leaving_no_trace(|| open_kind(request, credentials, limits))
+}
+
+fn open_kind(
     request: &KmsRequest,
     credentials: Credentials,
     limits: &Limits,

@@ -221,15 +221,21 @@ impl Volumes {
             if !works(found)? {
                 return in_use("it is attached in part: detach it first".to_owned());
             }
-            if !self.pool.copies_at_once()? {
+            // Its file system stands still as long as the copy takes.
+            let is_short = matches!(found.show, Show::Mount { .. })
+                && self
+                    .pool
+                    .entry(&Item::Volume(from.clone()))?
+                    .is_some_and(|entry| entry.allocated <= LONGEST_STANDSTILL);
+            if !is_short && !self.pool.copies_at_once()? {
                 return in_use(format!(
-                    "it is {}, and this pool cannot copy what is written meanwhile: detach it first",
+                    "it is {}, and this pool cannot copy that much at once: detach it first, or keep \
+                     the pool on a file system that shares bytes (XFS, btrfs)",
                     found.describe()
                 ));
             }
         }
         let _frozen = match &attached {
-            // A copy that shares its bytes takes a moment, so nobody waits for long.
             Some(Attachment { show: Show::Mount { target, .. }, .. }) => {
                 // Left by whoever was killed in the middle of this.
                 let _ = file_system::thaw(target);
@@ -283,3 +289,6 @@ fn is_same_encryption(one: &VolumeEncryption, other: &VolumeEncryption) -> bool 
         _ => false,
     }
 }
+
+/// How many bytes are copied while a file system stands still, where they cannot be shared: seconds.
+const LONGEST_STANDSTILL: u64 = 2 << 30;
