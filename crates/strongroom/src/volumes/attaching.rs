@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use strongroom_attach::file_system::{self, Found};
 use strongroom_attach::loop_device::{self, Access};
+use strongroom_attach::nbd::TlsFiles;
 use strongroom_attach::{OpenedVolume, Step, dm, fuse, mount, nbd};
 use strongroom_crypto::SectorSize;
 use strongroom_disk::FormatPermit;
@@ -184,6 +185,7 @@ impl Volumes {
             stored = forming.finish(&ledger, stored)?;
         }
         let device = plan.show_contents(self, &stored.record, &volume)?;
+        plan.check_device(&stored.record, device.as_deref())?;
         if let Some(forming) = forming {
             stored = fill(&ledger, stored, forming, request, device.as_deref())?;
         }
@@ -215,6 +217,7 @@ impl Volumes {
         let volume = OpenedVolume { name, backing, encrypted: None };
         let device = plan.show_contents(self, &stored.record, &volume)?;
         let Some(path) = device.as_deref() else { return Ok(None) };
+        plan.check_device(&stored.record, Some(path))?;
         if let Show::Mount { file_system, .. } = &request.show {
             let uuid = random_uuid(&stored.record)?;
             let (open, verdict) = ledger.plain(stored, path, &uuid)?;
@@ -298,6 +301,7 @@ struct Plan {
     steps: Vec<Step>,
     backend: Backend,
     access: Access,
+    tls: Option<TlsFiles>,
 }
 
 impl Plan {
@@ -319,7 +323,7 @@ impl Plan {
             }
             Backend::Fuse => vec![Step::FuseFile { file }],
             Backend::Nbd => match &request.show {
-                Show::Nbd { address } => {
+                Show::Nbd { address, .. } => {
                     vec![Step::NbdServer { address: address.clone(), backing }]
                 }
                 _ => Vec::new(),
@@ -335,7 +339,24 @@ impl Plan {
             }
             steps.push(Step::Mount { target: target.clone() });
         }
-        Ok(Self { steps, backend, access: request.access })
+        let tls = match &request.show {
+            Show::Nbd { tls, .. } => tls.clone(),
+            _ => None,
+        };
+        Ok(Self { steps, backend, access: request.access, tls })
+    }
+
+    /// Checks that the loop device at the end is still that of its file: until somebody has it open,
+    /// another program may free it, and a third one may get it.
+    fn check_device(&self, volume: &Volume, device: Option<&Path>) -> Result<()> {
+        let last = self.steps.iter().rev().find(|step| !matches!(step, Step::Mount { .. }));
+        if let (Some(Step::LoopDevice { file }), Some(device)) = (last, device)
+            && !loop_device::of(file)?.iter().any(|found| found == device)
+        {
+            let by = format!("somebody else has freed {}: try again", device.display());
+            return Err(Error::volume(&volume.id, VolumeProblem::InUse { by }));
+        }
+        Ok(())
     }
 
     /// Makes the plaintext of an opened volume available. Returns the device or file that has it.
@@ -376,7 +397,7 @@ impl Plan {
                 Step::NbdServer { address, .. } => {
                     let read_only = self.access == Access::ReadOnly;
                     let discard = record.tuning.discard;
-                    let options = nbd::Options { read_only, discard, tls: None };
+                    let options = nbd::Options { read_only, discard, tls: self.tls.clone() };
                     nbd::start_with(&volumes.launcher, volume, address, &options)?;
                 }
                 Step::Mount { .. } => {}
@@ -437,7 +458,7 @@ impl Attachment {
         let access = if self.read_only { "read-only " } else { "" };
         match (&self.show, &self.device) {
             (Show::Mount { target, .. }, _) => format!("{access}mounted at {}", target.display()),
-            (Show::Nbd { address }, _) => format!("{access}exported over NBD at {address}"),
+            (Show::Nbd { address, .. }, _) => format!("{access}exported over NBD at {address}"),
             (Show::Device, Some(device)) => format!("{access}as {}", device.display()),
             (Show::Device, None) => format!("{access}as a device"),
         }
@@ -495,7 +516,7 @@ fn refuse_taken_place(id: &VolumeId, show: &Show) -> Result<()> {
         Show::Mount { target, .. } if mount::is_mounted(target)? => {
             format!("something is mounted at {} already", target.display())
         }
-        Show::Nbd { address } if nbd::serves(address)? => {
+        Show::Nbd { address, .. } if nbd::serves(address)? => {
             format!("a server is at {address} already")
         }
         _ => return Ok(()),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use strongroom_attach::Step;
+use strongroom_attach::nbd::TlsFiles;
 use strongroom_model::{FileSystem, VolumeId};
 
 use crate::catalog::{Kind, Record};
@@ -79,6 +80,9 @@ pub enum Show {
     Nbd {
         /// Where: the path of a unix socket, or `host:port`.
         address: String,
+        /// What clients are shown, who have to begin with TLS then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<TlsFiles>,
     },
 }
 

@@ -8,6 +8,7 @@ use strongroom::volumes::{
     AttachRequest, Backend, FormatState, Show, Volume, VolumeProblem, Volumes,
 };
 use strongroom_attach::loop_device::Access;
+use strongroom_attach::nbd::TlsFiles;
 use strongroom_model::{EncryptionSettings, FileSystem, Pbkdf, VolumeId};
 
 use super::description;
@@ -43,6 +44,19 @@ pub(crate) struct AttachArgs {
     /// Export it over NBD at this unix socket, or at this port of this machine
     #[arg(long, value_name = "SOCKET|HOST:PORT")]
     nbd: Option<String>,
+
+    /// Let NBD clients begin with TLS, and show them this certificate (PEM, with its chain)
+    #[arg(long, value_name = "FILE", requires_all = ["nbd", "nbd_key_file"])]
+    nbd_cert_file: Option<PathBuf>,
+
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "nbd_cert_file")]
+    nbd_key_file: Option<PathBuf>,
+
+    /// Serve only NBD clients with a certificate of these authorities (PEM); then the address may be one
+    /// of the network
+    #[arg(long, value_name = "FILE", requires = "nbd_cert_file")]
+    nbd_ca_file: Option<PathBuf>,
 
     /// The file system to mount, and to make in a new volume: ext4 or xfs [default: the one that it
     /// has, else ext4]
@@ -164,9 +178,27 @@ impl AttachArgs {
             .hinted("leave it out, or mount the volume with --mount DIR"))
     }
 
+    /// Returns the files for TLS, by names that a service finds wherever it runs.
+    fn tls(&self) -> Result<Option<TlsFiles>, CommandError> {
+        let find = |path: &PathBuf| {
+            std::fs::canonicalize(path).map_err(|source| {
+                CommandError::io(format!("cannot read {}", path.display()), source)
+            })
+        };
+        let (Some(certificates), Some(key)) = (&self.nbd_cert_file, &self.nbd_key_file) else {
+            return Ok(None);
+        };
+        let client_authorities = self.nbd_ca_file.as_ref().map(find).transpose()?;
+        Ok(Some(TlsFiles {
+            certificates: find(certificates)?,
+            key: find(key)?,
+            client_authorities,
+        }))
+    }
+
     fn show(&self, volume: &Volume) -> Result<Show, CommandError> {
         if let Some(address) = &self.nbd {
-            return Ok(Show::Nbd { address: nbd_address(address)? });
+            return Ok(Show::Nbd { address: nbd_address(address)?, tls: self.tls()? });
         }
         let Some(directory) = &self.mount else { return Ok(Show::Device) };
         let target = std::fs::canonicalize(directory).map_err(|source| {

@@ -8,6 +8,7 @@ use strongroom::volumes::{
     Attachment, AttachmentState, Backend, Condition, FormatState, Show, Snapshot, Volume,
     VolumeEncryption,
 };
+use strongroom_attach::nbd::TlsFiles;
 use strongroom_model::KmsRequest;
 
 use super::tuning;
@@ -94,7 +95,7 @@ pub(super) fn snapshot_value(snapshot: &Snapshot) -> Value {
 pub(super) fn attachment_value(attachment: &Attachment) -> Value {
     let (mount, options, nbd) = match &attachment.show {
         Show::Mount { target, options, .. } => (Some(target), Some(options), None),
-        Show::Nbd { address } => (None, None, Some(nbd_uri(address))),
+        Show::Nbd { address, tls } => (None, None, Some(nbd_uri(address, tls.as_ref()))),
         Show::Device => (None, None, None),
     };
     json!({
@@ -128,7 +129,7 @@ pub(super) fn attachment_words(attachment: &Attachment) -> String {
 pub(super) fn place(attachment: &Attachment) -> String {
     match (&attachment.show, &attachment.device) {
         (Show::Mount { target, .. }, _) => target.display().to_string(),
-        (Show::Nbd { address }, _) => nbd_uri(address),
+        (Show::Nbd { address, tls }, _) => nbd_uri(address, tls.as_ref()),
         (Show::Device, device) => {
             device.as_deref().map_or_else(String::new, |device| device.display().to_string())
         }
@@ -181,9 +182,10 @@ pub(super) fn moment(seconds: u64) -> String {
 }
 
 /// Returns the URI of an export, as every client of NBD takes it.
-fn nbd_uri(address: &str) -> String {
+fn nbd_uri(address: &str, tls: Option<&TlsFiles>) -> String {
+    let scheme = if tls.is_some() { "nbds" } else { "nbd" };
     if !Path::new(address).is_absolute() {
-        return format!("nbd://{address}");
+        return format!("{scheme}://{address}");
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte);
     let path: String = address
@@ -193,7 +195,7 @@ fn nbd_uri(address: &str) -> String {
             false => format!("%{byte:02X}"),
         })
         .collect();
-    format!("nbd+unix:///?socket={path}")
+    format!("{scheme}+unix:///?socket={path}")
 }
 
 #[cfg(test)]
@@ -202,8 +204,8 @@ mod tests {
 
     #[test]
     fn exports_have_uris_that_clients_can_read() {
-        assert_eq!(nbd_uri("127.0.0.1:10809"), "nbd://127.0.0.1:10809");
-        assert_eq!(nbd_uri("/run/a&b c"), "nbd+unix:///?socket=/run/a%26b%20c");
+        assert_eq!(nbd_uri("127.0.0.1:10809", None), "nbd://127.0.0.1:10809");
+        assert_eq!(nbd_uri("/run/a&b c", None), "nbd+unix:///?socket=/run/a%26b%20c");
     }
 
     #[test]

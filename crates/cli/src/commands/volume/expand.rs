@@ -46,7 +46,7 @@ pub(crate) fn run(ui: &mut Ui, args: &ExpandArgs) -> Result<(), CommandError> {
     let volume = volumes.expand(&args.name, wanted(&before, args.size)?)?;
     let attached = volumes.attachment(&args.name)?;
     let mut grown = false;
-    if let Some(Show::Nbd { address }) = attached.as_ref().map(|attached| &attached.show) {
+    if let Some(Show::Nbd { address, .. }) = attached.as_ref().map(|attached| &attached.show) {
         ui.warning(&format!(
             "clients of {address} learn of the new size when the volume is attached anew"
         ));

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 
 use serde_json::{Value, json};
 use strongroom::catalog::{Catalog, Kind, SqliteCatalog};
-use strongroom_testkit::{Pattern, Tool, run, skip};
+use strongroom_testkit::{Authority, Pattern, Tool, run, skip};
 
 use super::VolumePlace;
 use crate::workplace::{CHEAP, has};
@@ -191,6 +191,37 @@ fn virtual_machines_read_a_volume_over_nbd() {
     place.detach("data");
     let message = place.place.qemu_img(&format!("info {}", uri.trim()));
     assert_ne!(message.code, Some(0), "it is still exported");
+}
+
+#[test]
+fn an_export_with_tls_is_for_clients_that_begin_with_it() {
+    let test = "an_export_with_tls_is_for_clients_that_begin_with_it";
+    if !has(test, &[Tool::QEMU_IMG]) {
+        return;
+    }
+    let Some(place) = VolumePlace::new(test) else { return };
+    let authority = Authority::new();
+    let (certificate, key) = authority.server_pem("localhost");
+    fs::write(place.place.path("cert"), certificate).unwrap();
+    fs::write(place.place.path("key"), key).unwrap();
+    fs::create_dir(place.place.path("trust")).unwrap();
+    fs::write(place.place.path("trust/ca-cert.pem"), authority.pem()).unwrap();
+    place.create("data", "16M");
+    let words = format!("attach data --nbd socket --passphrase-file pw {CHEAP}");
+    place.volume(&format!("{words} --nbd-cert-file cert")).fails(2);
+    place.volume(&format!("{words} --nbd-cert-file none --nbd-key-file key")).fails(8);
+    let uri = place.volume(&format!("{words} --nbd-cert-file cert --nbd-key-file key")).ok();
+    assert!(uri.starts_with("nbds+unix:///?socket=/"), "{uri}");
+    let socket = place.place.path("socket").display().to_string();
+    let image = format!("driver=nbd,server.type=unix,server.path={socket}");
+    let plain = place.place.qemu_img(&format!("info --image-opts {image}"));
+    assert_ne!(plain.code, Some(0), "a client without TLS is served");
+    let trust = place.place.path("trust").display().to_string();
+    let tls = format!("tls-creds-x509,id=tls,dir={trust},endpoint=client,verify-peer=yes");
+    let image = format!("{image},tls-creds=tls,tls-hostname=localhost");
+    let found = place.place.qemu_img(&format!("info --object {tls} --image-opts {image}")).ok();
+    assert!(found.contains("16 MiB"), "{found}");
+    place.detach("data");
 }
 
 #[test]
