@@ -3,6 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 
+use strongroom::catalog::{Catalog, Kind, SqliteCatalog};
+
 use super::VolumePlace;
 use crate::workplace::CHEAP;
 
@@ -113,4 +115,57 @@ fn what_is_no_pool_stays_as_it_is() {
     fs::write(folder.join("file"), "somebody's").unwrap();
     place.volume("create data --size 1M --plain --pool m").fails(2);
     assert_eq!(fs::read_dir(folder).unwrap().count(), 1);
+}
+
+#[test]
+fn a_place_that_is_taken_stays_as_it_is() {
+    let Some(place) = VolumePlace::new("a_place_that_is_taken_stays_as_it_is") else { return };
+    place.create("data", "32M");
+    place.create("other", "32M");
+    place.mount("data");
+    place.write_note("kept");
+    for key in ["pw", "wrong"] {
+        place.volume(&format!("attach other --mount m --passphrase-file {key}")).fails(7);
+        assert_eq!(place.note().as_deref(), Some("kept"), "somebody else's mount is gone");
+    }
+    place.volume("detach other").ok();
+    place.volume("delete other --force").ok();
+    assert_eq!(place.note().as_deref(), Some("kept"));
+    place.detach("data");
+
+    place.create("other", "32M");
+    let nbd = |name: &str| {
+        place.volume(&format!("attach {name} --nbd socket --passphrase-file pw {CHEAP}"))
+    };
+    nbd("data").ok();
+    nbd("other").fails(7);
+    place.volume("detach other").ok();
+    assert!(place.json("show data")["attachment"].is_object(), "somebody else's export is gone");
+    place.detach("data");
+    nbd("other").ok();
+    assert!(place.json("show data")["attachment"].is_null());
+    place.detach("other");
+}
+
+#[test]
+fn a_catalog_that_forgot_where_a_volume_is_mounted_lets_nobody_else_have_it() {
+    let test = "a_catalog_that_forgot_where_a_volume_is_mounted_lets_nobody_else_have_it";
+    let Some(place) = VolumePlace::new(test) else { return };
+    place.create("data", "32M");
+    place.mount("data");
+    place.write_note("kept");
+    let catalog = SqliteCatalog::open(&place.place.path("pool/catalog.sqlite")).unwrap();
+    let stored = catalog.load(Kind::Attachment, "data").unwrap().unwrap();
+    catalog.remove(Kind::Attachment, "data", stored.version).unwrap();
+    fs::create_dir(place.place.path("m2")).unwrap();
+    place.volume("attach data --mount m2 --passphrase-file pw").fails(7);
+    place.volume("attach data --device --passphrase-file pw").fails(7);
+    place.volume("snapshot data before").fails(7);
+    place.volume("delete data --force").fails(7);
+    place.volume("detach data").fails(7);
+    assert_eq!(place.note().as_deref(), Some("kept"));
+    catalog.insert(Kind::Attachment, "data", &stored.json).unwrap();
+    place.detach("data");
+    place.mount("data");
+    assert_eq!(place.note().as_deref(), Some("kept"));
 }
