@@ -10,6 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use strongroom_disk::FormatPermit;
@@ -132,7 +133,21 @@ enum Thoroughness {
     Whole,
 }
 
+/// Checks an ext4, with patience for whoever only looks at the device, or has just unmounted it: the
+/// kernel may let go of it a moment later.
 fn check_ext4(device: &Path, thoroughness: Thoroughness) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match check_ext4_once(device, thoroughness) {
+            Err(error) if error.kind() == ErrorKind::Busy && Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+fn check_ext4_once(device: &Path, thoroughness: Thoroughness) -> Result<()> {
     let file_system = FileSystem::Ext4;
     let mut command = Program::E2FSCK.command()?;
     if thoroughness == Thoroughness::Whole {
@@ -228,6 +243,12 @@ fn open(device: &Path) -> std::io::Result<File> {
 fn length(mut file: &File) -> std::io::Result<u64> {
     file.seek(SeekFrom::End(0))
 }
+
+/// How long a device may be in use before that is an error.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often to look.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Blocks of 4096 bytes are what encrypted sectors and pages have. Nothing is kept for root: people
 /// expect to be able to use what they asked for. Discards would show what is unused, and take long;
