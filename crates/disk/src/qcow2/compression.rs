@@ -123,8 +123,8 @@ const WINDOW_BITS: u8 = 12;
 /// 2 MiB, but a frame that does not know its length may ask for more than it needs.
 const LARGEST_WINDOW: u64 = 8 << 20;
 
-/// How many clusters are kept: at most 8 MiB.
-const KEPT: usize = 4;
+/// How many clusters are kept: at most 6 MiB.
+const KEPT: usize = 3;
 
 #[cfg(test)]
 mod tests {
