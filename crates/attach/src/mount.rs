@@ -320,7 +320,7 @@ fn wrong_type(path: &Path, expected: &str) -> Error {
 /// fast as we unmount.
 const MOST_STACKED: u32 = 1000;
 
-const BUSY_TRIES: u32 = 20;
+const BUSY_TRIES: u32 = 100;
 
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 

@@ -102,8 +102,10 @@ impl Rig {
         rustix::mount::mount(device, self.mount_point(), kind, flags, options).unwrap();
     }
 
+    /// Unmounts with some patience: a program that another test starts just now may have for a moment
+    /// what this process has open.
     pub(crate) fn unmount(&self) {
-        rustix::mount::unmount(self.mount_point(), UnmountFlags::empty()).unwrap();
+        strongroom_attach::mount::unmount(&self.mount_point()).unwrap();
     }
 
     /// Returns the plaintext, as it is decrypted from the backing file without any server.
