@@ -33,7 +33,7 @@ impl Attached {
     /// Attaches a volume by a server of `strongroom`.
     pub(crate) fn by_fuse(strongroom: &Path, volume: &OpenedVolume) -> Result<Self, Error> {
         let file = volume.backing.with_extension("plaintext");
-        fuse::start(&launcher(strongroom), volume, &file)?;
+        fuse::start(&launcher(strongroom), volume, &file, Access::ReadWrite)?;
         let size = volume.encrypted.as_ref().map(|contents| contents.payload.sector_size);
         let size = size.unwrap_or(SectorSize::B512);
         // Who attaches it detaches it, also when only the second step fails.

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use strongroom_attach::{EncryptedContents, OpenedVolume, nbd};
+use strongroom_attach::nbd::{self, Options};
+use strongroom_attach::{EncryptedContents, OpenedVolume};
 use strongroom_crypto::{CostPolicy, Passphrase};
 use strongroom_luks::Header;
 
@@ -124,7 +125,7 @@ struct Ours {
 impl Ours {
     fn start(strongroom: &Path, volume: &OpenedVolume, socket: PathBuf) -> Result<Self, Error> {
         let address = socket.display().to_string();
-        nbd::start(&attached::launcher(strongroom), volume, &address)?;
+        nbd::start(&attached::launcher(strongroom), volume, &address, &Options::default())?;
         Ok(Self { address })
     }
 }

@@ -56,13 +56,21 @@ pub fn support() -> Support {
 ///
 /// [`ErrorKind::Busy`] when `file` has a server already, [`ErrorKind::Request`] when it is a file that
 /// holds something.
-pub fn start(launcher: &Launcher, volume: &OpenedVolume, file: &Path) -> Result<()> {
-    launch(launcher, volume, file, Access::ReadWrite)
-}
-
-/// As [`start`], but nobody can write to the file.
-pub fn start_read_only(launcher: &Launcher, volume: &OpenedVolume, file: &Path) -> Result<()> {
-    launch(launcher, volume, file, Access::ReadOnly)
+pub fn start(
+    launcher: &Launcher,
+    volume: &OpenedVolume,
+    file: &Path,
+    access: Access,
+) -> Result<()> {
+    let resolved = resolve(file)?;
+    if is_mounted(&resolved)? {
+        if serves(&resolved)? {
+            return Err(has_a_server(file));
+        }
+        unmount(&resolved)?;
+    }
+    let task = FuseTask { file: resolved, access };
+    launcher.start(&Task::Fuse(task), volume)
 }
 
 /// Returns whether a server answers for `file`.
@@ -167,18 +175,6 @@ pub(crate) fn serve(task: &FuseTask, volume: OpenedVolume, readiness: Readiness)
         // For whoever stops us. If even that cannot be written there is nobody left to tell.
         let _ = lock.write_all(LOST);
     })
-}
-
-fn launch(launcher: &Launcher, volume: &OpenedVolume, file: &Path, access: Access) -> Result<()> {
-    let resolved = resolve(file)?;
-    if is_mounted(&resolved)? {
-        if serves(&resolved)? {
-            return Err(has_a_server(file));
-        }
-        unmount(&resolved)?;
-    }
-    let task = FuseTask { file: resolved, access };
-    launcher.start(&Task::Fuse(task), volume)
 }
 
 /// Makes the file that the volume is mounted over, and locks it.

@@ -235,7 +235,7 @@ impl Device {
 
     fn busy(&self) -> Error {
         let node = self.node();
-        let mounted = table::of_device(MAJOR, self.number).unwrap_or_default();
+        let mounted = table::of_device((MAJOR, self.number), &node).unwrap_or_default();
         let user = || self.holder().or_else(|| users::of(&node));
         let problem = match &mounted {
             Some(target) => format!("{} is mounted at {}", node.display(), target.display()),

@@ -61,17 +61,8 @@ pub(crate) struct NbdTask {
 /// # Errors
 ///
 /// [`ErrorKind::Busy`] when a server is there already; [`ErrorKind::Request`] when the address is that
-/// of a network.
-pub fn start(launcher: &Launcher, volume: &OpenedVolume, address: &str) -> Result<()> {
-    start_with(launcher, volume, address, &Options::default())
-}
-
-/// Starts a server as [`start`] does, with options.
-///
-/// # Errors
-///
-/// Those of [`start`]; an address of a network is fine when clients have to show a certificate.
-pub fn start_with(
+/// of a network, unless clients have to show a certificate.
+pub fn start(
     launcher: &Launcher,
     volume: &OpenedVolume,
     address: &str,

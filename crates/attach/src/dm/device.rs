@@ -31,6 +31,11 @@ impl DeviceNumber {
         Self(number)
     }
 
+    /// Returns its two parts.
+    pub(super) fn major_and_minor(self) -> (u32, u32) {
+        (major(self.0), minor(self.0))
+    }
+
     /// Reads `7:0`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (major, minor) = text.split_once(':')?;

@@ -19,10 +19,9 @@ use crate::{Error, ErrorKind, Result, service};
 /// This process has one thread, and the kernel can send requests again. Could it not, who has asked
 /// would wait as long as this process keeps the connections.
 pub(super) fn supervise(server: &Server, connections: &[File]) -> Result<()> {
-    let mut early_deaths = 0;
+    let (mut deaths, mut since) = (0, Instant::now());
     let mut succession = Succession::First;
     loop {
-        let start = Instant::now();
         let failed = |source: io::Error| Error::from_io("cannot start another server", source);
         let pid = match process::fork().map_err(failed)? {
             Fork::Child => {
@@ -37,9 +36,12 @@ pub(super) fn supervise(server: &Server, connections: &[File]) -> Result<()> {
             End::Killed => {}
         }
         succession = Succession::Later;
-        // One that dies of the same request over and over helps nobody: let go, it fails.
-        early_deaths = if start.elapsed() < EARLY { early_deaths + 1 } else { 0 };
-        if early_deaths == PATIENCE {
+        // Those that die of the same request over and over help nobody: let go, it fails.
+        if since.elapsed() > WINDOW {
+            (deaths, since) = (0, Instant::now());
+        }
+        deaths += 1;
+        if deaths == MOST_DEATHS {
             return Err(Error::new(ErrorKind::Io, "the servers of FUSE die one after the other"));
         }
     }
@@ -88,11 +90,11 @@ fn wait(pid: Pid) -> io::Result<End> {
     }
 }
 
-/// A server that has not lived longer has died of what it was asked first.
-const EARLY: Duration = Duration::from_millis(20);
+/// For how long deaths are counted.
+const WINDOW: Duration = Duration::from_secs(5);
 
-/// So many of them in a row are enough.
-const PATIENCE: u32 = 5;
+/// So many of them are enough: nobody who kills servers one by one is as fast as a request that does.
+const MOST_DEATHS: u32 = 50;
 
 /// The exit code of a server that could not go on.
 const FAILED: i32 = 1;

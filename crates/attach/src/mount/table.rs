@@ -29,6 +29,12 @@ pub(crate) struct Entry {
     pub(crate) source: OsString,
 }
 
+impl Entry {
+    fn is_of(&self, number: (u32, u32), node: &Path) -> bool {
+        self.device == number || self.source == node.as_os_str()
+    }
+}
+
 /// Returns what is mounted at exactly this path, which has no symbolic links in it; the topmost comes
 /// last.
 pub(crate) fn at(path: &Path) -> Result<Vec<Entry>> {
@@ -47,9 +53,10 @@ pub(crate) fn below(path: &Path) -> Result<Option<OsString>> {
     Ok(found)
 }
 
-/// Returns where a block device is mounted, if it is.
-pub(crate) fn of_device(major: u32, minor: u32) -> Result<Option<PathBuf>> {
-    let found = all()?.into_iter().find(|entry| entry.device == (major, minor));
+/// Returns where the block device with these numbers, major and minor, is mounted, if it is. Some file
+/// systems have numbers of their own in the table: there the source tells them, which is `node`.
+pub(crate) fn of_device(number: (u32, u32), node: &Path) -> Result<Option<PathBuf>> {
+    let found = all()?.into_iter().find(|entry| entry.is_of(number, node));
     Ok(found.map(|entry| PathBuf::from(entry.mount_point)))
 }
 
@@ -132,6 +139,16 @@ mod tests {
         assert_eq!(entry.source, OsStr::new("/dev/loop3"));
         assert_eq!(entry.kind, "ext4");
         assert_eq!((entry.is_read_only, entry.has_read_only_file_system), (false, true));
+    }
+
+    #[test]
+    fn a_device_is_known_by_its_number_or_as_the_source() {
+        let node = Path::new("/dev/mapper/vol");
+        let by_number = b"36 35 253:0 / /mnt rw,noatime shared:1 - ext4 /dev/dm-0 rw";
+        let entry = parse(by_number).unwrap();
+        assert!(entry.is_of((253, 0), node) && !entry.is_of((253, 1), node));
+        let by_source = b"36 35 0:44 / /mnt rw - btrfs /dev/mapper/vol rw";
+        assert!(parse(by_source).unwrap().is_of((253, 0), node));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::process::{Gid, Uid};
+use strongroom_attach::loop_device::Access;
 use strongroom_attach::{ErrorKind, Launcher, fuse};
 use strongroom_crypto::SectorSize;
 use strongroom_testkit::{Tool, skip};
@@ -117,7 +118,7 @@ fn a_file_to_be_read_only_is_read_only() {
     }
     let rig = Rig::new(1 << 20, Some(SectorSize::B512));
     rig.zero();
-    fuse::start_read_only(&launcher(), &rig.volume(), &rig.file()).unwrap();
+    fuse::start(&launcher(), &rig.volume(), &rig.file(), Access::ReadOnly).unwrap();
     let error = OpenOptions::new().write(true).open(rig.file()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem);
     assert!(fs::read(rig.file()).unwrap() == vec![0; 1 << 20]);
@@ -134,7 +135,8 @@ fn a_file_has_one_server_and_goes_with_it() {
     fuse::stop(&rig.file()).unwrap();
     rig.start_server();
     assert!(fuse::serves(&rig.file()).unwrap());
-    let second = fuse::start(&launcher(), &rig.volume(), &rig.file()).unwrap_err();
+    let second =
+        fuse::start(&launcher(), &rig.volume(), &rig.file(), Access::ReadWrite).unwrap_err();
     assert_eq!(second.kind(), ErrorKind::Busy);
     let user = open(&rig);
     let error = fuse::stop(&rig.file()).unwrap_err();
@@ -154,7 +156,8 @@ fn a_file_that_holds_something_is_neither_covered_nor_removed() {
     }
     let rig = Rig::new(1 << 20, None);
     fs::write(rig.file(), "precious").unwrap();
-    let error = fuse::start(&launcher(), &rig.volume(), &rig.file()).unwrap_err();
+    let error =
+        fuse::start(&launcher(), &rig.volume(), &rig.file(), Access::ReadWrite).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Request);
     fuse::stop(&rig.file()).unwrap();
     assert_eq!(fs::read(rig.file()).unwrap(), b"precious");
@@ -180,7 +183,7 @@ fn a_volume_that_is_not_there_is_named() {
     let rig = Rig::new(1 << 20, Some(SectorSize::B512));
     let volume = rig.volume();
     fs::remove_file(rig.backing()).unwrap();
-    let error = fuse::start(&launcher(), &volume, &rig.file()).unwrap_err();
+    let error = fuse::start(&launcher(), &volume, &rig.file(), Access::ReadWrite).unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("backing"), "{error}: {cause}");
     assert!(!fuse::serves(&rig.file()).unwrap());
@@ -231,7 +234,7 @@ fn an_unprivileged_user_has_the_file_alone() {
     std::thread::scope(|scope| {
         let work = scope.spawn(|| {
             become_nobody();
-            fuse::start(&launcher, &rig.volume(), &rig.file()).unwrap();
+            fuse::start(&launcher, &rig.volume(), &rig.file(), Access::ReadWrite).unwrap();
             assert!(fuse::serves(&rig.file()).unwrap());
             let file = open(&rig);
             file.write_all_at(b"words", 700).unwrap();

@@ -81,7 +81,8 @@ impl Rig {
     }
 
     pub(crate) fn start_server(&self) {
-        fuse::start(&launcher(), &self.volume(), &self.file()).unwrap();
+        fuse::start(&launcher(), &self.volume(), &self.file(), loop_device::Access::ReadWrite)
+            .unwrap();
     }
 
     /// Starts the server and attaches its file to a loop device.

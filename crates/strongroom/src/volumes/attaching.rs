@@ -386,19 +386,14 @@ impl Plan {
                 }
                 Step::FuseFile { file } => {
                     volumes.make_run_folder(&record.id)?;
-                    match self.access {
-                        Access::ReadOnly => {
-                            fuse::start_read_only(&volumes.launcher, volume, file)?;
-                        }
-                        Access::ReadWrite => fuse::start(&volumes.launcher, volume, file)?,
-                    }
+                    fuse::start(&volumes.launcher, volume, file, self.access)?;
                     device = Some(file.clone());
                 }
                 Step::NbdServer { address, .. } => {
                     let read_only = self.access == Access::ReadOnly;
                     let discard = record.tuning.discard;
                     let options = nbd::Options { read_only, discard, tls: self.tls.clone() };
-                    nbd::start_with(&volumes.launcher, volume, address, &options)?;
+                    nbd::start(&volumes.launcher, volume, address, &options)?;
                 }
                 Step::Mount { .. } => {}
             }

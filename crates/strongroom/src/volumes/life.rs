@@ -48,7 +48,15 @@ impl Volumes {
             }
         };
         match self.fill_pool(new, stored, progress) {
-            Ok(stored) => Ok(stored.record),
+            Ok(stored) => {
+                if let FormatState::Formatted { .. } = stored.record.format
+                    && stored.record.encryption.is_encrypted()
+                {
+                    // The copy is good without it; whoever asks for a report is told.
+                    let _ = self.back_up_header(&new.id);
+                }
+                Ok(stored.record)
+            }
             Err(error) => {
                 // What cannot be filled is not left behind, if it is of this call: there was nothing before.
                 if is_new && let Ok(Some(stored)) = records.load(new.id.as_str()) {

@@ -61,7 +61,7 @@ impl Fixture {
     }
 
     fn start(&self) -> Result<()> {
-        start(&launcher(), &self.volume(), &self.address)
+        start(&launcher(), &self.volume(), &self.address, &Options::default())
     }
 
     fn connect(&self) -> Client {
@@ -178,8 +178,8 @@ fn a_port_is_served_and_found_again() {
     let fixture = Fixture::new();
     let port = strongroom_testkit::free_port();
     let address = format!("127.0.0.1:{port}");
-    start(&launcher(), &fixture.volume(), &address).unwrap();
-    let again = start(&launcher(), &fixture.volume(), &address);
+    start(&launcher(), &fixture.volume(), &address, &Options::default()).unwrap();
+    let again = start(&launcher(), &fixture.volume(), &address, &Options::default());
     let was_served = serves(&address).unwrap();
     let mut stream = std::net::TcpStream::connect(&address).unwrap();
     let mut greeting = [0; 18];
@@ -194,7 +194,8 @@ fn a_port_is_served_and_found_again() {
 fn the_network_is_not_served_without_knowing_the_clients() {
     let fixture = Fixture::new();
     for address in ["0.0.0.0:10809", "[::]:10809", "192.0.2.1:10809"] {
-        let error = start(&launcher(), &fixture.volume(), address).unwrap_err();
+        let error =
+            start(&launcher(), &fixture.volume(), address, &Options::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Request, "{error}");
     }
 }
@@ -213,7 +214,7 @@ fn a_server_that_cannot_begin_says_why_and_leaves_nothing() {
 fn a_read_only_server_opens_its_backing_for_reading() {
     let fixture = Fixture::new();
     let options = Options { read_only: true, ..Options::default() };
-    start_with(&launcher(), &fixture.volume(), &fixture.address, &options).unwrap();
+    start(&launcher(), &fixture.volume(), &fixture.address, &options).unwrap();
     let mut client = fixture.connect();
     assert_ne!(client.flags & FLAG_READ_ONLY, 0);
     client.send_write(0, 1, 0, &[1; 512]);
