@@ -3,6 +3,7 @@
 mod partial;
 mod permissions;
 mod place;
+mod replacing;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -40,7 +41,8 @@ use crate::{Disk, Error, ErrorKind, FormatPermit, Operation, Raw, Result};
 /// The file system has files without a name (`O_TMPFILE`; NFS has not) and `/proc` is mounted.
 /// Elsewhere the file is called `.NAME.RANDOM.partial` until it is committed, and a process that
 /// is killed leaves it behind. It has such a name everywhere for the moment in which it replaces
-/// another one; by then it is whole and durable.
+/// another one; by then it is whole and durable, and what a process that is killed in that moment
+/// leaves is taken away by the next one that replaces the same file.
 #[derive(Debug)]
 pub struct NewFile {
     disk: Raw,
@@ -314,11 +316,9 @@ impl NewFile {
     /// step.
     fn replace(&mut self) -> rustix::io::Result<()> {
         let Self { disk, directory, name, .. } = &*self;
-        let partial = match &self.stage {
-            Stage::Partial(partial) => partial.clone(),
-            Stage::Unnamed | Stage::Named => {
-                under_partial_name(name, |partial| link(disk.file(), directory, partial))?.0
-            }
+        let (partial, _lock) = match &self.stage {
+            Stage::Partial(partial) => (partial.clone(), None),
+            Stage::Unnamed | Stage::Named => replacing::link(disk.file(), directory, name)?,
         };
         let renamed = rustix::fs::renameat(directory, &partial, directory, name);
         self.stage = Stage::Partial(partial);
