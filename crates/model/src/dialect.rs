@@ -1,7 +1,10 @@
 //! The documents that people already have, read into the types of this crate.
 
+pub mod admission;
 pub mod longhorn;
+pub mod object;
 pub mod osc;
+pub mod resource;
 pub mod volume_class;
 
 mod manifest;

@@ -24,4 +24,4 @@ pub use image::{
 };
 pub use image_format::{ImageFormat, NamedFormat};
 pub use key_management::{KmsKind, KmsLogin, KmsRequest};
-pub use volume::{FileSystem, SnapshotId, Tuning, VolumeId};
+pub use volume::{FileSystem, ImageId, SnapshotId, Tuning, VolumeId};

@@ -1,4 +1,4 @@
-//! Volumes and their snapshots: names, file systems, what can be tuned.
+//! Volumes, their snapshots, and images: names, file systems, what can be tuned.
 
 use std::fmt;
 use std::str::FromStr;
@@ -68,6 +68,12 @@ identifier!(
     /// The identifier of a snapshot.
     SnapshotId,
     "a snapshot"
+);
+
+identifier!(
+    /// The identifier of an image.
+    ImageId,
+    "an image"
 );
 
 /// A file system that volumes are made with.

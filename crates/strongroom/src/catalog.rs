@@ -93,6 +93,12 @@ pub enum Kind {
     Attachment,
     /// Work that can be taken up again.
     Job,
+    /// A disk image at rest.
+    Image,
+    /// A document that somebody applied, as it was applied; values of Secrets are sealed.
+    Object,
+    /// What a server has to remember about itself.
+    Setting,
 }
 
 /// A document as it is stored.
@@ -108,8 +114,16 @@ pub struct Document {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::Volume, Self::Snapshot, Self::Key, Self::Attachment, Self::Job];
+    pub const ALL: [Self; 8] = [
+        Self::Volume,
+        Self::Snapshot,
+        Self::Key,
+        Self::Attachment,
+        Self::Job,
+        Self::Image,
+        Self::Object,
+        Self::Setting,
+    ];
 
     /// Returns what it is called, in the plural as tables are.
     pub fn name(self) -> &'static str {
@@ -119,6 +133,9 @@ impl Kind {
             Self::Key => "keys",
             Self::Attachment => "attachments",
             Self::Job => "jobs",
+            Self::Image => "images",
+            Self::Object => "objects",
+            Self::Setting => "settings",
         }
     }
 }

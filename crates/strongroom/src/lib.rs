@@ -3,6 +3,7 @@
 //! Every outside face parses words into `strongroom_model` values, calls a function here, and maps
 //! [`ErrorKind`] to its own codes.
 
+pub mod audit;
 pub mod catalog;
 mod credentials;
 mod derivations;
@@ -13,12 +14,15 @@ pub mod envelopes;
 mod error;
 pub mod image_size;
 pub mod images;
+pub mod jobs;
 pub mod keys;
+pub mod library;
 pub mod managed;
 mod managed_key;
 pub mod new_image;
 mod opener;
 pub mod qcow2_image;
+pub mod sealing;
 mod staged;
 pub mod volumes;
 

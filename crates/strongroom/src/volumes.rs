@@ -89,6 +89,11 @@ impl Volumes {
         self
     }
 
+    /// Returns the catalog.
+    pub fn catalog(&self) -> Arc<dyn Catalog> {
+        Arc::clone(&self.catalog)
+    }
+
     /// Returns the room of the pool.
     ///
     /// # Errors

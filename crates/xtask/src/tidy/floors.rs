@@ -73,6 +73,7 @@ const FLOORS: &[(&str, Floor)] = &[
     ("backup", Floor::Product(3)),
     ("strongroom", Floor::Product(4)),
     ("csi", Floor::Product(5)),
+    ("server", Floor::Product(5)),
     ("operator", Floor::Product(5)),
     ("server", Floor::Product(5)),
     ("cli", Floor::Product(6)),

@@ -73,7 +73,8 @@ fn refused(label: &str, problem: String) -> Error {
 
 /// What makes each version out of the one before; the version is how many of them were done. None is
 /// ever changed or removed: there are databases that were made with it.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE volumes (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
         STRICT, WITHOUT ROWID;
     CREATE TABLE snapshots (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
@@ -84,7 +85,16 @@ const MIGRATIONS: &[&str] = &["
         STRICT, WITHOUT ROWID;
     CREATE TABLE jobs (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
         STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE images (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE TABLE objects (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE TABLE settings (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
+        STRICT, WITHOUT ROWID;
+",
+];
 
 const CURRENT: i64 = MIGRATIONS.len() as i64;
 

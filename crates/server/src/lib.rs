@@ -1,0 +1,15 @@
+//! Edge. The standalone server: the documents that people already have, over HTTP, in the shapes of
+//! Kubernetes' API; and what does the work that they ask for.
+//!
+//! A request goes the same way everywhere: who asks is known (`access`), the document is admitted
+//! (`strongroom_model::dialect::admission`) and kept (`store`), and what follows from it is done by
+//! `controllers`, which see every change and call the use cases of `strongroom` on threads that may block.
+
+#![forbid(unsafe_code)]
+
+mod context;
+mod error;
+pub mod store;
+
+pub use context::Context;
+pub use error::{Error, Result};
