@@ -13,6 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Se
 use serde_saphyr::{NonFiniteFloatPolicy, Options};
 use zeroize::Zeroizing;
 
+use super::kubernetes::is_subdomain;
 use crate::Error;
 
 /// The keys that a dialect looks for in the maps of a document.
@@ -412,15 +413,9 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-/// Returns the text of a scalar that is a name of a Kubernetes object: a DNS subdomain (RFC 1123).
+/// Returns the text of a scalar that is a name of a Kubernetes object.
 fn object_name(scalar: &Scalar) -> Option<&str> {
-    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    scalar.text().filter(|name| {
-        (1..=253).contains(&name.len())
-            && name.bytes().all(|byte| alphanumeric(byte) || matches!(byte, b'-' | b'.'))
-            && name.bytes().next().is_some_and(alphanumeric)
-            && name.bytes().next_back().is_some_and(alphanumeric)
-    })
+    scalar.text().filter(|name| is_subdomain(name))
 }
 
 /// Returns what the parser did not like, without its words.
@@ -476,7 +471,7 @@ fn options() -> Options {
 
 /// The base64 of Kubernetes, that is of Go: padding required, line ends skipped (by
 /// [`Scalar::decoded`]), stray bits behind the last byte ignored.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
