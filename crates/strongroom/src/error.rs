@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use strongroom_luks::Version;
 use strongroom_model::{KmsKind, VolumeId};
 
+use crate::audit::AuditProblem;
 use crate::catalog;
 use crate::volumes::VolumeProblem;
 
@@ -41,6 +42,14 @@ pub enum Error {
         expected: String,
         /// What was found.
         found: String,
+    },
+    /// The audit log is not as it was written, or cannot be written.
+    #[error("the audit log {} {problem}", file.display())]
+    Audit {
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: AuditProblem,
     },
     /// The pipeline failed.
     #[error(transparent)]
@@ -211,6 +220,22 @@ pub enum Error {
         /// What does not fit.
         problem: String,
     },
+    /// The key that seals the secrets of a catalog does not open. The source says why.
+    #[error("the secrets of the catalog are not to be opened with the key in {}", file.display())]
+    SealingKey {
+        /// The file of the KEK.
+        file: PathBuf,
+        /// What happened.
+        source: strongroom_kms::Error,
+    },
+    /// What is sealed in the catalog does not open.
+    #[error("{place} in the catalog does not open: {problem}")]
+    Sealed {
+        /// What it was sealed for.
+        place: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// The source was written while it was read.
     #[error("{label} was changed while it was being read")]
     SourceChanged {
@@ -341,6 +366,7 @@ impl Error {
         match self {
             Self::AlreadyEncrypted { .. }
             | Self::Checksum { .. }
+            | Self::Sealed { .. }
             | Self::Empty { .. }
             | Self::NotEncrypted { .. }
             | Self::PartialUnfit { .. }
@@ -358,6 +384,7 @@ impl Error {
             Self::Clone(error) => {
                 strongroom_fetch::Error::within(error).map_or(ErrorKind::Io, fetch_kind)
             }
+            Self::Audit { problem, .. } => problem.kind(),
             Self::DataKey { .. } => ErrorKind::WrongPassphrase,
             Self::EnvelopeExists { .. } => ErrorKind::AlreadyExists,
             Self::Attach(error) => attach_kind(error),
@@ -365,7 +392,7 @@ impl Error {
             Self::Pool(error) => pool_kind(error),
             Self::Volume { problem, .. } => problem.kind(),
             Self::Journal { .. } => ErrorKind::Io,
-            Self::Kms(error) => kms_kind(error),
+            Self::Kms(error) | Self::SealingKey { source: error, .. } => kms_kind(error),
             Self::Fetch(error) => fetch_kind(error),
             Self::Stopped { cause, .. } => cause.kind(),
             Self::EndUntold { .. }
