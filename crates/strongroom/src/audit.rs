@@ -133,7 +133,7 @@ impl Audit {
         // The catalog before the file: an entry in between is one more in the file.
         let head = catalog.map(Head::load).transpose()?.map(|stored| stored.head());
         let found = std::fs::File::open(file)
-            .map_err(AuditProblem::reading)
+            .map_err(|error| AuditProblem::reading(&error))
             .and_then(|opened| reading::read(&opened, head.as_ref()))
             .map_err(|problem| Error::Audit { file: file.to_owned(), problem })?;
         if let (Ending::Half, None) = (&found.ending, &head) {

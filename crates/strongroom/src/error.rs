@@ -106,6 +106,12 @@ pub enum Error {
         /// What it is.
         now: String,
     },
+    /// A job that goes on cannot be forgotten.
+    #[error("job {id} has not ended")]
+    JobGoesOn {
+        /// Its identifier.
+        id: String,
+    },
     /// A journal cannot be read or written.
     #[error("journal {} cannot be used: {problem}", path.display())]
     Journal {
@@ -373,7 +379,9 @@ impl Error {
             | Self::SourceFormat { .. }
             | Self::UnalignedContents { .. }
             | Self::UnalignedLength { .. } => ErrorKind::Image,
-            Self::ChangedMeanwhile { .. } | Self::SourceChanged { .. } => ErrorKind::Busy,
+            Self::ChangedMeanwhile { .. } | Self::JobGoesOn { .. } | Self::SourceChanged { .. } => {
+                ErrorKind::Busy
+            }
             Self::Clone(strongroom_clone::Error::Cancelled) | Self::Interrupted => {
                 ErrorKind::Interrupted
             }

@@ -78,7 +78,7 @@ impl AuditProblem {
     }
 
     /// Returns that the file cannot be read.
-    pub(super) fn reading(error: std::io::Error) -> Self {
+    pub(super) fn reading(error: &std::io::Error) -> Self {
         Self::Unusable { why: format!("it cannot be read: {error}") }
     }
 

@@ -38,7 +38,7 @@ pub(super) fn read(file: &File, known: Option<&Head>) -> Result<Log, AuditProble
     loop {
         line.clear();
         let taken = (&mut reader).take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line);
-        taken.map_err(AuditProblem::reading)?;
+        taken.map_err(|error| AuditProblem::reading(&error))?;
         if line.is_empty() {
             break;
         }
