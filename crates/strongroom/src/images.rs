@@ -109,6 +109,13 @@ pub struct Side<'a> {
 /// The virtual contents of an image.
 pub struct Opened(Arc<dyn Disk>);
 
+impl Opened {
+    /// Returns the contents.
+    pub(crate) fn into_disk(self) -> Arc<dyn Disk> {
+        self.0
+    }
+}
+
 /// Makes a new image from another one.
 ///
 /// # Guarantees

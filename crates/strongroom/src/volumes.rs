@@ -33,6 +33,7 @@ use strongroom_model::VolumeId;
 use strongroom_pool::{Directory, Item, ItemGuard, Pool, Space};
 
 use self::ledger::Ledger;
+pub(crate) use self::ledger::digest_of;
 use crate::catalog::{Catalog, Records, SqliteCatalog, Stored};
 use crate::{Error, Result};
 

@@ -1,0 +1,3 @@
+mod cloning;
+mod rig;
+mod uploading;
