@@ -9,6 +9,7 @@ mod lock;
 mod making;
 mod problem;
 mod uploading;
+mod volume;
 
 pub use digest::checksum;
 pub use image::{Image, ImageCondition, ImageEncryption, NewImage};
@@ -21,14 +22,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strongroom_model::{EncryptionRequest, ImageFormat, ImageId, VolumeId};
+use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, ImageId, VolumeId};
 use strongroom_pool::Space;
 
 use self::folder::{Folder, failed};
 use self::lock::Lock;
 use crate::catalog::{Catalog, Error as CatalogError, Kind, Records, Stored};
 use crate::images::{Keys, Work};
-use crate::volumes::{NewVolume, Volume, Volumes};
+use crate::volumes::Volumes;
 use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 
 /// The images in a directory, as a catalog knows them.
@@ -44,6 +45,7 @@ pub struct Library {
     root: PathBuf,
     catalog: Arc<dyn Catalog>,
     rate_limit: Option<NonZeroU64>,
+    settings: Option<EncryptionSettings>,
 }
 
 /// What becomes of the contents of an image when it is cloned.
@@ -97,7 +99,7 @@ impl Library {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
         made.map_err(|source| failed(root, source))?;
         let root = root.canonicalize().map_err(|source| failed(root, source))?;
-        let library = Self { root, catalog, rate_limit: None };
+        let library = Self { root, catalog, rate_limit: None, settings: None };
         let mut after = None;
         loop {
             let page = library.list(after.as_ref(), PAGE)?;
@@ -211,25 +213,6 @@ impl Library {
     ) -> Result<Image> {
         let _ = (volumes, volume, how, work);
         Err(self.unfinished(&new.id))
-    }
-
-    /// Makes a volume of an image. One from an encrypted image is opened by what opens the image; from a plain
-    /// one, an encrypted volume is encrypted on the way, which needs the key of `keys.target`.
-    ///
-    /// # Errors
-    ///
-    /// When the volume has no room for the image, when an encrypted image shall become a plain volume, and what
-    /// the pool says.
-    pub fn make_volume(
-        &self,
-        from: &ImageId,
-        volumes: &Volumes,
-        new: &NewVolume,
-        keys: Keys,
-        work: &Work<'_>,
-    ) -> Result<Volume> {
-        let _ = (volumes, new, keys, work);
-        Err(self.unfinished(from))
     }
 
     fn unfinished(&self, id: &ImageId) -> Error {

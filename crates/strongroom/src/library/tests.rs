@@ -1,3 +1,4 @@
 mod cloning;
 mod rig;
 mod uploading;
+mod volume;
