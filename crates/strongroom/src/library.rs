@@ -2,6 +2,7 @@
 
 mod cloning;
 mod digest;
+mod exporting;
 mod folder;
 mod image;
 mod inspection;
@@ -12,6 +13,7 @@ mod uploading;
 mod volume;
 
 pub use digest::checksum;
+pub use exporting::{Export, ExportedContents};
 pub use image::{Image, ImageCondition, ImageEncryption, NewImage};
 pub use problem::ImageProblem;
 
@@ -22,14 +24,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, ImageId, VolumeId};
+use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, ImageId};
 use strongroom_pool::Space;
 
 use self::folder::{Folder, failed};
 use self::lock::Lock;
 use crate::catalog::{Catalog, Error as CatalogError, Kind, Records, Stored};
-use crate::images::{Keys, Work};
-use crate::volumes::Volumes;
 use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 
 /// The images in a directory, as a catalog knows them.
@@ -65,27 +65,6 @@ pub enum Copying {
         /// What opens it.
         opener: OwnedOpener,
     },
-}
-
-/// What a volume becomes when it is exported.
-#[derive(Debug)]
-pub struct Export {
-    /// The format: raw or qcow2. An encrypted volume that stays so becomes a raw LUKS2 container with the
-    /// same keyslots, or qcow2 with LUKS.
-    pub format: ImageFormat,
-    /// What opens the volume and will open the image; only needed where the contents are touched.
-    pub keys: Keys,
-    /// Whether the image of an encrypted volume is plain.
-    pub contents: ExportedContents,
-}
-
-/// Whether the image of an encrypted volume is plain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ExportedContents {
-    /// It is encrypted as the volume is.
-    AsTheyAre,
-    /// It is decrypted.
-    Decrypted,
 }
 
 impl Library {
@@ -196,27 +175,6 @@ impl Library {
         }
         self.folder(&stored.record.id).remove()?;
         Ok(records.remove(&stored)?)
-    }
-
-    /// Makes an image of a volume as it is now; one that is mounted is frozen for a moment.
-    ///
-    /// # Errors
-    ///
-    /// What the volume, or the pool, says.
-    pub fn export(
-        &self,
-        new: &NewImage,
-        volumes: &Volumes,
-        volume: &VolumeId,
-        how: Export,
-        work: &Work<'_>,
-    ) -> Result<Image> {
-        let _ = (volumes, volume, how, work);
-        Err(self.unfinished(&new.id))
-    }
-
-    fn unfinished(&self, id: &ImageId) -> Error {
-        Error::Request { problem: format!("{} has no image {id} yet", self.root.display()) }
     }
 }
 

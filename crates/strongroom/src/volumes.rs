@@ -3,6 +3,7 @@
 mod attaching;
 mod attachment;
 mod copying;
+mod exporting;
 mod filling;
 mod key_record;
 mod ledger;
@@ -16,6 +17,7 @@ mod report;
 mod request;
 mod showing;
 
+pub(crate) use exporting::StandingStill;
 pub(crate) use filling::{CopyInto, Filling, Rekeying};
 pub(crate) use ledger::digest_of;
 

@@ -45,7 +45,7 @@ impl Library {
             return Err(Error::volume(&new.id, problem));
         }
         let how = Filler { library: self, image: &image, volumes, new, work };
-        match (&image.encryption, &new.encryption) {
+        let made = match (&image.encryption, &new.encryption) {
             (Some(_), VolumeEncryption::None) => Err(how.refuse(
                 "the image is encrypted and the volume is not: decrypt the image first, or let the \
                  volume be encrypted",
@@ -59,7 +59,10 @@ impl Library {
                 }
             },
             (Some(_), _) => how.encrypted(&keys),
-        }
+        };
+        // Nothing needs them any more.
+        drop(keys);
+        made
     }
 
     /// Returns the same images; the volumes that are made of them by what is returned are encrypted as

@@ -102,7 +102,7 @@ impl Volumes {
                 self.make_ready(self.ledger().finished(stored, &uuid, None)?)
             }
             Filling::Container { disk, rekeying } => {
-                self.fill_with_container(stored, disk, rekeying, copy)
+                self.fill_with_container(stored, disk, rekeying.as_ref(), copy)
             }
         }
     }
@@ -112,7 +112,7 @@ impl Volumes {
         &self,
         stored: Stored<Volume>,
         from: &Raw,
-        rekeying: Option<Rekeying<'_>>,
+        rekeying: Option<&Rekeying<'_>>,
         copy: CopyInto<'_>,
     ) -> Result<Volume> {
         let ledger = self.ledger();
@@ -146,7 +146,7 @@ impl Volumes {
         }
         match rekeying {
             Some(Rekeying { from, to }) => {
-                let added = self.add_key(&stored.record, &device, from, to)?;
+                let added = self.add_key(&stored.record, &device, *from, *to)?;
                 self.keep_only(&stored.record, &device, added)?;
             }
             None => self.keep_envelope(&stored.record, &written)?,
