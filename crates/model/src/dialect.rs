@@ -1,10 +1,15 @@
 //! The documents that people already have, read into the types of this crate.
 
 pub mod admission;
+pub mod documents;
+pub mod harvester;
+pub mod kubernetes;
+pub mod kubevirt;
 pub mod longhorn;
 pub mod object;
 pub mod osc;
 pub mod resource;
 pub mod volume_class;
 
+mod fields;
 mod manifest;

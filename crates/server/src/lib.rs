@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod context;
+pub mod controllers;
 mod error;
 pub mod store;
 

@@ -1,9 +1,16 @@
-//! Longhorn's encryption Secret: a Kubernetes Secret with `CRYPTO_…` keys, Longhorn 1.12's set.
+//! Longhorn's documents, and its encryption Secret: a Kubernetes Secret with `CRYPTO_…` keys, Longhorn 1.12's set.
 //!
 //! The manifest is taken as a Kubernetes API server would take it: `data` holds base64,
 //! `stringData` holds text and wins over `data`, and neither takes a number. What upstream's own
 //! sample gets wrong (plain text and a bare `256` under `data`) is therefore refused, with the
 //! reason. An empty value counts as not given.
+
+mod backing_image;
+mod volume;
+
+pub(super) use backing_image::check_url;
+pub use backing_image::{BackingImage, CloneEncryption, ImageOrigin};
+pub use volume::{LonghornVolume, VolumeDataSource, VolumeEncryption};
 
 use std::fmt;
 

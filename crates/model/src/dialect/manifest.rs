@@ -13,6 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Se
 use serde_saphyr::{NonFiniteFloatPolicy, Options};
 use zeroize::Zeroizing;
 
+use super::kubernetes::is_subdomain;
 use crate::Error;
 
 /// The keys that a dialect looks for in the maps of a document.
@@ -412,28 +413,36 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-/// Returns the text of a scalar that is a name of a Kubernetes object: a DNS subdomain (RFC 1123).
+/// Returns the text of a scalar that is a name of a Kubernetes object.
 fn object_name(scalar: &Scalar) -> Option<&str> {
-    let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    scalar.text().filter(|name| {
-        (1..=253).contains(&name.len())
-            && name.bytes().all(|byte| alphanumeric(byte) || matches!(byte, b'-' | b'.'))
-            && name.bytes().next().is_some_and(alphanumeric)
-            && name.bytes().next_back().is_some_and(alphanumeric)
-    })
+    scalar.text().filter(|name| is_subdomain(name))
 }
 
 /// Returns what the parser did not like, without its words.
 fn unread(error: &serde_saphyr::Error) -> Error {
+    let problem = problem(error, &[KEY_TWICE]);
+    match error.location() {
+        Some(location) if location.line() > 0 => {
+            Error::Manifest { line: location.line(), column: location.column(), problem }
+        }
+        _ => Error::ManifestBytes { problem },
+    }
+}
+
+/// Returns what the parser did not like, in words of ours: its own may quote the document. `ours` is what a
+/// visitor of ours may have said.
+pub(super) fn problem(error: &serde_saphyr::Error, ours: &[&'static str]) -> &'static str {
     use serde_saphyr::Error as Yaml;
 
     let mut cause = error;
     while let Yaml::AliasError { error, .. } | Yaml::WithSnippet { error, .. } = cause {
         cause = error;
     }
-    let problem = match cause {
+    match cause {
         Yaml::DuplicateMappingKey { .. } => KEY_TWICE,
-        Yaml::Message { msg, .. } if msg == KEY_TWICE => KEY_TWICE,
+        Yaml::Message { msg, .. } => {
+            ours.iter().copied().find(|ours| msg == ours).unwrap_or(INVALID)
+        }
         Yaml::Budget { .. }
         | Yaml::AliasReplayCounterOverflow { .. }
         | Yaml::AliasReplayLimitExceeded { .. }
@@ -443,13 +452,7 @@ fn unread(error: &serde_saphyr::Error) -> Error {
         }
         Yaml::RecursiveReferencesRequireWeakTypes { .. } => "an alias contains itself",
         Yaml::UnknownAnchor { .. } => "an alias has no anchor",
-        _ => "this is not valid YAML or JSON",
-    };
-    match error.location() {
-        Some(location) if location.line() > 0 => {
-            Error::Manifest { line: location.line(), column: location.column(), problem }
-        }
-        _ => Error::ManifestBytes { problem },
+        _ => INVALID,
     }
 }
 
@@ -476,13 +479,14 @@ fn options() -> Options {
 
 /// The base64 of Kubernetes, that is of Go: padding required, line ends skipped (by
 /// [`Scalar::decoded`]), stray bits behind the last byte ignored.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
 /// Both our own error inside the parser and what becomes of the parser's.
-const KEY_TWICE: &str = "a key stands twice in one mapping";
+pub(super) const KEY_TWICE: &str = "a key stands twice in one mapping";
+const INVALID: &str = "this is not valid YAML or JSON";
 /// What Kubernetes stores at most in a Secret, in bytes.
 const MAX_LEN: usize = 1 << 20;
 /// How much of an unknown key a message shows, in characters.
