@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 mod context;
 pub mod controllers;
 mod error;
