@@ -1,6 +1,7 @@
 //! The documents that people already have, read into the types of this crate.
 
 pub mod admission;
+pub mod documents;
 pub mod harvester;
 pub mod kubernetes;
 pub mod kubevirt;

@@ -420,15 +420,29 @@ fn object_name(scalar: &Scalar) -> Option<&str> {
 
 /// Returns what the parser did not like, without its words.
 fn unread(error: &serde_saphyr::Error) -> Error {
+    let problem = problem(error, &[KEY_TWICE]);
+    match error.location() {
+        Some(location) if location.line() > 0 => {
+            Error::Manifest { line: location.line(), column: location.column(), problem }
+        }
+        _ => Error::ManifestBytes { problem },
+    }
+}
+
+/// Returns what the parser did not like, in words of ours: its own may quote the document. `ours` is what a
+/// visitor of ours may have said.
+pub(super) fn problem(error: &serde_saphyr::Error, ours: &[&'static str]) -> &'static str {
     use serde_saphyr::Error as Yaml;
 
     let mut cause = error;
     while let Yaml::AliasError { error, .. } | Yaml::WithSnippet { error, .. } = cause {
         cause = error;
     }
-    let problem = match cause {
+    match cause {
         Yaml::DuplicateMappingKey { .. } => KEY_TWICE,
-        Yaml::Message { msg, .. } if msg == KEY_TWICE => KEY_TWICE,
+        Yaml::Message { msg, .. } => {
+            ours.iter().copied().find(|ours| msg == ours).unwrap_or(INVALID)
+        }
         Yaml::Budget { .. }
         | Yaml::AliasReplayCounterOverflow { .. }
         | Yaml::AliasReplayLimitExceeded { .. }
@@ -438,13 +452,7 @@ fn unread(error: &serde_saphyr::Error) -> Error {
         }
         Yaml::RecursiveReferencesRequireWeakTypes { .. } => "an alias contains itself",
         Yaml::UnknownAnchor { .. } => "an alias has no anchor",
-        _ => "this is not valid YAML or JSON",
-    };
-    match error.location() {
-        Some(location) if location.line() > 0 => {
-            Error::Manifest { line: location.line(), column: location.column(), problem }
-        }
-        _ => Error::ManifestBytes { problem },
+        _ => INVALID,
     }
 }
 
@@ -477,7 +485,8 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Both our own error inside the parser and what becomes of the parser's.
-const KEY_TWICE: &str = "a key stands twice in one mapping";
+pub(super) const KEY_TWICE: &str = "a key stands twice in one mapping";
+const INVALID: &str = "this is not valid YAML or JSON";
 /// What Kubernetes stores at most in a Secret, in bytes.
 const MAX_LEN: usize = 1 << 20;
 /// How much of an unknown key a message shows, in characters.
