@@ -8,8 +8,8 @@ use rustix::io::Errno;
 use strongroom_crypto::{DataKey, Passphrase};
 use strongroom_kms::{Binding, Envelope, KeyProvider, Probe};
 use strongroom_model::{
-    CloneRequest, EncryptionRequest, ImageFormat, ImageId, ImageOperation, ImageSource,
-    ImageTarget, KmsKind, LuksFormat, Resume,
+    CloneFormats, CloneRequest, EncryptionRequest, ImageFormat, ImageId, ImageOperation,
+    ImageSource, ImageTarget, KmsKind, LuksFormat, Resume,
 };
 
 use super::folder::{Folder, failed};
@@ -188,9 +188,21 @@ pub(super) fn run(
     keys: &Supply,
     work: &Work<'_>,
 ) -> Result<()> {
+    run_between(folder, request, request.formats()?, keys, work)
+}
+
+/// Does what [`run`] does, with formats that were settled elsewhere.
+pub(super) fn run_between(
+    folder: &Folder,
+    request: &CloneRequest,
+    formats: CloneFormats,
+    keys: &Supply,
+    work: &Work<'_>,
+) -> Result<()> {
     let request = CloneRequest { resume: resume(request), ..request.clone() };
     let begun = folder.has_partial();
-    let clone = || images::clone(&request, DetachedHeaders::default(), keys.keys(), work);
+    let headers = DetachedHeaders::default();
+    let clone = || images::clone_between(&request, formats, headers, keys.keys(), work);
     match clone() {
         Err(error) if begun && is_of_another_job(&error) => {
             folder.clear()?;
