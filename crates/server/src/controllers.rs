@@ -96,3 +96,6 @@ impl Controllers {
 
 /// How many documents are looked at side by side: while one waits for the disk, another one goes on.
 const TURNS_AT_ONCE: usize = 4;
+
+#[cfg(test)]
+mod tests;

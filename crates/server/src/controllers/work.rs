@@ -140,6 +140,11 @@ impl Run<'_> {
         Ok(work(&images::Work { policy, observer: &self.progress, cancelled })?)
     }
 
+    /// Returns the images, for work that is as fast as the job may be.
+    pub(super) fn library(&self) -> Library {
+        self.work.library.clone().with_rate_limit(self.control.rate_limit)
+    }
+
     /// Returns what copies of volumes tell.
     pub(super) fn copying(&self) -> &dyn CopyProgress {
         &self.progress
