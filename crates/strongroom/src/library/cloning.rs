@@ -37,6 +37,8 @@ impl Library {
                 // Byte for byte, whatever it is.
                 source_format: Some(ImageFormat::Raw),
                 checksum: new.checksum.clone(),
+                reach: self.downloads.reach,
+                ca_file: self.downloads.ca_file.clone(),
                 ..self.request(
                     ImageSource::Url(url.to_owned()),
                     &making.folder,
