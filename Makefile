@@ -12,7 +12,7 @@ FUZZ_SECONDS ?= 60
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Build the release binary and show the main job: encrypt, look inside, decrypt, compare
+run: ## Build the release binary and show the main job: a server, images encrypted and decrypted, volumes
 	cargo build --release --bin strongroom
 	scripts/demo "$${CARGO_TARGET_DIR:-target}/release/strongroom"
 

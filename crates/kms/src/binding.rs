@@ -23,6 +23,11 @@ impl Binding {
         Self { name: format!("volume:{id}") }
     }
 
+    /// Returns the binding to a setting of a server, by its name in the catalog.
+    pub fn setting(name: &str) -> Self {
+        Self { name: format!("setting:{name}") }
+    }
+
     /// Returns what is sealed in with the data key: the name's SHA-256.
     pub(crate) fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.name.as_bytes()).into()

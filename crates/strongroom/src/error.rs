@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use strongroom_luks::Version;
-use strongroom_model::{KmsKind, VolumeId};
+use strongroom_model::{ImageId, KmsKind, VolumeId};
 
+use crate::audit::AuditProblem;
 use crate::catalog;
+use crate::library::ImageProblem;
 use crate::volumes::VolumeProblem;
 
 /// The result of a use case.
@@ -41,6 +43,14 @@ pub enum Error {
         expected: String,
         /// What was found.
         found: String,
+    },
+    /// The audit log is not as it was written, or cannot be written.
+    #[error("the audit log {} {problem}", file.display())]
+    Audit {
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: AuditProblem,
     },
     /// The pipeline failed.
     #[error(transparent)]
@@ -96,6 +106,12 @@ pub enum Error {
         then: String,
         /// What it is.
         now: String,
+    },
+    /// A job that goes on cannot be forgotten.
+    #[error("job {id} has not ended")]
+    JobGoesOn {
+        /// Its identifier.
+        id: String,
     },
     /// A journal cannot be read or written.
     #[error("journal {} cannot be used: {problem}", path.display())]
@@ -211,6 +227,22 @@ pub enum Error {
         /// What does not fit.
         problem: String,
     },
+    /// The key that seals the secrets of a catalog does not open. The source says why.
+    #[error("the secrets of the catalog are not to be opened with the key in {}", file.display())]
+    SealingKey {
+        /// The file of the KEK.
+        file: PathBuf,
+        /// What happened.
+        source: strongroom_kms::Error,
+    },
+    /// What is sealed in the catalog does not open.
+    #[error("{place} in the catalog does not open: {problem}")]
+    Sealed {
+        /// What it was sealed for.
+        place: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// The source was written while it was read.
     #[error("{label} was changed while it was being read")]
     SourceChanged {
@@ -254,6 +286,14 @@ pub enum Error {
         id: String,
         /// What is wrong.
         problem: Box<VolumeProblem>,
+    },
+    /// Something is wrong with an image of a library.
+    #[error("image {id} {problem}")]
+    Image {
+        /// Its identifier.
+        id: String,
+        /// What is wrong.
+        problem: Box<ImageProblem>,
     },
     /// The contents of an encrypted source are no multiple of the target's encryption sector.
     #[error(
@@ -321,6 +361,11 @@ impl Error {
         Self::Volume { id: id.to_string(), problem: Box::new(problem) }
     }
 
+    /// Returns an [`Error::Image`].
+    pub(crate) fn image(id: &ImageId, problem: ImageProblem) -> Self {
+        Self::Image { id: id.to_string(), problem: Box::new(problem) }
+    }
+
     /// Returns an [`Error::Luks`] about a device.
     pub(crate) fn luks(label: &str) -> impl Fn(strongroom_luks::Error) -> Self + '_ {
         |source| Self::Luks { label: label.to_owned(), source }
@@ -341,13 +386,16 @@ impl Error {
         match self {
             Self::AlreadyEncrypted { .. }
             | Self::Checksum { .. }
+            | Self::Sealed { .. }
             | Self::Empty { .. }
             | Self::NotEncrypted { .. }
             | Self::PartialUnfit { .. }
             | Self::SourceFormat { .. }
             | Self::UnalignedContents { .. }
             | Self::UnalignedLength { .. } => ErrorKind::Image,
-            Self::ChangedMeanwhile { .. } | Self::SourceChanged { .. } => ErrorKind::Busy,
+            Self::ChangedMeanwhile { .. } | Self::JobGoesOn { .. } | Self::SourceChanged { .. } => {
+                ErrorKind::Busy
+            }
             Self::Clone(strongroom_clone::Error::Cancelled) | Self::Interrupted => {
                 ErrorKind::Interrupted
             }
@@ -358,14 +406,16 @@ impl Error {
             Self::Clone(error) => {
                 strongroom_fetch::Error::within(error).map_or(ErrorKind::Io, fetch_kind)
             }
+            Self::Audit { problem, .. } => problem.kind(),
             Self::DataKey { .. } => ErrorKind::WrongPassphrase,
             Self::EnvelopeExists { .. } => ErrorKind::AlreadyExists,
             Self::Attach(error) => attach_kind(error),
             Self::Catalog(error) => catalog_kind(error),
             Self::Pool(error) => pool_kind(error),
             Self::Volume { problem, .. } => problem.kind(),
+            Self::Image { problem, .. } => problem.kind(),
             Self::Journal { .. } => ErrorKind::Io,
-            Self::Kms(error) => kms_kind(error),
+            Self::Kms(error) | Self::SealingKey { source: error, .. } => kms_kind(error),
             Self::Fetch(error) => fetch_kind(error),
             Self::Stopped { cause, .. } => cause.kind(),
             Self::EndUntold { .. }

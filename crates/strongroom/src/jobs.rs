@@ -1,17 +1,23 @@
 //! Work that takes its time: recorded before it begins, taken up again after a crash or a restart.
 
+mod dispatch;
 mod job;
+mod queue;
+mod run;
+mod work;
 
 pub use job::{Job, JobState, NewJob};
 
 use std::fmt;
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use self::work::Work;
+use crate::Result;
 use crate::catalog::Catalog;
-use crate::{Error, Result};
 
 /// Does the work of jobs. It is called on a thread of its own for each job.
 pub trait Worker: Send + Sync {
@@ -78,13 +84,22 @@ pub struct Control {
 
 /// The jobs of a catalog, and the threads that do them.
 ///
+/// They are begun in the order in which they were submitted; one for which there is no room yet lets none
+/// of those behind it pass. When this is dropped, they are [stopped](Self::stop).
+///
 /// # Guarantees
 ///
 /// - What [`submit`](Self::submit) has returned is done, however often the process is killed, until it is
 ///   done, has failed for good, or is cancelled.
 /// - A job runs once at a time.
+/// - Of those that have ended, the last thousand are remembered.
+///
+/// # Assumptions
+///
+/// Nobody else works on the jobs of this catalog at the same time.
 pub struct Jobs {
-    _catalog: Arc<dyn Catalog>,
+    work: Arc<Work>,
+    dispatcher: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Jobs {
@@ -98,8 +113,18 @@ impl Jobs {
         worker: Arc<dyn Worker>,
         limits: Limits,
     ) -> Result<Self> {
-        let _ = (worker, limits);
-        Ok(Self { _catalog: catalog })
+        Self::start_remembering(catalog, worker, limits, REMEMBERED)
+    }
+
+    fn start_remembering(
+        catalog: Arc<dyn Catalog>,
+        worker: Arc<dyn Worker>,
+        limits: Limits,
+        remembered: usize,
+    ) -> Result<Self> {
+        let work = Arc::new(Work::load(catalog, worker, limits, remembered)?);
+        let dispatcher = dispatch::start(&work)?;
+        Ok(Self { work, dispatcher: Mutex::new(Some(dispatcher)) })
     }
 
     /// Records a job, to be done as soon as there is room. One with that identifier which is there
@@ -109,7 +134,7 @@ impl Jobs {
     ///
     /// What the catalog says.
     pub fn submit(&self, new: NewJob) -> Result<Job> {
-        Err(unfinished(&new.id))
+        self.work.submit(new)
     }
 
     /// Returns a job, `None` when there is none.
@@ -118,7 +143,7 @@ impl Jobs {
     ///
     /// What the catalog says.
     pub fn job(&self, id: &str) -> Result<Option<Job>> {
-        Err(unfinished(id))
+        self.work.job(id)
     }
 
     /// Returns at most `limit` jobs with identifiers after `after`, in their order.
@@ -127,31 +152,54 @@ impl Jobs {
     ///
     /// What the catalog says.
     pub fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<Job>> {
-        let _ = limit;
-        Err(unfinished(after.unwrap_or_default()))
+        self.work.list(after, limit)
     }
 
-    /// Stops a job for good, and waits until it has. One that has ended stays as it is.
+    /// Stops a job for good, and waits until it has. One that has ended stays as it is; one that ends well
+    /// before it hears of this is done. A worker that waits for its turn after a failure is not called
+    /// again: what it has left of an earlier attempt is for whoever hears of the change.
     ///
     /// # Errors
     ///
     /// What the catalog says.
     pub fn cancel(&self, id: &str) -> Result<Option<Job>> {
-        Err(unfinished(id))
+        self.work.cancel(id)
     }
 
-    /// Forgets a job that has ended.
+    /// Forgets a job that has ended. One that is not there succeeds.
     ///
     /// # Errors
     ///
-    /// When it has not, and what the catalog says.
+    /// [`Error::JobGoesOn`] when it has not, and what the catalog says.
     pub fn forget(&self, id: &str) -> Result<()> {
-        Err(unfinished(id))
+        self.work.forget(id)
     }
 
     /// Stops all work and leaves it so that the next start takes it up again. Returns when the last one
-    /// has stopped.
-    pub fn stop(&self) {}
+    /// has stopped. No worker calls this.
+    pub fn stop(&self) {
+        self.work.stop();
+        let dispatcher = self.dispatcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(dispatcher) = dispatcher {
+            // It would have panicked on its own account, and said so.
+            let _ = dispatcher.join();
+        }
+        self.work.wait_for_all();
+    }
+}
+
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Limits {
+    /// Returns how long a job pauses after so many attempts.
+    fn pause(&self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(31);
+        self.first_pause.saturating_mul(1 << doublings).min(self.longest_pause)
+    }
 }
 
 impl Control {
@@ -178,6 +226,8 @@ impl fmt::Debug for Jobs {
     }
 }
 
-fn unfinished(id: &str) -> Error {
-    Error::Request { problem: format!("job {id} cannot be run yet") }
-}
+/// How many jobs that have ended are remembered.
+const REMEMBERED: usize = 1000;
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,8 @@ pub struct Job {
     pub rate_limit: Option<NonZeroU64>,
     /// How it stands.
     pub state: JobState,
-    /// How often it was begun.
+    /// How often it was begun: once, and once more after each failure. What was interrupted by the end of
+    /// the process and is taken up again is the same attempt.
     pub attempts: u32,
     /// How many bytes are done.
     pub done: u64,
@@ -67,6 +68,34 @@ pub enum JobState {
     Failed,
     /// Somebody has cancelled it.
     Cancelled,
+}
+
+impl NewJob {
+    /// Returns the job as it is when it is submitted.
+    pub(super) fn submitted(self, now: u64) -> Job {
+        Job {
+            id: self.id,
+            task: self.task,
+            subject: self.subject,
+            request: self.request,
+            rate_limit: self.rate_limit,
+            state: JobState::Pending,
+            attempts: 0,
+            done: 0,
+            of: None,
+            message: None,
+            created: now,
+            started: None,
+            ended: None,
+        }
+    }
+}
+
+impl JobState {
+    /// Returns whether nothing happens any more.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
 }
 
 impl Job {
