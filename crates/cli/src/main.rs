@@ -5,13 +5,16 @@
 mod arguments;
 mod command_error;
 mod commands;
+mod data_directory;
 mod interruption;
 mod key_arguments;
 mod kms_arguments;
 mod passphrases;
+mod server_arguments;
 mod sizes;
 mod times;
 mod ui;
+mod yaml;
 
 use std::alloc::System;
 use std::process::ExitCode;
