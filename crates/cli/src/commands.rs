@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod attachment_service;
+pub(crate) mod serve;
 
 mod apply;
 mod audit;
@@ -83,6 +84,9 @@ pub(crate) enum Command {
     /// Offer the volumes of a pool to Kubernetes, as the CSI driver of this node
     Csi(Box<csi::CsiArgs>),
 
+    /// Keep documents, and do what they ask for: images, volumes, claims
+    Serve(Box<serve::ServeArgs>),
+
     /// Show in which ways this machine can attach volumes, and how fast it encrypts
     Doctor(doctor::DoctorArgs),
 
@@ -117,6 +121,7 @@ impl Command {
             Self::Luks(command) => command.run(ui),
             Self::Volume(command) => command.run(ui),
             Self::Csi(args) => done(csi::run(ui, *args)),
+            Self::Serve(args) => done(serve::run(ui, *args)),
             Self::Doctor(args) => done(doctor::run(ui, &args)),
             Self::Completions(args) => done(completions::run(&args)),
             Self::Man(args) => done(man::run(&args)),

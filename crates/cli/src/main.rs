@@ -5,7 +5,6 @@
 mod arguments;
 mod command_error;
 mod commands;
-mod data_directory;
 mod interruption;
 mod key_arguments;
 mod kms_arguments;

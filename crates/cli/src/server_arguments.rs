@@ -7,7 +7,7 @@ use strongroom_crypto::Token;
 use strongroom_server::client::{Answer, Client, Failure, FailureKind, Request};
 
 use crate::command_error::CommandError;
-use crate::data_directory::data_directory;
+use crate::commands::serve::data_directory;
 use crate::passphrases::read_file;
 use crate::ui::Ui;
 

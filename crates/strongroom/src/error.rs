@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use strongroom_luks::Version;
-use strongroom_model::{KmsKind, VolumeId};
+use strongroom_model::{ImageId, KmsKind, VolumeId};
 
 use crate::audit::AuditProblem;
 use crate::catalog;
+use crate::library::ImageProblem;
 use crate::volumes::VolumeProblem;
 
 /// The result of a use case.
@@ -286,6 +287,14 @@ pub enum Error {
         /// What is wrong.
         problem: Box<VolumeProblem>,
     },
+    /// Something is wrong with an image of a library.
+    #[error("image {id} {problem}")]
+    Image {
+        /// Its identifier.
+        id: String,
+        /// What is wrong.
+        problem: Box<ImageProblem>,
+    },
     /// The contents of an encrypted source are no multiple of the target's encryption sector.
     #[error(
         "the contents of {label} have {len} bytes, which are not whole sectors of {sector} bytes"
@@ -352,6 +361,11 @@ impl Error {
         Self::Volume { id: id.to_string(), problem: Box::new(problem) }
     }
 
+    /// Returns an [`Error::Image`].
+    pub(crate) fn image(id: &ImageId, problem: ImageProblem) -> Self {
+        Self::Image { id: id.to_string(), problem: Box::new(problem) }
+    }
+
     /// Returns an [`Error::Luks`] about a device.
     pub(crate) fn luks(label: &str) -> impl Fn(strongroom_luks::Error) -> Self + '_ {
         |source| Self::Luks { label: label.to_owned(), source }
@@ -399,6 +413,7 @@ impl Error {
             Self::Catalog(error) => catalog_kind(error),
             Self::Pool(error) => pool_kind(error),
             Self::Volume { problem, .. } => problem.kind(),
+            Self::Image { problem, .. } => problem.kind(),
             Self::Journal { .. } => ErrorKind::Io,
             Self::Kms(error) | Self::SealingKey { source: error, .. } => kms_kind(error),
             Self::Fetch(error) => fetch_kind(error),

@@ -109,6 +109,13 @@ pub struct Side<'a> {
 /// The virtual contents of an image.
 pub struct Opened(Arc<dyn Disk>);
 
+impl Opened {
+    /// Returns the contents.
+    pub(crate) fn into_disk(self) -> Arc<dyn Disk> {
+        self.0
+    }
+}
+
 /// Makes a new image from another one.
 ///
 /// # Guarantees
@@ -131,7 +138,18 @@ pub fn clone(
     keys: Keys,
     work: &Work<'_>,
 ) -> Result<Cloned> {
-    let formats = request.formats()?;
+    clone_between(request, request.formats()?, headers, keys, work)
+}
+
+/// Does what [`clone`] does, with formats that were settled elsewhere: a source of
+/// [`SourceFormat::Bytes`] is a raw image of which no byte is looked at, whatever the target is.
+pub(crate) fn clone_between(
+    request: &CloneRequest,
+    formats: CloneFormats,
+    headers: DetachedHeaders<'_>,
+    keys: Keys,
+    work: &Work<'_>,
+) -> Result<Cloned> {
     refuse_header_apart(headers, formats)?;
     refuse_pipes(request, headers, formats.target)?;
     let opener = keys.source.as_ref().map(OwnedOpener::opener);

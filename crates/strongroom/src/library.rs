@@ -1,19 +1,35 @@
 //! Images at rest: fetched, uploaded, cloned, exported from volumes, and read again.
 
+mod cloning;
+mod digest;
+mod exporting;
+mod folder;
 mod image;
+mod inspection;
+mod lock;
+mod making;
+mod problem;
+mod uploading;
+mod volume;
 
+pub use digest::checksum;
+pub use exporting::{Export, ExportedContents};
 pub use image::{Image, ImageCondition, ImageEncryption, NewImage};
+pub use problem::ImageProblem;
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{DirBuilder, File};
+use std::num::NonZeroU64;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use strongroom_model::{Checksum, EncryptionRequest, ImageFormat, ImageId, VolumeId};
+use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, ImageId};
+use strongroom_pool::Space;
 
-use crate::catalog::Catalog;
-use crate::images::{Keys, Work};
-use crate::volumes::{NewVolume, Volume, Volumes};
+use self::folder::{Folder, failed};
+use self::lock::Lock;
+use crate::catalog::{Catalog, Error as CatalogError, Kind, Records, Stored};
 use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 
 /// The images in a directory, as a catalog knows them.
@@ -27,7 +43,9 @@ use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 #[derive(Debug, Clone)]
 pub struct Library {
     root: PathBuf,
-    _catalog: Arc<dyn Catalog>,
+    catalog: Arc<dyn Catalog>,
+    rate_limit: Option<NonZeroU64>,
+    settings: Option<EncryptionSettings>,
 }
 
 /// What becomes of the contents of an image when it is cloned.
@@ -49,35 +67,37 @@ pub enum Copying {
     },
 }
 
-/// What a volume becomes when it is exported.
-#[derive(Debug)]
-pub struct Export {
-    /// The format: raw or qcow2. An encrypted volume that stays so becomes a raw LUKS2 container with the
-    /// same keyslots, or qcow2 with LUKS.
-    pub format: ImageFormat,
-    /// What opens the volume and will open the image; only needed where the contents are touched.
-    pub keys: Keys,
-    /// Whether the image of an encrypted volume is plain.
-    pub contents: ExportedContents,
-}
-
-/// Whether the image of an encrypted volume is plain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ExportedContents {
-    /// It is encrypted as the volume is.
-    AsTheyAre,
-    /// It is decrypted.
-    Decrypted,
-}
-
 impl Library {
-    /// Opens the images in a directory, which is made if there is none.
+    /// Opens the images in a directory, which is made if there is none, and deletes those whose deletion
+    /// was interrupted.
     ///
     /// # Errors
     ///
     /// When it is something else.
     pub fn open(root: &Path, catalog: Arc<dyn Catalog>) -> Result<Self> {
-        Ok(Self { root: root.to_owned(), _catalog: catalog })
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
+        made.map_err(|source| failed(root, source))?;
+        let root = root.canonicalize().map_err(|source| failed(root, source))?;
+        let library = Self { root, catalog, rate_limit: None, settings: None };
+        let mut after = None;
+        loop {
+            let page = library.list(after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(library) };
+            after = Some(last.id.clone());
+            for image in &page {
+                if image.condition == ImageCondition::Deleting {
+                    library.delete(&image.id)?;
+                }
+            }
+        }
+    }
+
+    /// Returns the same images, of whose bytes no call on what is returned moves more than so many in a
+    /// second.
+    #[must_use]
+    pub fn with_rate_limit(mut self, bytes: Option<NonZeroU64>) -> Self {
+        self.rate_limit = bytes;
+        self
     }
 
     /// Returns an image.
@@ -86,7 +106,7 @@ impl Library {
     ///
     /// When there is none.
     pub fn image(&self, id: &ImageId) -> Result<Image> {
-        Err(self.unfinished(id))
+        self.load(id).map(|stored| stored.record)
     }
 
     /// Returns at most `limit` images with identifiers after `after`, in their order.
@@ -95,112 +115,21 @@ impl Library {
     ///
     /// What the catalog says.
     pub fn list(&self, after: Option<&ImageId>, limit: usize) -> Result<Vec<Image>> {
-        let _ = (after, limit);
-        Err(Error::Request { problem: "images cannot be listed yet".to_owned() })
-    }
-
-    /// Makes an image of what a URL has, `http` or `https`; goes on where an interrupted call stopped.
-    ///
-    /// # Errors
-    ///
-    /// When it does not have the checksum that it must have; what the network says.
-    pub fn fetch(&self, new: &NewImage, url: &str, work: &Work<'_>) -> Result<Image> {
-        let _ = (url, work);
-        Err(self.unfinished(&new.id))
-    }
-
-    /// Begins an upload of so many bytes, or finds one that was begun. Returns how many bytes of it are
-    /// durable.
-    ///
-    /// # Errors
-    ///
-    /// When another one of that name was begun, with another length or checksum.
-    pub fn begin_upload(&self, new: &NewImage, len: u64) -> Result<u64> {
-        let _ = len;
-        Err(self.unfinished(&new.id))
-    }
-
-    /// Adds what a reader has to an upload, at an offset that must be where it stands. Returns how many bytes
-    /// are there by then. Whatever came before an error of the reader stays.
-    ///
-    /// # Errors
-    ///
-    /// When the offset is another one, or more comes than was announced.
-    pub fn append(&self, id: &ImageId, offset: u64, from: &mut dyn Read) -> Result<u64> {
-        let _ = (offset, from);
-        Err(self.unfinished(id))
-    }
-
-    /// Ends an upload: what has come is whole, has its checksum, and is what its format says. The LUKS header
-    /// of an encrypted image is checked and recorded.
-    ///
-    /// # Errors
-    ///
-    /// When anything of that is not so; then it stays as it is, to be deleted or gone on with.
-    pub fn finish_upload(&self, id: &ImageId, work: &Work<'_>) -> Result<Image> {
-        let _ = work;
-        Err(self.unfinished(id))
-    }
-
-    /// Makes an image of another one.
-    ///
-    /// # Errors
-    ///
-    /// When the source is not ready, or not what the operation is for.
-    pub fn clone_image(
-        &self,
-        new: &NewImage,
-        from: &ImageId,
-        how: Copying,
-        work: &Work<'_>,
-    ) -> Result<Image> {
-        let _ = (from, how, work);
-        Err(self.unfinished(&new.id))
-    }
-
-    /// Makes an image of a volume as it is now; one that is mounted is frozen for a moment.
-    ///
-    /// # Errors
-    ///
-    /// What the volume, or the pool, says.
-    pub fn export(
-        &self,
-        new: &NewImage,
-        volumes: &Volumes,
-        volume: &VolumeId,
-        how: Export,
-        work: &Work<'_>,
-    ) -> Result<Image> {
-        let _ = (volumes, volume, how, work);
-        Err(self.unfinished(&new.id))
-    }
-
-    /// Makes a volume of an image. One from an encrypted image is opened by what opens the image; from a plain
-    /// one, an encrypted volume is encrypted on the way, which needs the key of `keys.target`.
-    ///
-    /// # Errors
-    ///
-    /// When the volume has no room for the image, when an encrypted image shall become a plain volume, and what
-    /// the pool says.
-    pub fn make_volume(
-        &self,
-        from: &ImageId,
-        volumes: &Volumes,
-        new: &NewVolume,
-        keys: Keys,
-        work: &Work<'_>,
-    ) -> Result<Volume> {
-        let _ = (volumes, new, keys, work);
-        Err(self.unfinished(from))
+        let found = Records::of(&*self.catalog).list(after.map(ImageId::as_str), limit)?;
+        Ok(found.into_iter().map(|stored| stored.record).collect())
     }
 
     /// Deletes an image, or what there is of one: bytes first, the record last. One that is gone succeeds.
     ///
     /// # Errors
     ///
-    /// What the file system or the catalog says.
+    /// What the file system or the catalog says; [`ImageProblem::AtWork`] while it is being made.
     pub fn delete(&self, id: &ImageId) -> Result<()> {
-        Err(self.unfinished(id))
+        let _lock = Lock::take(&self.root, id)?;
+        match Records::<Image>::of(&*self.catalog).load(id.as_str())? {
+            Some(stored) => self.delete_locked(stored),
+            None => Ok(()),
+        }
     }
 
     /// Returns the bytes of a ready image, as they are stored.
@@ -209,20 +138,66 @@ impl Library {
     ///
     /// When it is not ready.
     pub fn file(&self, id: &ImageId) -> Result<File> {
-        Err(self.unfinished(id))
+        self.ready_image(id)?;
+        let path = self.folder(id).data();
+        File::open(&path).map_err(|source| failed(&path, source))
     }
 
-    fn unfinished(&self, id: &ImageId) -> Error {
-        Error::Request { problem: format!("{} has no image {id} yet", self.root.display()) }
+    /// Returns the room where the images lie.
+    ///
+    /// # Errors
+    ///
+    /// When the file system does not tell.
+    pub fn usage(&self) -> Result<Space> {
+        let found = rustix::fs::statvfs(&self.root);
+        let found = found.map_err(|errno| failed(&self.root, errno.into()))?;
+        Ok(Space {
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+            available: found.f_bavail.saturating_mul(found.f_frsize),
+        })
+    }
+
+    fn load(&self, id: &ImageId) -> Result<Stored<Image>> {
+        let found = Records::of(&*self.catalog).load(id.as_str())?;
+        found.ok_or_else(|| Error::image(id, ImageProblem::NotFound))
+    }
+
+    fn folder(&self, id: &ImageId) -> Folder {
+        Folder::new(self.root.join(id.as_str()))
+    }
+
+    /// Deletes an image of which the caller holds the lock.
+    fn delete_locked(&self, mut stored: Stored<Image>) -> Result<()> {
+        let records = Records::<Image>::of(&*self.catalog);
+        if stored.record.condition != ImageCondition::Deleting {
+            stored.record.condition = ImageCondition::Deleting;
+            stored = records.replace(stored)?;
+        }
+        self.folder(&stored.record.id).remove()?;
+        Ok(records.remove(&stored)?)
     }
 }
 
-/// Returns the checksum of a file as Longhorn takes it: SHA-512 over the stored bytes.
-///
-/// # Errors
-///
-/// When it cannot be read, and when the work is cancelled.
-pub fn checksum(file: &File, work: &Work<'_>) -> Result<Checksum> {
-    let _ = (file, work);
-    Err(Error::Request { problem: "no checksum can be taken yet".to_owned() })
+/// Returns the format that the catalog knows of an image.
+fn format_of(image: &Image) -> Result<ImageFormat> {
+    image.format.parse().map_err(|error: strongroom_model::Error| {
+        let (kind, id, problem) = (Kind::Image, image.id.to_string(), error.to_string());
+        CatalogError::Malformed { kind, id, problem }.into()
+    })
 }
+
+/// Returns what errors call an image.
+fn label(id: &ImageId) -> String {
+    format!("image {id}")
+}
+
+/// Returns the time in seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// How many images are looked at together.
+const PAGE: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 mod attaching;
 mod attachment;
 mod copying;
+mod exporting;
+mod filling;
 mod key_record;
 mod ledger;
 mod life;
@@ -14,6 +16,10 @@ mod rekeying;
 mod report;
 mod request;
 mod showing;
+
+pub(crate) use exporting::StandingStill;
+pub(crate) use filling::{CopyInto, Filling, Rekeying};
+pub(crate) use ledger::digest_of;
 
 pub use attachment::{Attachment, AttachmentState, Backend, Show};
 pub use problem::VolumeProblem;

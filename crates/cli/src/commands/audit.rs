@@ -10,7 +10,7 @@ use strongroom::catalog::SqliteCatalog;
 
 use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
-use crate::data_directory::data_directory;
+use crate::commands::serve::data_directory;
 use crate::ui::{Output, Ui};
 
 /// What can be done with the audit log of a server.

@@ -1,0 +1,106 @@
+//! A claim and its PersistentVolume, each naming the other.
+
+use strongroom_model::dialect::kubernetes::PersistentVolume;
+use strongroom_model::dialect::object::Object;
+use strongroom_model::dialect::resource::Resource;
+
+use super::super::events::Tone;
+use super::super::moments::{self, Truth};
+use super::super::queue::Next;
+use super::super::turn::{Trouble, Turn};
+use super::PROVISIONED;
+use crate::store::Part;
+
+/// Binds a claim to the PersistentVolume that it names.
+pub(super) fn bind_to_existing(turn: &Turn<'_>, name: &str) -> Result<Next, Trouble> {
+    let found = turn.read(Resource::PersistentVolume, None, name);
+    let object = found.ok_or_else(|| {
+        let message = format!("PersistentVolume {name} is not there: it goes on once it is");
+        Trouble::waiting("VolumeMissing", message)
+    })?;
+    let volume = PersistentVolume::try_from(&*object)?;
+    let claim = turn.object;
+    let of_other = match (object.text(&["spec", "claimRef", "uid"]), &volume.claim) {
+        (Some(uid), _) if uid == claim.uid() => false,
+        (None, Some((namespace, name))) => {
+            Some(namespace.as_str()) != claim.namespace() || name != claim.name()
+        }
+        (None, None) => false,
+        (Some(_), _) => true,
+    };
+    if of_other {
+        let message = format!(
+            "PersistentVolume {name} is bound to another claim: take its spec.claimRef out when that \
+             is gone"
+        );
+        return Err(Trouble::waiting("VolumeTaken", message));
+    }
+    turn.hold()?;
+    let store = &turn.context().store;
+    store.edit(Resource::PersistentVolume, None, name, Part::Document, &mut |volume| {
+        volume.set(&["spec", "claimRef"], claim_reference(claim));
+    })?;
+    bound(turn, name, volume.capacity)?;
+    turn.tell(Tone::Normal, "Bound", &format!("bound to PersistentVolume {name}"));
+    Ok(Next::Settled)
+}
+
+/// Writes into a claim to which PersistentVolume it is bound.
+pub(super) fn bound(turn: &Turn<'_>, name: &str, size: u64) -> Result<(), Trouble> {
+    turn.edit(Part::Document, &mut |claim| {
+        claim.set(&["spec", "volumeName"], name);
+        claim.set(&["metadata", "annotations", "pv.kubernetes.io/bind-completed"], "yes");
+    })?;
+    let modes = turn.object.at(&["spec", "accessModes"]).cloned().unwrap_or_default();
+    turn.set_status(&mut |claim| {
+        claim.set(&["status", "phase"], "Bound");
+        claim.set(&["status", "accessModes"], modes.clone());
+        claim.set(&["status", "capacity", "storage"], quantity(size));
+        moments::set_condition(claim, PROVISIONED, Truth::True, "Bound", "");
+    })?;
+    Ok(())
+}
+
+/// Returns how a PersistentVolume names its claim.
+pub(in super::super) fn claim_reference(claim: &Object) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": claim.namespace(),
+        "name": claim.name(),
+        "uid": claim.uid(),
+    })
+}
+
+/// Returns bytes as Kubernetes writes them, in the largest unit that fits: `10Gi`.
+pub(in super::super) fn quantity(bytes: u64) -> String {
+    for (unit, name) in [(40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")] {
+        if bytes > 0 && bytes.trailing_zeros() >= unit {
+            return format!("{}{name}", bytes >> unit);
+        }
+    }
+    bytes.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_model::dialect::kubernetes::bytes_of_quantity;
+
+    use super::*;
+
+    #[test]
+    fn quantities_read_back() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1, "1"),
+            (1536, "1536"),
+            (2048, "2Ki"),
+            (10 << 30, "10Gi"),
+            (3 << 40, "3Ti"),
+            ((1 << 30) + (2 << 20), "1026Mi"),
+        ] {
+            assert_eq!(quantity(bytes), text);
+            assert_eq!(bytes_of_quantity(text), Ok(bytes));
+        }
+    }
+}

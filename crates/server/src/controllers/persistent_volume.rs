@@ -1,0 +1,183 @@
+//! PersistentVolumes: what a claim is bound to, and what keeps its data until nobody wants it any more.
+
+use std::collections::BTreeMap;
+
+use strongroom::volumes::{Volume, VolumeEncryption};
+use strongroom_model::VolumeId;
+use strongroom_model::dialect::kubernetes::{
+    Claim, PersistentVolume, ReclaimPolicy, SecretUse, StorageClass, VolumeMode,
+};
+use strongroom_model::dialect::object::Object;
+use strongroom_model::dialect::resource::Resource;
+
+use super::claim::{claim_reference, quantity};
+use super::events::Tone;
+use super::provision;
+use super::queue::Next;
+use super::turn::{FINALIZER, Trouble, Turn};
+use crate::store::{Part, Store};
+
+/// Follows what becomes of the claim of a PersistentVolume, and deletes its data.
+pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
+    let volume = PersistentVolume::try_from(turn.object)?;
+    let claim = volume.claim.as_ref().and_then(|(namespace, name)| {
+        turn.read(Resource::PersistentVolumeClaim, Some(namespace), name)
+    });
+    let uid = turn.object.text(&["spec", "claimRef", "uid"]);
+    let claim = claim.filter(|claim| uid.is_none_or(|uid| uid == claim.uid()));
+    if turn.object.is_being_deleted() {
+        return match claim.filter(|claim| !claim.is_being_deleted()) {
+            Some(claim) if turn.is_held() => {
+                let message = format!("{claim:?} is bound to it: delete that first");
+                Err(Trouble::waiting("InUse", message))
+            }
+            _ => delete(turn, &volume, uid),
+        };
+    }
+    let phase = match (&volume.claim, claim) {
+        (None, _) => "Available",
+        (Some(_), Some(_)) => "Bound",
+        // Somebody may apply the claim after the volume that names it.
+        (Some(_), None) if uid.is_none() => "Available",
+        (Some(_), None) => "Released",
+    };
+    turn.set_status(&mut |object| object.set(&["status", "phase"], phase))?;
+    if phase == "Released" && volume.reclaim == ReclaimPolicy::Delete && turn.is_held() {
+        let store = &turn.context().store;
+        store.delete(
+            Resource::PersistentVolume,
+            None,
+            turn.object.name(),
+            Some(turn.object.uid()),
+        )?;
+    }
+    Ok(Next::Settled)
+}
+
+fn delete(
+    turn: &Turn<'_>,
+    volume: &PersistentVolume,
+    claim_uid: Option<&str>,
+) -> Result<Next, Trouble> {
+    if !turn.is_held() {
+        return Ok(Next::Settled);
+    }
+    if volume.reclaim == ReclaimPolicy::Delete {
+        let id = provision::identifier(&volume.volume)?;
+        delete_data(turn, &id, claim_uid.unwrap_or_default())?;
+    }
+    turn.release()?;
+    Ok(Next::Settled)
+}
+
+/// Deletes a volume that was made for the document with this UID. Any other one stays.
+///
+/// # Errors
+///
+/// [`Trouble::Failed`] when it is in use: it is tried again.
+pub(super) fn delete_data(turn: &Turn<'_>, id: &VolumeId, owner: &str) -> Result<(), Trouble> {
+    let volumes = &turn.context().volumes;
+    match provision::of_owner(volumes.volume(id), owner) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(()),
+        Err(Trouble::Waiting(_)) => {
+            let message = format!("the data of volume {id} stays: it was not made for this");
+            turn.tell(Tone::Warning, "DataKept", &message);
+            return Ok(());
+        }
+        Err(trouble) => return Err(trouble),
+    }
+    turn.audit("delete", &format!("volume {id}: its data, then its keys"))?;
+    volumes.delete(id)?;
+    turn.tell(Tone::Normal, "Deleted", &format!("volume {id} was deleted with its data"));
+    Ok(())
+}
+
+/// Returns the document for a volume that was made for a claim.
+///
+/// # Errors
+///
+/// What is wrong with the Secrets that the class names.
+pub(super) fn document(
+    object: &Object,
+    claim: &Claim,
+    class: &StorageClass,
+    volume: &Volume,
+) -> Result<Object, Trouble> {
+    let name = volume.id.as_str();
+    let mut document = Object::new(Resource::PersistentVolume, None, name);
+    document.set(&["metadata", "finalizers"], vec![FINALIZER]);
+    let annotation = "pv.kubernetes.io/provisioned-by";
+    document.set(&["metadata", "annotations", annotation], class.provisioner.as_str());
+    document.set(&["spec", "capacity", "storage"], quantity(volume.size));
+    document.set(&["spec", "accessModes"], claim.access_modes.clone());
+    document.set(&["spec", "persistentVolumeReclaimPolicy"], class.reclaim.name());
+    document.set(&["spec", "storageClassName"], class.name.as_str());
+    document.set(&["spec", "claimRef"], claim_reference(object));
+    let mode = match claim.mode {
+        VolumeMode::Filesystem => "Filesystem",
+        VolumeMode::Block => "Block",
+    };
+    document.set(&["spec", "volumeMode"], mode);
+    document.set(&["spec", "csi", "driver"], class.provisioner.as_str());
+    document.set(&["spec", "csi", "volumeHandle"], name);
+    if let Some(file_system) = volume.parameters.get("fsType") {
+        document.set(&["spec", "csi", "fsType"], file_system.as_str());
+    }
+    for (key, value) in attributes(volume) {
+        document.set(&["spec", "csi", "volumeAttributes", &key], value);
+    }
+    let values = claim.template_values(name);
+    let uses = [
+        (SecretUse::NodeStage, "nodeStageSecretRef"),
+        (SecretUse::NodePublish, "nodePublishSecretRef"),
+        (SecretUse::NodeExpand, "nodeExpandSecretRef"),
+    ];
+    for (of, field) in uses {
+        if let Some(secret) = class.secret(of, &values)? {
+            document.set(&["spec", "csi", field, "name"], secret.name);
+            document.set(&["spec", "csi", field, "namespace"], secret.namespace);
+        }
+    }
+    document.set(&["status", "phase"], "Bound");
+    Ok(document)
+}
+
+/// Returns what is shown of a volume for ever: that it is encrypted, by which key, and of which image it is.
+fn attributes(volume: &Volume) -> BTreeMap<String, String> {
+    let encrypted = volume.encryption.is_encrypted().to_string();
+    let mut attributes = BTreeMap::from([("encrypted".to_owned(), encrypted)]);
+    let mut put = |key: &str, value: &str| attributes.insert(key.to_owned(), value.to_owned());
+    if let Some(image) = volume.parameters.get("backingImage") {
+        put("backingImage", image);
+    }
+    if let VolumeEncryption::Kms(request) = &volume.encryption {
+        put("encryptionEnabled", "true");
+        put("encryptionKMSType", request.kind.name());
+        if let Some(endpoint) = request.endpoints.first() {
+            put("encryptionKMSEndpoint", endpoint);
+        }
+        if let Some(key_id) = &request.key_id {
+            put("encryptionKMSKeyID", key_id);
+        }
+    }
+    attributes
+}
+
+/// Writes down how much room a PersistentVolume has.
+pub(super) fn set_capacity(store: &Store, name: &str, size: u64) -> crate::Result<()> {
+    store
+        .edit(Resource::PersistentVolume, None, name, Part::Document, &mut |volume| {
+            volume.set(&["spec", "capacity", "storage"], quantity(size));
+        })
+        .map(drop)
+}
+
+/// Writes down how a PersistentVolume stands.
+pub(super) fn set_phase(store: &Store, name: &str, phase: &str) -> crate::Result<()> {
+    store
+        .edit(Resource::PersistentVolume, None, name, Part::Status, &mut |volume| {
+            volume.set(&["status", "phase"], phase);
+        })
+        .map(drop)
+}

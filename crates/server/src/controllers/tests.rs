@@ -1,0 +1,7 @@
+//! What follows from documents, with everything real below: the store, the pool, the library, the jobs.
+
+mod claims;
+mod images;
+mod many;
+mod restart;
+mod stage;

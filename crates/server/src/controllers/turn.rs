@@ -1,0 +1,282 @@
+//! One look at one document.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strongroom::audit::Act;
+use strongroom_model::dialect::admission::{Known, Refused, SecretValues};
+use strongroom_model::dialect::object::Object;
+use strongroom_model::dialect::resource::Resource;
+
+use super::events::Tone;
+use super::key_material::KeyMaterial;
+use super::queue::Next;
+use super::subject::Subject;
+use super::{
+    Shared, backing_image, claim, longhorn_volume, persistent_volume, snapshot, virtual_machine,
+    virtual_machine_image,
+};
+use crate::store::Part;
+use crate::{Context, Result};
+
+/// What a reconciler works with.
+pub(super) struct Turn<'a> {
+    shared: &'a Shared,
+    /// Which document it is about.
+    pub(super) subject: &'a Subject,
+    /// The document as it was when the turn began.
+    pub(super) object: &'a Object,
+}
+
+/// Why a reconciler cannot go on.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// Something is missing or not as it should be, and somebody has to do something about it: a document
+    /// to wait for, or to be changed. A change of it gives another turn.
+    Waiting(Obstacle),
+    /// Something failed, which may go by.
+    Failed(crate::Error),
+}
+
+/// What is in the way, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    /// In one word, as reasons of events are.
+    pub(super) reason: &'static str,
+    /// What it is and what to do.
+    pub(super) message: String,
+}
+
+/// Takes turns until the queue is closed.
+pub(super) fn run(shared: &Shared) {
+    while let Some(subject) = shared.queue.next() {
+        let next = look(shared, &subject);
+        shared.queue.done(subject, next);
+    }
+}
+
+/// Returns whether anything follows from documents of a kind.
+pub(super) fn is_reconciled(resource: Resource) -> bool {
+    reconciler(resource).is_some()
+}
+
+type Reconciler = fn(&Turn<'_>) -> std::result::Result<Next, Trouble>;
+
+fn reconciler(resource: Resource) -> Option<Reconciler> {
+    match resource {
+        Resource::BackingImage => Some(backing_image::reconcile),
+        Resource::PersistentVolumeClaim => Some(claim::reconcile),
+        Resource::PersistentVolume => Some(persistent_volume::reconcile),
+        Resource::LonghornVolume => Some(longhorn_volume::reconcile),
+        Resource::VolumeSnapshot => Some(snapshot::reconcile),
+        Resource::VirtualMachineImage => Some(virtual_machine_image::reconcile),
+        Resource::VirtualMachine => Some(virtual_machine::reconcile),
+        Resource::Secret
+        | Resource::Event
+        | Resource::Namespace
+        | Resource::StorageClass
+        | Resource::VolumeSnapshotClass => None,
+    }
+}
+
+fn look(shared: &Shared, subject: &Subject) -> Next {
+    shared.interests.clear(subject);
+    let Some(reconcile) = reconciler(subject.resource) else { return Next::Settled };
+    let store = &shared.context.store;
+    let Some(object) = store.read(subject.resource, subject.namespace.as_deref(), &subject.name)
+    else {
+        return Next::Settled;
+    };
+    let turn = Turn { shared, subject, object: &object };
+    match reconcile(&turn) {
+        Ok(next) => next,
+        Err(Trouble::Waiting(obstacle)) => {
+            turn.tell(Tone::Warning, obstacle.reason, &obstacle.message);
+            // What somebody waits for wakes them; what nobody tells of is seen a little later.
+            Next::After(BETWEEN_LOOKS)
+        }
+        // The document has changed meanwhile: its next turn is due already.
+        Err(Trouble::Failed(crate::Error::Conflict { .. } | crate::Error::NotFound { .. })) => {
+            Next::Failed
+        }
+        Err(Trouble::Failed(error)) => {
+            turn.tell(Tone::Warning, "Failed", &chain(&error));
+            Next::Failed
+        }
+    }
+}
+
+impl<'a> Turn<'a> {
+    /// Returns what the server works with.
+    pub(super) fn context(&self) -> &'a Context {
+        &self.shared.context
+    }
+
+    /// Returns what keys are read with.
+    pub(super) fn keys(&self) -> &'a KeyMaterial {
+        &self.shared.keys
+    }
+
+    /// Returns another document; when it changes there is another turn.
+    pub(super) fn read(
+        &self,
+        resource: Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Option<Arc<Object>> {
+        self.shared.interests.add(self.subject, Subject::new(resource, namespace, name));
+        self.context().store.read(resource, namespace, name)
+    }
+
+    /// Returns all documents of a kind; when any of them changes there is another turn.
+    pub(super) fn list(&self, resource: Resource, namespace: Option<&str>) -> Vec<Arc<Object>> {
+        self.shared.interests.add(self.subject, Subject::any(resource));
+        self.context().store.list(resource, namespace).0
+    }
+
+    /// Tells people what has happened.
+    pub(super) fn tell(&self, tone: Tone, reason: &'static str, message: &str) {
+        self.shared.recorder.record(self.object, tone, reason, message);
+    }
+
+    /// Changes what the status of the document says.
+    pub(super) fn set_status(&self, change: &mut dyn FnMut(&mut Object)) -> Result<()> {
+        self.edit(Part::Status, change).map(drop)
+    }
+
+    /// Changes the document, unless it is another one of that name by now. Returns it as it is then.
+    pub(super) fn edit(
+        &self,
+        part: Part,
+        change: &mut dyn FnMut(&mut Object),
+    ) -> Result<Option<Arc<Object>>> {
+        let Subject { resource, namespace, name } = self.subject;
+        let uid = self.object.uid();
+        let store = &self.context().store;
+        let edited = store.edit(*resource, namespace.as_deref(), name, part, &mut |object| {
+            if object.uid() == uid {
+                change(object);
+            }
+        })?;
+        Ok(edited.filter(|object| object.uid() == uid))
+    }
+
+    /// Sees to it that the document stays until its data is gone. To be called before there is any.
+    ///
+    /// # Errors
+    ///
+    /// When it is being deleted, or gone, by now.
+    pub(super) fn hold(&self) -> std::result::Result<(), Trouble> {
+        if self.object.finalizers().any(|name| name == FINALIZER) {
+            return Ok(());
+        }
+        let held = self.edit(Part::Document, &mut |object| {
+            if object.is_being_deleted() || object.finalizers().any(|name| name == FINALIZER) {
+                return;
+            }
+            let mut finalizers: Vec<String> = object.finalizers().map(str::to_owned).collect();
+            finalizers.push(FINALIZER.to_owned());
+            object.set(&["metadata", "finalizers"], finalizers);
+        })?;
+        match held {
+            Some(object) if object.finalizers().any(|name| name == FINALIZER) => Ok(()),
+            _ => Err(Trouble::Failed(crate::Error::Conflict { what: self.subject.to_string() })),
+        }
+    }
+
+    /// Lets the document go: its data is gone.
+    pub(super) fn release(&self) -> Result<()> {
+        self.edit(Part::Document, &mut |object| {
+            let finalizers: Vec<String> =
+                object.finalizers().filter(|name| *name != FINALIZER).map(str::to_owned).collect();
+            object.set(&["metadata", "finalizers"], finalizers);
+        })
+        .map(drop)
+    }
+
+    /// Returns whether the document waits for its data to be deleted.
+    pub(super) fn is_held(&self) -> bool {
+        self.object.finalizers().any(|name| name == FINALIZER)
+    }
+
+    /// Writes into the audit log what is about to be done to the data of the document.
+    ///
+    /// # Errors
+    ///
+    /// When that is not possible: then it must not be done.
+    pub(super) fn audit(&self, verb: &str, detail: &str) -> Result<()> {
+        Ok(self.context().audit.record(&Act {
+            actor: ACTOR.to_owned(),
+            verb: verb.to_owned(),
+            subject: self.subject.to_string(),
+            detail: detail.to_owned(),
+        })?)
+    }
+}
+
+/// What a turn has read gives another turn when it changes.
+impl Known for Turn<'_> {
+    fn object(
+        &self,
+        resource: Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Option<Arc<Object>> {
+        self.read(resource, namespace, name)
+    }
+
+    fn objects(&self, resource: Resource, namespace: Option<&str>) -> Vec<Arc<Object>> {
+        self.list(resource, namespace)
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<SecretValues> {
+        self.read(Resource::Secret, Some(namespace), name);
+        self.context().store.secret(namespace, name)
+    }
+}
+
+impl Trouble {
+    /// Returns what somebody has to do something about.
+    pub(super) fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::Waiting(Obstacle { reason, message: message.into() })
+    }
+}
+
+impl From<crate::Error> for Trouble {
+    fn from(error: crate::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<strongroom::Error> for Trouble {
+    fn from(error: strongroom::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Refused> for Trouble {
+    fn from(refused: Refused) -> Self {
+        Self::waiting("Invalid", refused.to_string())
+    }
+}
+
+/// Returns an error with all that it comes from, for people.
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// What keeps a document until its data is gone.
+pub(super) const FINALIZER: &str = "strongroom.io/data";
+
+/// Who does what is done here, for the audit log.
+pub(super) const ACTOR: &str = "controller";
+
+/// After how long somebody who waits looks again although nothing has changed.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(60);

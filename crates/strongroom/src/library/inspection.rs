@@ -1,0 +1,133 @@
+//! What an image is, found out once, when all of its bytes are there.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use strongroom_disk::qcow2::{self, Closed, Qcow2};
+use strongroom_disk::{Access, Disk, Raw};
+use strongroom_luks::{Header, Version};
+use strongroom_model::{ImageFormat, ImageId};
+
+use super::folder::failed;
+use super::{ImageEncryption, ImageProblem};
+use crate::device::{self, read_first};
+use crate::volumes::digest_of;
+use crate::{Error, Result, qcow2_image};
+
+/// What an image is.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) format: ImageFormat,
+    /// The length of its file.
+    pub(super) len: u64,
+    /// The length of its contents.
+    pub(super) virtual_len: u64,
+    pub(super) encryption: Option<ImageEncryption>,
+}
+
+/// Looks at the file of an image: whether it is what was `said`, or else what its first bytes tell.
+///
+/// # Errors
+///
+/// [`ImageProblem::Unfit`], and what the header's own format says.
+pub(super) fn examine(path: &Path, id: &ImageId, said: Option<ImageFormat>) -> Result<Facts> {
+    let file = Raw::open(path, Access::ReadOnly)?.with_label(format!("image {id}"));
+    if file.is_empty() {
+        return Err(Error::image(id, ImageProblem::Empty));
+    }
+    let format = match said {
+        Some(format) => format,
+        None => probe(&file)?,
+    };
+    match format {
+        ImageFormat::Raw => {
+            let len = file.len();
+            Ok(Facts { format, len, virtual_len: len, encryption: None })
+        }
+        ImageFormat::Luks1 | ImageFormat::Luks2 => luks(&file, id, format),
+        ImageFormat::Qcow2 | ImageFormat::Qcow2Luks => qcow2(file, id, format),
+    }
+}
+
+/// Returns how many bytes of the medium a file takes.
+pub(super) fn allocated(path: &Path) -> Result<u64> {
+    let found = std::fs::metadata(path).map_err(|source| failed(path, source))?;
+    Ok(found.blocks().saturating_mul(BLOCK))
+}
+
+/// Returns the format that the first bytes tell.
+fn probe(file: &Raw) -> Result<ImageFormat> {
+    let head = read_first(file, 8)?;
+    Ok(match (head.get(..4), head.get(..6), head.get(6..8)) {
+        (Some(b"QFI\xfb"), ..) => ImageFormat::Qcow2,
+        (_, Some(b"LUKS\xba\xbe"), Some([0, 1])) => ImageFormat::Luks1,
+        (_, Some(b"LUKS\xba\xbe"), _) => ImageFormat::Luks2,
+        _ => ImageFormat::Raw,
+    })
+}
+
+fn luks(file: &Raw, id: &ImageId, format: ImageFormat) -> Result<Facts> {
+    let unfit =
+        |reason: &str| Error::image(id, ImageProblem::Unfit { format, reason: reason.to_owned() });
+    let header = match device::read_header(file) {
+        Err(Error::NotEncrypted { .. }) => return Err(unfit("it has no LUKS header")),
+        header => header?.header,
+    };
+    match (format, header.version()) {
+        (ImageFormat::Luks1, Version::Luks2) => return Err(unfit("its header is one of LUKS2")),
+        (ImageFormat::Luks2, Version::Luks1) => return Err(unfit("its header is one of LUKS1")),
+        _ => {}
+    }
+    let virtual_len = device::payload(&header, file, None)?.length;
+    if virtual_len == 0 {
+        return Err(unfit("it ends where its data should begin"));
+    }
+    let encryption = Some(encryption(&header, id, format)?);
+    Ok(Facts { format, len: file.len(), virtual_len, encryption })
+}
+
+fn qcow2(file: Raw, id: &ImageId, said: ImageFormat) -> Result<Facts> {
+    qcow2_image::refuse_other(&file)?;
+    let len = file.len();
+    // All that it is made of is there: a file that it names is none of the library's.
+    let image = Qcow2::open(Arc::new(file), Access::ReadOnly, &Closed)?;
+    let is_encrypted = image.header().encryption != qcow2::ImageEncryption::None;
+    let (format, encryption) = match (is_encrypted, said) {
+        (true, _) => {
+            let header = Header::Luks1(image.luks_header()?);
+            (ImageFormat::Qcow2Luks, Some(encryption(&header, id, ImageFormat::Qcow2Luks)?))
+        }
+        (false, ImageFormat::Qcow2Luks) => {
+            let reason = "it is not encrypted".to_owned();
+            return Err(Error::image(id, ImageProblem::Unfit { format: said, reason }));
+        }
+        (false, _) => (ImageFormat::Qcow2, None),
+    };
+    Ok(Facts { format, len, virtual_len: image.len(), encryption })
+}
+
+/// Returns how a header encrypts, and refuses one that nothing opens.
+fn encryption(header: &Header, id: &ImageId, format: ImageFormat) -> Result<ImageEncryption> {
+    let unfit =
+        |reason: &str| Error::image(id, ImageProblem::Unfit { format, reason: reason.to_owned() });
+    if header.keyslots().is_empty() {
+        return Err(unfit("its LUKS header has no keyslot, so nothing opens it"));
+    }
+    let payload = header.payload(LARGEST).map_err(Error::luks(&format!("image {id}")))?;
+    let digest = digest_of(header)
+        .ok_or_else(|| unfit("its LUKS header has no digest of its volume key"))?;
+    let bits = u32::try_from(payload.encryption.key_size().bits()).unwrap_or(u32::MAX);
+    Ok(ImageEncryption {
+        uuid: header.uuid().to_owned(),
+        digest,
+        cipher: payload.encryption.spec().to_string(),
+        key_size_bits: bits,
+    })
+}
+
+/// The unit in which file systems count what a file takes, in bytes.
+const BLOCK: u64 = 512;
+
+/// The length of the largest device there is, in whole sectors of any size.
+const LARGEST: u64 = u64::MAX - u64::MAX % 4096;

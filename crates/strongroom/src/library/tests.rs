@@ -1,0 +1,5 @@
+mod cloning;
+mod exporting;
+mod rig;
+mod uploading;
+mod volume;
