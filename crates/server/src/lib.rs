@@ -13,6 +13,7 @@ mod api;
 mod context;
 pub mod controllers;
 mod error;
+mod kubeconfig;
 mod listening;
 mod metrics;
 mod notify;
