@@ -14,6 +14,7 @@ pub mod client;
 mod context;
 pub mod controllers;
 mod error;
+mod kubeconfig;
 mod listening;
 mod metrics;
 mod notify;
