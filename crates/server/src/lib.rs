@@ -11,6 +11,7 @@ mod context;
 pub mod controllers;
 mod error;
 pub mod store;
+pub mod transfer;
 
 pub use context::Context;
 pub use error::{Error, Result};
