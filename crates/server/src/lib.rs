@@ -22,7 +22,7 @@ mod opening;
 mod serve;
 mod settings;
 pub mod store;
-pub mod transfer;
+mod transfer;
 
 pub use access::{Caller, Role};
 pub use context::Context;
