@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
-use strongroom::jobs::Jobs;
+use strongroom::jobs::{Jobs, Worker};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::api::{Api, router};
+use crate::controllers::{self, Controllers, Work};
 use crate::listening::{bind, encryption, listen};
 use crate::opening::{Opened, open};
-use crate::{Context, Error, Result, Settings, kubeconfig, notify};
+use crate::{Context, Error, Result, Settings, kubeconfig, notify, transfer};
 
 /// A server that takes connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +54,10 @@ pub(crate) fn serve_until(
     let opened = open(settings)?;
     let access = Access::open(&opened.admin_file, opened.volumes.catalog())?;
     let token_file = opened.admin_file.clone();
-    let work = Work::begin(opened, settings)?;
+    let beside = Beside::begin(opened, settings)?;
     let (stopping, stopped) = watch::channel(false);
-    let api = Arc::new(Api::new(work.context.clone(), access, stopped));
-    let router = router(&api, work.transfer());
+    let api = Arc::new(Api::new(beside.context.clone(), access, stopped));
+    let router = router(&api, transfer::routes(beside.context.clone()));
     let listening = runtime.block_on(async {
         let failed = |source| Error::Io { what: "cannot listen".to_owned(), source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
@@ -76,7 +76,7 @@ pub(crate) fn serve_until(
         listen(listener, encryption, router, enough).await;
         Ok(())
     });
-    work.end();
+    beside.end();
     listening
 }
 
@@ -91,49 +91,36 @@ pub(crate) fn runtime() -> Result<Runtime> {
 }
 
 /// What goes on beside the API.
-struct Work {
+struct Beside {
     context: Context,
+    controllers: Controllers,
     _lock: std::fs::File,
 }
 
-impl Work {
+impl Beside {
     /// Begins to do what documents ask for.
     fn begin(opened: Opened, settings: &Settings) -> Result<Self> {
         let Opened { store, volumes, library, audit, kek_file, lock, .. } = opened;
-        let jobs = Jobs::start(volumes.catalog(), Arc::new(Nobody), settings.limits)?;
-        let context = Context { store, volumes, library, jobs: Arc::new(jobs), audit, kek_file };
-        Ok(Self { context, _lock: lock })
-    }
-
-    /// Returns what moves the bytes of images.
-    fn transfer(&self) -> Router {
-        Router::new()
+        let work = Work::new(
+            store.clone(),
+            volumes.clone(),
+            library.clone(),
+            Arc::clone(&audit),
+            kek_file.clone(),
+        );
+        let work = Arc::new(work.with_policy(settings.policy.clone()));
+        let worker: Arc<dyn Worker> = Arc::<Work>::clone(&work);
+        let jobs = Arc::new(Jobs::start(volumes.catalog(), worker, settings.limits)?);
+        let context = Context { store, volumes, library, jobs, audit, kek_file };
+        let controllers = controllers::start(context.clone(), &work);
+        Ok(Self { context, controllers, _lock: lock })
     }
 
     /// Ends it, so that the next start goes on.
     fn end(self) {
+        self.controllers.stop();
         self.context.jobs.stop();
     }
-}
-
-/// Does no work.
-struct Nobody;
-
-impl strongroom::jobs::Worker for Nobody {
-    fn run(
-        &self,
-        job: &strongroom::jobs::Job,
-        _control: &strongroom::jobs::Control,
-    ) -> std::result::Result<(), strongroom::jobs::Failure> {
-        let message = format!("nobody does {}", job.task);
-        Err(strongroom::jobs::Failure { message, again: strongroom::jobs::Again::Never })
-    }
-
-    fn memory(&self, _job: &strongroom::jobs::Job) -> u64 {
-        0
-    }
-
-    fn changed(&self, _job: &strongroom::jobs::Job) {}
 }
 
 /// The signals that end a server.
