@@ -4,7 +4,7 @@ use super::keys::{
     Protection, backing_image_named, claim_protection, class_protection, is_same_key,
 };
 use super::review::Review;
-use super::storage_class::check_image_key;
+use super::storage_class::{Keyslot, Opener, check_image_key};
 use super::{Known, Reason};
 use crate::FileSystem;
 use crate::dialect::kubernetes::{
@@ -113,18 +113,19 @@ fn check_image(
     encryption: &Encryption,
 ) {
     let Ok(Some(wanted)) = class.backing_image() else { return };
-    let Some(found) = backing_image_named(&wanted.name, review.known) else { return };
+    let namespace = review.object.namespace();
+    let Some(found) = backing_image_named(&wanted.name, namespace, review.known) else { return };
     let virtual_size = found.at(&["status", "virtualSize"]).and_then(serde_json::Value::as_u64);
     check_room(review, claim, virtual_size, &format!("the backing image {}", wanted.name));
     let Ok(image) = BackingImage::try_from(&*found) else { return };
-    if has_own_keyslot(review) {
-        return;
-    }
     let secret = match class_protection(class, claim) {
         Protection::Passphrase(secret) => Some(secret),
         _ => None,
     };
-    check_image_key(review, &["spec", "storageClassName"], &image, encryption, secret.as_ref());
+    let said = review.object.annotation(Claim::OWN_KEYSLOT);
+    let keyslot = Keyslot::of(said.or_else(|| class.parameter(Claim::OWN_KEYSLOT)));
+    let opener = Opener { encryption, secret: secret.as_ref(), keyslot };
+    check_image_key(review, &["spec", "storageClassName"], &image, &opener);
 }
 
 /// Refuses a volume that has no room for what it begins with, or a copy that would be opened in another way.
@@ -167,7 +168,7 @@ fn check_source(review: &mut Review<'_>, claim: &Claim, source: &ClaimSource) {
         (Protection::Plain, Protection::Plain) | (Protection::Kms, Protection::Kms) => {}
         (Protection::Passphrase(one), Protection::Passphrase(other)) => {
             let is_same = is_same_key(&one, &other, review.known);
-            if is_same == Some(false) && !has_own_keyslot(review) {
+            if is_same == Some(false) {
                 let message = format!(
                     "{from} is encrypted with the secret {one}, which has another passphrase than the secret \
                      {other} of this claim's class: use a class with {one}"
@@ -202,8 +203,4 @@ fn described(protection: &Protection) -> &'static str {
         Protection::Kms => "encrypted with keys that a KMS wraps",
         Protection::Unknown => "of an unknown sort",
     }
-}
-
-fn has_own_keyslot(review: &Review<'_>) -> bool {
-    review.object.annotation(Claim::OWN_KEYSLOT) == Some("true")
 }
