@@ -591,6 +591,22 @@ fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
 }
 
 #[test]
+fn nothing_is_made_of_a_backup() {
+    let documents = Documents::default();
+    let restored = image("a1", "restore", json!({ "backup-url": "s3://bucket@region/?backup=x" }));
+    let volume = json!({ "size": "1", "fromBackup": "s3://bucket@region/?backup=x" });
+    let machine = json!({ "displayName": "a", "sourceType": "restore", "url": "s3://x" });
+    for object in [
+        restored,
+        document(Resource::LonghornVolume, Some("lab"), "v1", volume),
+        document(Resource::VirtualMachineImage, Some("lab"), "i1", machine),
+    ] {
+        let refused = documents.create(object).unwrap_err();
+        assert_eq!(refused.causes[0].reason, Reason::NotSupported, "{refused}");
+    }
+}
+
+#[test]
 fn metadata_that_is_no_text_is_told_once() {
     let mut disk = claim("disk", "vault", "1Gi");
     disk.set(&["metadata", "annotations", "a"], 7);

@@ -1,6 +1,7 @@
 //! Longhorn's volumes, and PersistentVolumes.
 
 use super::Reason;
+use super::backing_image::NO_BACKUPS;
 use super::keys::{Unusable, backing_image_named, check_secret};
 use super::review::Review;
 use super::storage_class::{Keyslot, Opener, check_image_key};
@@ -42,6 +43,9 @@ pub(super) fn review_persistent(review: &mut Review<'_>) {
 }
 
 fn created(review: &mut Review<'_>, volume: &LonghornVolume) {
+    if volume.from_backup.is_some() {
+        review.note(&["spec", "fromBackup"], Reason::NotSupported, NO_BACKUPS);
+    }
     let begins = volume.from_backup.is_some() || volume.data_source.is_some();
     if volume.size == 0 && !begins {
         let message = "say how large the volume shall be, in bytes: \"10737418240\"";
