@@ -115,6 +115,11 @@ impl Client {
         Ok(Self { http, base, authorization })
     }
 
+    /// Returns whether a URL names a server on this machine.
+    pub fn is_on_this_machine(server: &str) -> bool {
+        base(server).is_ok_and(|base| is_here(&base))
+    }
+
     /// Returns where the server is, as errors call it.
     pub fn server(&self) -> String {
         shown(&self.base)

@@ -54,7 +54,8 @@ pub(super) fn delete(api: &Api, asked: &Asked) -> Answer<Response> {
     if still_there {
         return warned(shown(asked, StatusCode::OK, &gone)?, &warnings);
     }
-    let mut details = json!({ "name": gone.name(), "kind": target.resource.plural(), "uid": gone.uid() });
+    let mut details =
+        json!({ "name": gone.name(), "kind": target.resource.plural(), "uid": gone.uid() });
     if !target.resource.group().is_empty() {
         details["group"] = target.resource.group().into();
     }
