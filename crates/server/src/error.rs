@@ -42,6 +42,21 @@ pub enum Error {
         #[source]
         refused: Refused,
     },
+    /// How the server is started is not possible.
+    #[error("{problem}")]
+    Settings {
+        /// What does not fit, and what to do.
+        problem: String,
+    },
+    /// A file, or the network, failed.
+    #[error("{what}")]
+    Io {
+        /// What could not be done.
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A use case failed.
     #[error(transparent)]
     Strongroom(#[from] strongroom::Error),

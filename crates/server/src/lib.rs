@@ -7,10 +7,25 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
+mod admission;
+mod api;
+pub mod client;
 mod context;
 pub mod controllers;
 mod error;
+mod kubeconfig;
+mod listening;
+mod metrics;
+mod notify;
+mod opening;
+mod serve;
+mod settings;
 pub mod store;
+pub mod transfer;
 
+pub use access::{Caller, Role};
 pub use context::Context;
 pub use error::{Error, Result};
+pub use serve::{Serving, serve};
+pub use settings::{Settings, TlsFiles};

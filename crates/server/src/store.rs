@@ -65,6 +65,8 @@ pub struct Event {
     pub happened: Happened,
     /// The document as it is then; as it was last, when it is gone.
     pub object: Arc<Object>,
+    /// The document as it was before; `None` when it is new.
+    pub before: Option<Arc<Object>>,
 }
 
 /// What happened to a document.
@@ -308,10 +310,11 @@ impl Store {
         change: impl FnOnce(&mut Documents),
     ) {
         let mut documents = self.0.documents.write().unwrap_or_else(PoisonError::into_inner);
+        let before = documents.kept(key).map(|kept| Arc::clone(&kept.object));
         change(&mut documents);
         documents.begin_at(version);
-        let object = Arc::clone(object);
-        self.0.events.push(Event { version, resource: key.resource, happened, object });
+        let (resource, object) = (key.resource, Arc::clone(object));
+        self.0.events.push(Event { version, resource, happened, object, before });
     }
 
     /// Reads a document again whose writing has failed: nobody knows how it stands now.
@@ -356,6 +359,21 @@ impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("version", &self.version()).finish_non_exhaustive()
     }
+}
+
+/// Gives a document the namespace and name under which it will be kept.
+///
+/// # Errors
+///
+/// [`Error::Refused`] when it has none that can be kept.
+pub(crate) fn name(object: &mut Object) -> Result<()> {
+    naming::settle(object).map(drop)
+}
+
+/// Returns a document as it would be seen if it were kept: a Secret without its values.
+pub(crate) fn redacted(mut object: Object) -> Object {
+    secrets::redact(&mut object);
+    object
 }
 
 /// Returns what a document becomes: what the server itself keeps of it stays as it was.

@@ -1,12 +1,31 @@
 //! What a server does with a document before it keeps it: the defaults that upstream's webhooks fill in,
 //! and everything that is refused, with the reason.
 
+mod backing_image;
+mod claim;
+mod encryption_settings;
+mod keys;
+mod review;
+mod secret;
+mod snapshot;
+mod storage_class;
+mod unknown_fields;
+mod users;
+mod virtual_machine_image;
+mod volume;
+
+pub use keys::{Protection, backing_image_named, claim_protection, is_same_key};
+pub use unknown_fields::unknown_fields;
+pub use users::{refuse_deletion, users};
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use self::review::Review;
+use super::kubevirt::VirtualMachine;
 use super::object::Object;
 use super::resource::Resource;
 
@@ -84,6 +103,44 @@ pub enum Reason {
     NotSupported,
 }
 
+/// Looks at a document before it is kept: fills in what upstream's webhooks fill in, and refuses what they
+/// refuse, and what they let through and that breaks later. Fields that nobody knows are not looked at:
+/// [`unknown_fields`] tells them.
+///
+/// # Guarantees
+///
+/// - No input panics, and no message holds a value of a Secret.
+/// - A change that leaves everything but `metadata` and `status` as it is is not refused because of something
+///   that has happened to other documents in the meantime.
+/// - The order in which documents come does not matter where they only name each other and nothing is begun yet:
+///   a class may come before its Secret.
+///
+/// # Errors
+///
+/// Every reason that there is.
+pub fn admit(object: Object, change: Change<'_>, known: &dyn Known) -> Result<Admitted, Refused> {
+    let Some(resource) = object.resource() else {
+        let message = "no such kind of document is kept here: see apiVersion and kind";
+        return Err(Refused::one(&["kind"], Reason::NotSupported, message));
+    };
+    let mut review = Review::new(object, change, known);
+    review.check_metadata(resource);
+    match resource {
+        Resource::Secret => secret::review(&mut review),
+        Resource::PersistentVolumeClaim => claim::review(&mut review),
+        Resource::PersistentVolume => volume::review_persistent(&mut review),
+        Resource::StorageClass => storage_class::review(&mut review),
+        Resource::VolumeSnapshot => snapshot::review(&mut review),
+        Resource::VolumeSnapshotClass => snapshot::review_class(&mut review),
+        Resource::BackingImage => backing_image::review(&mut review),
+        Resource::LonghornVolume => volume::review(&mut review),
+        Resource::VirtualMachineImage => virtual_machine_image::review(&mut review),
+        Resource::VirtualMachine => _ = review.view::<VirtualMachine>(),
+        Resource::Event | Resource::Namespace => {}
+    }
+    review.finish()
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, cause) in self.causes.iter().enumerate() {
@@ -96,3 +153,6 @@ impl fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
+
+#[cfg(test)]
+mod tests;

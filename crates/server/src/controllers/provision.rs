@@ -349,7 +349,7 @@ pub(super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
         return Ok(());
     };
     let keys = keys_for(&work.keys, &new, secret.as_ref(), &image)?;
-    run.with(|told| work.library.make_volume(&image.id, &work.volumes, &new, keys, told))?;
+    run.with(|told| run.library().make_volume(&image.id, &work.volumes, &new, keys, told))?;
     Ok(())
 }
 

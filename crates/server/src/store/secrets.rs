@@ -120,6 +120,18 @@ impl Sealed {
     }
 }
 
+/// Takes the values out of a document that nobody keeps.
+pub(super) fn redact(object: &mut Object) {
+    if object.resource() != Some(Resource::Secret) {
+        return;
+    }
+    let names = [object.take(&["data"]), object.take(&["stringData"])];
+    redact_last_applied(object);
+    for name in names.into_iter().flat_map(mapping).map(|(name, _)| name) {
+        object.set(&["data", &name], "");
+    }
+}
+
 /// Takes `data` and `stringData` out of a Secret. The latter wins, as it does in Kubernetes.
 fn given(object: &mut Object, key: &Key) -> Result<SecretValues> {
     let mut values = SecretValues::new();

@@ -180,6 +180,7 @@ fn the_ring_is_bounded_by_bytes_too() {
             resource: Resource::BackingImage,
             happened: Happened::Added,
             object: Arc::new(object),
+            before: None,
         });
     }
     assert!(matches!(events.changes(0, Duration::ZERO), Err(Error::Expired { .. })));

@@ -35,16 +35,16 @@ impl Library {
         };
         let mut digest = Digest::Unknown;
         if !making.folder.has_data()? {
-            let sha512 = download(
-                &self.request(
+            let request = CloneRequest {
+                reach: self.downloads.reach,
+                ca_file: self.downloads.ca_file.clone(),
+                ..self.request(
                     ImageSource::Url(url.to_owned()),
                     &making.folder,
                     ImageOperation::Copy,
-                ),
-                new,
-                &making.folder,
-                work,
-            )?;
+                )
+            };
+            let sha512 = download(&request, new, &making.folder, work)?;
             digest = sha512.map_or(Digest::Unknown, Digest::Known);
         }
         making.seal(new, new.format, digest, work)

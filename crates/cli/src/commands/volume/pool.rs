@@ -80,13 +80,13 @@ impl PoolArgs {
 }
 
 /// Returns a path that means the same in every directory.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CommandError> {
     std::path::absolute(path)
         .map_err(|source| CommandError::io(format!("cannot find {}", path.display()), source))
 }
 
 /// Returns how this program is started again to serve an attached volume.
-fn launcher() -> Result<Launcher, CommandError> {
+pub(crate) fn launcher() -> Result<Launcher, CommandError> {
     let program = std::env::current_exe()
         .map_err(|source| CommandError::io("cannot find this program".to_owned(), source))?;
     Ok(Launcher { program, arguments: vec![SERVICE.into()] })

@@ -55,6 +55,10 @@ pub enum ClaimSource {
 }
 
 impl Claim {
+    /// The annotation with which a claim asks for a volume that its own Secret opens although what it begins with,
+    /// an image, a snapshot or another claim, is encrypted with another one: `"true"` adds a keyslot for it.
+    pub const OWN_KEYSLOT: &'static str = "strongroom.io/own-keyslot";
+
     /// Returns what the templates of a class are filled in with. `volume` is the name of the PersistentVolume.
     pub fn template_values<'a>(&'a self, volume: &'a str) -> TemplateValues<'a> {
         TemplateValues {

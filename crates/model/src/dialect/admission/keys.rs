@@ -1,0 +1,122 @@
+//! Which key opens what.
+
+use std::sync::Arc;
+
+use super::{Known, SecretValues, encryption_settings};
+use crate::Error;
+use crate::dialect::kubernetes::{Claim, SecretReference, StorageClass};
+use crate::dialect::longhorn::EncryptionSecret;
+use crate::dialect::object::Object;
+use crate::dialect::osc::Encryption;
+use crate::dialect::resource::Resource;
+
+/// How the volume of a claim is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Protection {
+    /// It is not.
+    Plain,
+    /// By the passphrase in this Secret.
+    Passphrase(SecretReference),
+    /// By a key of its own that a KMS wraps.
+    Kms,
+    /// That cannot be told: the class is not there, or does not say it properly.
+    Unknown,
+}
+
+/// Returns how the volume of a claim is or would be protected, by its class.
+pub fn claim_protection(claim: &Claim, known: &dyn Known) -> Protection {
+    let class = claim.storage_class.as_deref().filter(|name| !name.is_empty());
+    let class = class.and_then(|name| known.object(Resource::StorageClass, None, name));
+    match class.map(|class| StorageClass::try_from(&*class)) {
+        Some(Ok(class)) => class_protection(&class, claim),
+        _ => Protection::Unknown,
+    }
+}
+
+/// Returns how the volume of a claim with this class is or would be protected.
+pub(super) fn class_protection(class: &StorageClass, claim: &Claim) -> Protection {
+    match class.volume_parameters().map(|parameters| parameters.encryption) {
+        Ok(Encryption::None) => Protection::Plain,
+        Ok(Encryption::Kms(_)) => Protection::Kms,
+        Ok(Encryption::Passphrase) => {
+            match class.volume_secret(&claim.template_values(&claim.provisioned_name())) {
+                Ok(Some(secret)) => Protection::Passphrase(secret),
+                _ => Protection::Unknown,
+            }
+        }
+        Err(_) => Protection::Unknown,
+    }
+}
+
+/// Returns the image that a class or a volume names, which do not say in which namespace it is: the one in
+/// Longhorn's own, or else the only one of that name.
+pub fn backing_image_named(name: &str, known: &dyn Known) -> Option<Arc<Object>> {
+    let own = known.object(Resource::BackingImage, Some(LONGHORN), name);
+    own.or_else(|| {
+        let all = known.objects(Resource::BackingImage, None);
+        let mut named = all.into_iter().filter(|image| image.name() == name);
+        named.next().filter(|_| named.next().is_none())
+    })
+}
+
+/// Returns whether two Secrets have the same passphrase, `None` when one of them is not there to tell.
+pub fn is_same_key(
+    one: &SecretReference,
+    other: &SecretReference,
+    known: &dyn Known,
+) -> Option<bool> {
+    if one == other {
+        return Some(true);
+    }
+    let values = |secret: &SecretReference| known.secret(&secret.namespace, &secret.name);
+    let (one, other) = (values(one)?, values(other)?);
+    Some(one.get(VALUE)? == other.get(VALUE)?)
+}
+
+/// Why a Secret cannot be used to encrypt or decrypt.
+pub(super) enum Unusable {
+    Missing,
+    Invalid(String),
+}
+
+/// Refuses a Secret that is not there, or with which nothing can be encrypted.
+pub(super) fn check_secret(secret: &SecretReference, known: &dyn Known) -> Result<(), Unusable> {
+    let values = known.secret(&secret.namespace, &secret.name).ok_or(Unusable::Missing)?;
+    let problems = problems(&secret.to_string(), &values);
+    match problems.into_iter().next() {
+        None => Ok(()),
+        Some((key, problem)) => {
+            let key = key.map(|key| format!(" field {key}:")).unwrap_or_default();
+            let problem =
+                format!("secret {secret} is not a valid encryption secret:{key} {problem}");
+            Err(Unusable::Invalid(problem))
+        }
+    }
+}
+
+/// Returns what is wrong with the values of an encryption Secret, each with the key that says so.
+pub(super) fn problems(name: &str, values: &SecretValues) -> Vec<(Option<String>, String)> {
+    let pairs = values.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+    match EncryptionSecret::from_values(name, pairs) {
+        Ok(secret) => encryption_settings::check(secret.settings())
+            .into_iter()
+            .map(|problem| (Some(problem.key.to_owned()), problem.message))
+            .collect(),
+        Err(error) => {
+            let key = match &error {
+                Error::NoPassphrase { .. } => Some(VALUE.to_owned()),
+                Error::InvalidValue { key, .. } | Error::TrailingNewline { key } => {
+                    Some((*key).to_owned())
+                }
+                Error::UnknownKey { key } => Some(key.clone()),
+                _ => None,
+            };
+            vec![(key, error.to_string())]
+        }
+    }
+}
+
+/// The key of a Secret that has its passphrase.
+pub(super) const VALUE: &str = "CRYPTO_KEY_VALUE";
+/// The namespace in which Longhorn keeps everything.
+pub(super) const LONGHORN: &str = "longhorn-system";

@@ -1,0 +1,163 @@
+//! Documents that go.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+use strongroom_model::dialect::object::Object;
+
+use super::asked::Asked;
+use super::failure::{Answer, Failure};
+use super::reading::{read, shown};
+use super::selector::Selector;
+use super::writing::warned;
+use super::{Api, json};
+use crate::admission;
+
+/// What comes with a request to delete.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Options {
+    preconditions: Preconditions,
+    dry_run: Vec<String>,
+    propagation_policy: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+/// Takes a document out, or marks it as being deleted.
+pub(super) fn delete(api: &Api, asked: &Asked) -> Answer<Response> {
+    let options = options(asked)?;
+    let target = &asked.target;
+    let _admitting = api.admitting();
+    let found = read(api, asked)?;
+    options.preconditions.check(asked, &found)?;
+    let lost = allowed(api, asked, &found)?;
+    let warnings: Vec<String> = lost.into_iter().collect();
+    let gone = if options.is_dry() || asked.parameters.dry_run()? {
+        found
+    } else {
+        remove(api, asked, &found, warnings.first())?
+    };
+    let still_there = api
+        .context
+        .store
+        .read(target.resource, target.namespace.as_deref(), gone.name())
+        .is_some_and(|object| object.uid() == gone.uid());
+    if still_there {
+        return warned(shown(asked, StatusCode::OK, &gone)?, &warnings);
+    }
+    let mut details =
+        json!({ "name": gone.name(), "kind": target.resource.plural(), "uid": gone.uid() });
+    if !target.resource.group().is_empty() {
+        details["group"] = target.resource.group().into();
+    }
+    let status = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    });
+    warned(json(StatusCode::OK, status.to_string()), &warnings)
+}
+
+/// Takes all documents out that are asked for; none of them when one may not go.
+pub(super) fn delete_all(api: &Api, asked: &Asked) -> Answer<Response> {
+    let options = options(asked)?;
+    let target = &asked.target;
+    let selector = Selector::of(target, &asked.parameters)?;
+    let _admitting = api.admitting();
+    let (mut found, version) = api.context.store.list(target.resource, target.namespace.as_deref());
+    found.retain(|object| selector.takes(object));
+    let mut warnings = Vec::new();
+    for object in &found {
+        warnings.push(allowed(api, asked, object)?);
+    }
+    if !(options.is_dry() || asked.parameters.dry_run()?) {
+        for (object, lost) in found.iter().zip(&warnings) {
+            remove(api, asked, object, lost.as_ref())?;
+        }
+    }
+    let warnings: Vec<String> = warnings.into_iter().flatten().collect();
+    let list = json!({
+        "kind": format!("{}List", target.resource.kind()),
+        "apiVersion": target.resource.api_version(),
+        "metadata": { "resourceVersion": version.to_string() },
+        "items": found.iter().map(|object| (**object).clone().into_value()).collect::<Vec<_>>(),
+    });
+    warned(json(StatusCode::OK, list.to_string()), &warnings)
+}
+
+impl Options {
+    fn is_dry(&self) -> bool {
+        !self.dry_run.is_empty()
+    }
+}
+
+impl Preconditions {
+    fn check(&self, asked: &Asked, found: &Object) -> Answer<()> {
+        let uid = self.uid.as_deref().is_none_or(|uid| uid == found.uid());
+        let version = self.resource_version.as_deref();
+        if uid && version.is_none_or(|version| version == found.resource_version()) {
+            return Ok(());
+        }
+        Err(Failure::conflict(asked.target.resource, found.name()))
+    }
+}
+
+fn options(asked: &Asked) -> Answer<Options> {
+    if asked.body.is_empty() {
+        return Ok(Options::default());
+    }
+    let options: Options = serde_json::from_slice(&asked.body)
+        .map_err(|_| Failure::bad_request("the body is no DeleteOptions"))?;
+    match options.propagation_policy.as_deref() {
+        None | Some("Background" | "Foreground" | "Orphan") => Ok(options),
+        Some(_) => Err(Failure::bad_request(
+            "propagationPolicy is none of Background, Foreground and Orphan",
+        )),
+    }
+}
+
+/// Tells whether a document may go. Somebody who forces it is told what is lost.
+fn allowed(api: &Api, asked: &Asked, object: &Object) -> Answer<Option<String>> {
+    let Err(refused) = admission::refuse_deletion(object, &api.context.store) else {
+        return Ok(None);
+    };
+    let forced = asked.parameters.is_true("force") || object.annotation(FORCE) == Some("true");
+    if !forced {
+        let name = object.name();
+        return Err(Failure::refused(asked.target.resource, name, &refused));
+    }
+    Ok(Some(format!("{object:?} goes although it is in use: {refused}")))
+}
+
+/// Records that a document goes, and lets it.
+fn remove(api: &Api, asked: &Asked, object: &Object, lost: Option<&String>) -> Answer<Arc<Object>> {
+    let (resource, name) = (asked.target.resource, object.name());
+    let namespace = object.namespace();
+    let subject = match namespace {
+        Some(namespace) => format!("{} {namespace}/{name}", resource.plural()),
+        None => format!("{} {name}", resource.plural()),
+    };
+    let detail = match lost {
+        Some(lost) => format!("uid {}, forced: {lost}", object.uid()),
+        None => format!("uid {}", object.uid()),
+    };
+    api.record(&asked.caller, "delete", &subject, &detail)?;
+    let store = &api.context.store;
+    store
+        .delete(resource, namespace, name, Some(object.uid()))
+        .map_err(|error| Failure::of(error, resource, name))
+}
+
+/// The annotation that lets a document go although it is in use.
+const FORCE: &str = "strongroom.io/force-delete";

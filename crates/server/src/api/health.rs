@@ -1,0 +1,54 @@
+//! How the server is.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::{Api, blocking, json};
+
+/// Says that the server answers.
+pub(super) async fn ok() -> &'static str {
+    "ok"
+}
+
+/// Says whether the server can keep anything: whether its catalog can be read, and it is not about to end.
+pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
+    if *api.stopping.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping").into_response();
+    }
+    let looked = blocking(move || {
+        use strongroom::catalog::Kind;
+        Ok(api.context.volumes.catalog().list(Kind::Setting, None, 1).is_ok())
+    });
+    match looked.await {
+        Ok(true) => "ok".into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the catalog cannot be read").into_response(),
+    }
+}
+
+/// Says which version of Kubernetes' API this is like.
+pub(super) async fn version() -> Response {
+    let version = json!({
+        "major": "1",
+        "minor": "32",
+        "gitVersion": concat!("v1.32.0+strongroom.", env!("CARGO_PKG_VERSION")),
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    });
+    json(StatusCode::OK, version.to_string())
+}
+
+/// Tells numbers in the text format of Prometheus.
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    match blocking(move || Ok(api.metrics.text(&api.context))).await {
+        Ok(text) => {
+            let mut response = text.into_response();
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(failure) => failure.into_response(),
+    }
+}

@@ -1,0 +1,95 @@
+//! Tokens: made, listed and taken away, by admins alone.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::failure::{Answer, Failure};
+use super::{Api, blocking, body_of, json};
+use crate::Error;
+use crate::access::{Caller, NewToken, Token};
+
+/// Lists what is known of the tokens.
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Response {
+    let items: Vec<Value> = api.access.tokens().iter().map(shown).collect();
+    json(StatusCode::OK, json!({ "items": items }).to_string())
+}
+
+/// Makes a token and returns it, this once.
+pub(super) async fn create(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    body: Body,
+) -> Answer<Response> {
+    let body = body_of(body).await?;
+    let new: NewToken = serde_json::from_slice(&body).map_err(|_| {
+        let wanted = "name, role (admin, operator or viewer) and perhaps namespaces";
+        Failure::bad_request(format!("a token is asked for by {wanted}"))
+    })?;
+    if !is_name(&new.name) || !new.namespaces.iter().all(|namespace| is_name(namespace)) {
+        let problem = "names have 1 to 63 lower-case letters, digits and hyphens";
+        return Err(Failure::bad_request(problem));
+    }
+    let made = blocking(move || {
+        if api.access.has(&new.name) {
+            return Err(Failure::there(format!("there is a token {:?} already", new.name)));
+        }
+        let subject = format!("tokens {}", new.name);
+        let detail = format!("role {:?} in {:?}", new.role, new.namespaces).to_lowercase();
+        api.record(&caller, "create", &subject, &detail)?;
+        let (name, role, namespaces) = (new.name.clone(), new.role, new.namespaces.clone());
+        let token = api.access.create(new).map_err(|error| failed(error, &name))?;
+        let made = json!({
+            "name": name,
+            "role": role,
+            "namespaces": namespaces,
+            "token": token.as_str(),
+        });
+        Ok(made.to_string())
+    });
+    Ok(json(StatusCode::CREATED, made.await?))
+}
+
+/// Takes a token away.
+pub(super) async fn delete(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Answer<Response> {
+    let gone = blocking(move || {
+        if !api.access.tokens().iter().any(|token| token.name == name) {
+            return Err(Failure::nothing(format!("there is no token {name:?}")));
+        }
+        api.record(&caller, "delete", &format!("tokens {name}"), "")?;
+        api.access.delete(&name).map_err(|error| failed(error, &name))?;
+        Ok(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }).to_string())
+    });
+    Ok(json(StatusCode::OK, gone.await?))
+}
+
+fn shown(token: &Token) -> Value {
+    json!({
+        "name": token.name,
+        "role": token.role,
+        "namespaces": token.namespaces,
+        "created": token.created,
+    })
+}
+
+fn failed(error: Error, name: &str) -> Failure {
+    match error {
+        Error::Exists { .. } => Failure::there(format!("there is a token {name:?} already")),
+        Error::NotFound { .. } => Failure::nothing(format!("there is no token {name:?}")),
+        _ => Failure::internal(),
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len()) && name.bytes().all(fits)
+}

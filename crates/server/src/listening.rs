@@ -1,0 +1,146 @@
+//! Connections: taken, encrypted, and answered until somebody says that it is enough.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use crate::settings::TlsFiles;
+use crate::{Error, Result};
+
+/// Listens at an address, from outside of a runtime.
+///
+/// # Errors
+///
+/// When it is taken, or none of this machine.
+pub(crate) fn bind(address: SocketAddr) -> Result<std::net::TcpListener> {
+    let failed = |source| Error::Io { what: format!("cannot listen at {address}"), source };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Returns what encrypts connections with a certificate.
+///
+/// # Errors
+///
+/// When the files are no certificate and key that belong together.
+pub(crate) fn encryption(files: &TlsFiles) -> Result<TlsAcceptor> {
+    let problem = |file: &std::path::Path, what: &str| Error::Settings {
+        problem: format!("{} {what}", file.display()),
+    };
+    let no_certificate = || problem(&files.certificate, "has no certificate that can be read");
+    let chain = CertificateDer::pem_file_iter(&files.certificate).map_err(|_| no_certificate())?;
+    let chain: Vec<_> =
+        chain.collect::<std::result::Result<_, _>>().map_err(|_| no_certificate())?;
+    if chain.is_empty() {
+        return Err(no_certificate());
+    }
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|_| problem(&files.key, "has no private key that can be read"))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has the cipher suites of TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_single_cert(chain, key);
+    let mut config =
+        config.map_err(|_| problem(&files.key, "is not the key of the certificate"))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Answers connections until `enough`, and then until those that are there are answered, or patience ends.
+pub(crate) async fn listen(
+    listener: TcpListener,
+    encryption: Option<TlsAcceptor>,
+    router: Router,
+    enough: impl Future<Output = ()>,
+) {
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut enough = std::pin::pin!(enough);
+    loop {
+        let next = async {
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, stream) = tokio::select! {
+            (permit, accepted) = next => match (permit, accepted) {
+                (Ok(permit), Ok((stream, _))) => (permit, stream),
+                // Mostly too many open files: those that are there will end.
+                _ => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = &mut enough => break,
+        };
+        let connection =
+            Connection { router: router.clone(), watcher: graceful.watcher(), _permit: permit };
+        tokio::spawn(connection.serve(stream, encryption.clone()));
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(FAREWELL, graceful.shutdown()).await;
+}
+
+/// A connection that is answered.
+struct Connection {
+    router: Router,
+    watcher: Watcher,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, encryption: Option<TlsAcceptor>) {
+        // Answers are written whole; waiting to fill packets would only delay them.
+        let _ = stream.set_nodelay(true);
+        match encryption {
+            None => self.answer(stream).await,
+            Some(encryption) => {
+                let shaken = tokio::time::timeout(HANDSHAKE, encryption.accept(stream)).await;
+                if let Ok(Ok(stream)) = shaken {
+                    self.answer(stream).await;
+                }
+            }
+        }
+    }
+
+    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // It runs while nothing is asked, too.
+            .header_read_timeout(IDLE)
+            .max_buf_size(BUFFER)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+        // What goes wrong with a connection is the business of the other end.
+        let _ = self.watcher.watch(connection).await;
+    }
+}
+
+/// Connections at the same time.
+const CONNECTIONS: usize = 1024;
+
+/// How long the head of a request may take to come.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How long the beginning of TLS may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The most bytes of a head, and of what is read ahead.
+const BUFFER: usize = 64 << 10;
+
+/// How long connections have to end when the server does.
+const FAREWELL: Duration = Duration::from_secs(10);

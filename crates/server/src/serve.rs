@@ -1,0 +1,167 @@
+//! The server: a data directory, what works in it, and the API, until somebody says that it is enough.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use strongroom::jobs::Jobs;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::access::Access;
+use crate::api::{Api, router};
+use crate::listening::{bind, encryption, listen};
+use crate::opening::{Opened, open};
+use crate::{Context, Error, Result, Settings, kubeconfig, notify};
+
+/// A server that takes connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serving {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The file with the admin's token.
+    pub token_file: PathBuf,
+}
+
+/// Serves until SIGTERM or SIGINT, and then until the requests that are there are answered. `ready` is
+/// called when the server takes connections. Jobs stay so that the next start goes on with them.
+///
+/// # Errors
+///
+/// When the settings are not possible, the data directory cannot be opened or is another server's, or the
+/// address cannot be listened at.
+pub fn serve(settings: &Settings, ready: impl FnOnce(&Serving)) -> Result<()> {
+    let runtime = runtime()?;
+    let mut stop = {
+        let _entered = runtime.enter();
+        Stop::by_signals()?
+    };
+    serve_until(settings, &runtime, async move { stop.came().await }, ready)
+}
+
+/// Serves until `enough`.
+pub(crate) fn serve_until(
+    settings: &Settings,
+    runtime: &Runtime,
+    enough: impl Future<Output = ()>,
+    ready: impl FnOnce(&Serving),
+) -> Result<()> {
+    settings.check()?;
+    let encryption = settings.tls.as_ref().map(encryption).transpose()?;
+    let listener = bind(settings.listen)?;
+    let opened = open(settings)?;
+    let access = Access::open(&opened.admin_file, opened.volumes.catalog())?;
+    let token_file = opened.admin_file.clone();
+    let work = Work::begin(opened, settings)?;
+    let (stopping, stopped) = watch::channel(false);
+    let api = Arc::new(Api::new(work.context.clone(), access, stopped));
+    let router = router(&api, work.transfer());
+    let listening = runtime.block_on(async {
+        let failed = |source| Error::Io { what: "cannot listen".to_owned(), source };
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        if settings.tls.is_none() {
+            kubeconfig::write(&settings.data.join("kubeconfig"), address, &token_file)?;
+        }
+        ready(&Serving { address, token_file });
+        notify::tell("READY=1");
+        let enough = async {
+            enough.await;
+            notify::tell("STOPPING=1");
+            // Watches would go on for an hour.
+            stopping.send_replace(true);
+        };
+        listen(listener, encryption, router, enough).await;
+        Ok(())
+    });
+    work.end();
+    listening
+}
+
+/// Returns the threads that speak with clients.
+pub(crate) fn runtime() -> Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Io { what: "cannot start threads".to_owned(), source })
+}
+
+/// What goes on beside the API.
+struct Work {
+    context: Context,
+    _lock: std::fs::File,
+}
+
+impl Work {
+    /// Begins to do what documents ask for.
+    fn begin(opened: Opened, settings: &Settings) -> Result<Self> {
+        let Opened { store, volumes, library, audit, kek_file, lock, .. } = opened;
+        let jobs = Jobs::start(volumes.catalog(), Arc::new(Nobody), settings.limits)?;
+        let context = Context { store, volumes, library, jobs: Arc::new(jobs), audit, kek_file };
+        Ok(Self { context, _lock: lock })
+    }
+
+    /// Returns what moves the bytes of images.
+    fn transfer(&self) -> Router {
+        Router::new()
+    }
+
+    /// Ends it, so that the next start goes on.
+    fn end(self) {
+        self.context.jobs.stop();
+    }
+}
+
+/// Does no work.
+struct Nobody;
+
+impl strongroom::jobs::Worker for Nobody {
+    fn run(
+        &self,
+        job: &strongroom::jobs::Job,
+        _control: &strongroom::jobs::Control,
+    ) -> std::result::Result<(), strongroom::jobs::Failure> {
+        let message = format!("nobody does {}", job.task);
+        Err(strongroom::jobs::Failure { message, again: strongroom::jobs::Again::Never })
+    }
+
+    fn memory(&self, _job: &strongroom::jobs::Job) -> u64 {
+        0
+    }
+
+    fn changed(&self, _job: &strongroom::jobs::Job) {}
+}
+
+/// The signals that end a server.
+struct Stop {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn by_signals() -> Result<Self> {
+        let watched = |kind| {
+            let failed = |source| Error::Io { what: "cannot watch for signals".to_owned(), source };
+            signal(kind).map_err(failed)
+        };
+        let (term, int) = (watched(SignalKind::terminate())?, watched(SignalKind::interrupt())?);
+        Ok(Self { term, int })
+    }
+
+    async fn came(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// Threads that speak with clients.
+const WORKERS: usize = 2;
+
+/// Threads that may block at the same time.
+const BLOCKING: usize = 64;
