@@ -9,6 +9,7 @@ mod health;
 mod jobs;
 mod openapi;
 mod patch;
+mod protobuf;
 mod reading;
 mod selector;
 mod table;

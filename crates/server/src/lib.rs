@@ -14,6 +14,7 @@ pub mod client;
 mod context;
 pub mod controllers;
 mod error;
+mod kubeconfig;
 mod listening;
 mod metrics;
 mod notify;
@@ -21,6 +22,7 @@ mod opening;
 mod serve;
 mod settings;
 pub mod store;
+pub mod transfer;
 
 pub use access::{Caller, Role};
 pub use context::Context;

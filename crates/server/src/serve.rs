@@ -14,7 +14,7 @@ use crate::access::Access;
 use crate::api::{Api, router};
 use crate::listening::{bind, encryption, listen};
 use crate::opening::{Opened, open};
-use crate::{Context, Error, Result, Settings, notify};
+use crate::{Context, Error, Result, Settings, kubeconfig, notify};
 
 /// A server that takes connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,9 @@ pub(crate) fn serve_until(
         let failed = |source| Error::Io { what: "cannot listen".to_owned(), source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        if settings.tls.is_none() {
+            kubeconfig::write(&settings.data.join("kubeconfig"), address, &token_file)?;
+        }
         ready(&Serving { address, token_file });
         notify::tell("READY=1");
         let enough = async {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, ImageId};
+use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, ImageId, Reach};
 use strongroom_pool::Space;
 
 use self::folder::{Folder, failed};
@@ -46,6 +46,16 @@ pub struct Library {
     catalog: Arc<dyn Catalog>,
     rate_limit: Option<NonZeroU64>,
     settings: Option<EncryptionSettings>,
+    downloads: Downloads,
+}
+
+/// From where images may be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Downloads {
+    /// Which hosts are talked to.
+    pub reach: Reach,
+    /// Certificates to trust beside the system's own, in PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What becomes of the contents of an image when it is cloned.
@@ -78,7 +88,8 @@ impl Library {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
         made.map_err(|source| failed(root, source))?;
         let root = root.canonicalize().map_err(|source| failed(root, source))?;
-        let library = Self { root, catalog, rate_limit: None, settings: None };
+        let downloads = Downloads::default();
+        let library = Self { root, catalog, rate_limit: None, settings: None, downloads };
         let mut after = None;
         loop {
             let page = library.list(after.as_ref(), PAGE)?;
@@ -97,6 +108,13 @@ impl Library {
     #[must_use]
     pub fn with_rate_limit(mut self, bytes: Option<NonZeroU64>) -> Self {
         self.rate_limit = bytes;
+        self
+    }
+
+    /// Returns the same images, of which others are fetched from there alone.
+    #[must_use]
+    pub fn with_downloads(mut self, downloads: Downloads) -> Self {
+        self.downloads = downloads;
         self
     }
 

@@ -124,7 +124,7 @@ pub fn admit(object: Object, change: Change<'_>, known: &dyn Known) -> Result<Ad
         return Err(Refused::one(&["kind"], Reason::NotSupported, message));
     };
     let mut review = Review::new(object, change, known);
-    review.check_name(resource);
+    review.check_metadata(resource);
     match resource {
         Resource::Secret => secret::review(&mut review),
         Resource::PersistentVolumeClaim => claim::review(&mut review),

@@ -8,6 +8,9 @@ use axum::extract::{Request, State};
 use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::Api;
 use super::failure::{Answer, Failure};
@@ -49,7 +52,7 @@ fn admitted(api: &Api, request: &Request<Body>) -> Answer<(Option<Caller>, Permi
         return Ok((None, permit()?));
     }
     let caller = token(request)
-        .and_then(|token| api.access.caller(token))
+        .and_then(|token| api.access.caller(&token))
         .ok_or_else(Failure::unauthorized)?;
     let parameters = Parameters::of(request.uri().query());
     let target = Target::of(path);
@@ -76,8 +79,18 @@ fn other<'a>(path: &'a str, method: &Method) -> Wish<'a> {
     }
 }
 
-fn token(request: &Request<Body>) -> Option<&str> {
+/// Returns the token of a request. As a password it is taken, too: kubectl sends no other credentials where
+/// there is no TLS.
+fn token(request: &Request<Body>) -> Option<Zeroizing<String>> {
     let text = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    let (scheme, rest) = text.split_once(' ')?;
+    match scheme.to_ascii_lowercase().as_str() {
+        "bearer" => Some(Zeroizing::new(rest.trim().to_owned())),
+        "basic" => {
+            let decoded = Zeroizing::new(STANDARD.decode(rest.trim()).ok()?);
+            let (_, password) = str::from_utf8(&decoded).ok()?.split_once(':')?;
+            Some(Zeroizing::new(password.to_owned()))
+        }
+        _ => None,
+    }
 }

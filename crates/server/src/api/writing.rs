@@ -13,6 +13,7 @@ use super::Api;
 use super::asked::Asked;
 use super::failure::{Answer, Failure};
 use super::patch::Kind;
+use super::protobuf;
 use super::reading::{read, shown};
 use super::target::Verb;
 use crate::admission;
@@ -117,17 +118,8 @@ fn keep(api: &Api, asked: &Asked, mut object: Object, old: &Object) -> Answer<Re
 
 /// Reads the document of a body, which must be what the path says.
 fn document(asked: &Asked) -> Answer<Object> {
-    if !matches!(asked.content_type.as_str(), "" | "application/json") {
-        return Err(Failure::unsupported("a document is taken as application/json"));
-    }
     let target = &asked.target;
-    let read: serde_json::Result<Object> = serde_json::from_slice(&asked.body);
-    // What serde says otherwise may quote what it has read.
-    let mut object = read.map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        let problem = format!("the body is no JSON object: line {line}, column {column}");
-        Failure::bad_request(problem)
-    })?;
+    let mut object = decoded(asked)?;
     if object.resource() != Some(target.resource) {
         let (version, kind) = (target.resource.api_version(), target.resource.kind());
         return Err(Failure::bad_request(format!(
@@ -149,6 +141,22 @@ fn document(asked: &Asked) -> Answer<Object> {
         (Scope::Cluster, _) => {}
     }
     Ok(object)
+}
+
+fn decoded(asked: &Asked) -> Answer<Object> {
+    let kind = asked.target.resource.kind();
+    match asked.content_type.as_str() {
+        "" | "application/json" => serde_json::from_slice(&asked.body).map_err(|error| {
+            // What serde says otherwise may quote what it has read.
+            let (line, column) = (error.line(), error.column());
+            let problem = format!("the body is no JSON object: line {line}, column {column}");
+            Failure::bad_request(problem)
+        }),
+        protobuf::CONTENT_TYPE => protobuf::document(&asked.body).ok_or_else(|| {
+            Failure::unsupported(format!("a {kind} is taken as application/json, not like this"))
+        }),
+        _ => Err(Failure::unsupported("a document is taken as application/json")),
+    }
 }
 
 /// Gives the values of a Secret back to whoever did not see them: admission looks at it as it will be.

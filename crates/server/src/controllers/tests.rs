@@ -4,4 +4,3 @@ mod claims;
 mod images;
 mod many;
 mod restart;
-mod stage;

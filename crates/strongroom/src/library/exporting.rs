@@ -12,7 +12,7 @@ use super::cloning::{Supply, run_between};
 use super::digest::hexadecimal;
 use super::making::{Begun, Digest, Making};
 use super::{Image, ImageCondition, ImageProblem, Library, NewImage};
-use crate::images::{Keys, Work};
+use crate::images::{Holes, Keys, Work};
 use crate::volumes::{FormatState, StandingStill, Volume, Volumes};
 use crate::{Error, ErrorKind, Result};
 
@@ -119,7 +119,7 @@ impl Library {
             let path = ImageSource::File(still.path().to_owned());
             let request = self.request(path, &making.folder, operation);
             let formats = CloneFormats { source, target };
-            run_between(&making.folder, &request, formats, keys, work)?;
+            run_between(&making.folder, &request, (formats, Holes::Zeros), keys, work)?;
         }
         making.seal(new, Some(format), Digest::Unknown, work)
     }

@@ -4,7 +4,6 @@
 use strongroom_clone::Zeroes;
 use strongroom_disk::{Access, Disk, Padded, Raw, Slice, Unfinished};
 use strongroom_luks::Header;
-use strongroom_pool::FormatStage;
 
 use super::ledger::{Verdict, digest_of, item};
 use super::life::{check_size, difference};
@@ -64,11 +63,8 @@ impl Volumes {
             if stored.record.condition == Condition::Ready {
                 return Ok(stored.record);
             }
-            let mark = self.pool.format_mark(&item(&stored.record));
-            if let Ok(Some(mark)) = mark
-                && mark.stage == FormatStage::Finished
-            {
-                return self.take_over(stored, &mark.uuid);
+            if let Some(uuid) = self.finished_mark(&item(&stored.record))? {
+                return self.take_over(stored, &uuid);
             }
         }
         let stored = self.begin_anew(new, Some(source))?;

@@ -90,8 +90,7 @@ impl Volumes {
         let records = Records::<Volume>::of(&*self.catalog);
         let item = Item::Volume(new.id.clone());
         if let Some(stored) = records.load(new.id.as_str())? {
-            let mark = self.pool.format_mark(&item)?;
-            let is_used = mark.is_some_and(|mark| mark.stage == FormatStage::Finished);
+            let is_used = self.finished_mark(&item)?.is_some();
             if stored.record.condition == Condition::Ready || is_used {
                 let difference = "a copy takes the place of none".to_owned();
                 return Err(Error::volume(&new.id, VolumeProblem::Exists { difference }));
@@ -115,6 +114,16 @@ impl Volumes {
         })?;
         self.pool.create(&item, device_len(new.size, &new.encryption))?;
         Ok(stored)
+    }
+
+    /// Returns the UUID in the mark of an item that was formatted to the end, if there is such an item.
+    pub(super) fn finished_mark(&self, item: &Item) -> Result<Option<String>> {
+        // Whoever was killed may not have come as far as making it.
+        if self.pool.entry(item)?.is_none() {
+            return Ok(None);
+        }
+        let mark = self.pool.format_mark(item)?;
+        Ok(mark.filter(|mark| mark.stage == FormatStage::Finished).map(|mark| mark.uuid))
     }
 
     /// Lets a volume that is whole be used.

@@ -1,9 +1,9 @@
 //! Longhorn's images.
 
 use super::Reason;
-use super::keys::{Unusable, check_secret, is_same_key};
+use super::keys::{Protection, Unusable, check_secret, claim_protection, is_same_key};
 use super::review::Review;
-use crate::dialect::kubernetes::{PersistentVolume, SecretReference};
+use crate::dialect::kubernetes::{Claim, PersistentVolume, SecretReference};
 use crate::dialect::longhorn::{
     BackingImage, CloneEncryption, ImageOrigin, LonghornVolume, VolumeEncryption,
 };
@@ -208,14 +208,22 @@ fn export(review: &mut Review<'_>, volume: &str, how: &CloneEncryption) {
         let message = "a volume is exported as it is, or decrypted: encrypt a clone of the image";
         return review.note(&path, Reason::NotSupported, message);
     }
-    let key = match volume_key(review, volume) {
-        VolumeKey::Unknown => {
+    let key = match volume_protection(review, volume) {
+        None => {
             let message = format!("there is no volume {volume}");
             let path = ["spec", "sourceParameters", "volume-name"];
             return review.note(&path, Reason::NotFound, message);
         }
-        VolumeKey::None => None,
-        VolumeKey::Secret(secret) => Some(secret),
+        Some(Protection::Kms) => {
+            let message = format!(
+                "the key of the volume {volume} is wrapped by a KMS, and an image has no place for it: clone the \
+                 claim instead"
+            );
+            let path = ["spec", "sourceParameters", "volume-name"];
+            return review.note(&path, Reason::NotSupported, message);
+        }
+        Some(Protection::Passphrase(secret)) => Some(secret),
+        Some(Protection::Plain | Protection::Unknown) => None,
     };
     match (how, key) {
         (CloneEncryption::Ignore, Some(key)) => {
@@ -231,31 +239,33 @@ fn export(review: &mut Review<'_>, volume: &str, how: &CloneEncryption) {
     }
 }
 
-enum VolumeKey {
-    Unknown,
-    None,
-    Secret(SecretReference),
-}
-
-/// Returns what opens a volume, which is the one of a PersistentVolume or one of Longhorn's.
-fn volume_key(review: &Review<'_>, name: &str) -> VolumeKey {
+/// Returns how a volume is protected, `None` when there is none of that name: it has a PersistentVolume, or it is
+/// one of Longhorn's.
+fn volume_protection(review: &Review<'_>, name: &str) -> Option<Protection> {
     if let Some(volume) = review.known.object(Resource::PersistentVolume, None, name) {
-        let volume = PersistentVolume::try_from(&*volume).ok();
-        let encrypted = volume
-            .filter(|volume| volume.attributes.get("encrypted").is_some_and(|flag| flag == "true"));
-        return match encrypted.and_then(|volume| volume.secrets.into_iter().next()) {
-            Some(secret) => VolumeKey::Secret(secret),
-            None => VolumeKey::None,
-        };
+        let volume = PersistentVolume::try_from(&*volume).ok()?;
+        return Some(persistent_protection(&volume, review));
     }
     let all = review.known.objects(Resource::LonghornVolume, None);
-    match all.iter().find(|volume| volume.name() == name) {
-        None => VolumeKey::Unknown,
-        Some(volume) => match LonghornVolume::try_from(&**volume).map(|volume| volume.encryption) {
-            Ok(VolumeEncryption::Encrypted { secret }) => VolumeKey::Secret(secret),
-            _ => VolumeKey::None,
-        },
+    let volume = all.iter().find(|volume| volume.name() == name)?;
+    Some(match LonghornVolume::try_from(&**volume).ok()?.encryption {
+        VolumeEncryption::Encrypted { secret } => Protection::Passphrase(secret),
+        VolumeEncryption::Plain => Protection::Plain,
+    })
+}
+
+fn persistent_protection(volume: &PersistentVolume, review: &Review<'_>) -> Protection {
+    let flag = |key: &str| volume.attributes.get(key).is_some_and(|flag| flag == "true");
+    match volume.secrets.first() {
+        _ if flag("encryptionEnabled") => return Protection::Kms,
+        Some(secret) if flag("encrypted") => return Protection::Passphrase(secret.clone()),
+        _ => {}
     }
+    let claim = volume.claim.as_ref().and_then(|(namespace, name)| {
+        review.known.object(Resource::PersistentVolumeClaim, Some(namespace), name)
+    });
+    let claim = claim.and_then(|claim| Claim::try_from(&*claim).ok());
+    claim.map_or(Protection::Plain, |claim| claim_protection(&claim, review.known))
 }
 
 fn secret_exists(review: &mut Review<'_>, path: &[&str], secret: &SecretReference, image: &str) {

@@ -48,7 +48,7 @@ fn fill_in_class(review: &mut Review<'_>) {
         return;
     }
     let mut classes: Vec<_> = review.known.objects(Resource::StorageClass, None);
-    classes.retain(|class| StorageClass::try_from(&**class).is_ok_and(|class| class.is_default));
+    classes.retain(|class| StorageClass::is_marked_default(class));
     // Kubernetes takes the newest of several.
     let created = |class: &crate::dialect::object::Object| {
         class.text(&["metadata", "creationTimestamp"]).unwrap_or_default().to_owned()

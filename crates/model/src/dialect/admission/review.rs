@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Admitted, Cause, Change, Known, Reason, Refused};
-use crate::dialect::fields::{field, shown};
+use crate::dialect::fields::{Fields, field, shown};
 use crate::dialect::kubernetes::{is_label, is_subdomain};
 use crate::dialect::object::Object;
 use crate::dialect::resource::{Resource, Scope};
@@ -27,8 +27,20 @@ impl<'a> Review<'a> {
         Self { object, old, known, causes: Vec::new(), warnings: Vec::new() }
     }
 
+    /// Refuses metadata that nobody could work with.
+    pub(super) fn check_metadata(&mut self, resource: Resource) {
+        self.check_name(resource);
+        let mut fields = Fields::of(&self.object, resource);
+        fields.texts(&["metadata", "labels"]);
+        fields.texts(&["metadata", "annotations"]);
+        fields.list(&["metadata", "finalizers"]);
+        if let Err(refused) = fields.finish(()) {
+            self.add(refused);
+        }
+    }
+
     /// Refuses a name that the kind does not take, and a namespace that is none.
-    pub(super) fn check_name(&mut self, resource: Resource) {
+    fn check_name(&mut self, resource: Resource) {
         let name = self.object.name().to_owned();
         if name.is_empty() {
             let message = "every document has a name, which is text";
@@ -71,9 +83,13 @@ impl<'a> Review<'a> {
         }
     }
 
-    /// Adds reasons that somebody else found.
+    /// Adds reasons that somebody else found, but for those that are known.
     pub(super) fn add(&mut self, refused: Refused) {
-        self.causes.extend(refused.causes);
+        for cause in refused.causes {
+            if !self.causes.contains(&cause) {
+                self.causes.push(cause);
+            }
+        }
     }
 
     /// Notes what is wrong with a field.

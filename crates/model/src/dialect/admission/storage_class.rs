@@ -39,12 +39,13 @@ pub(super) fn review(review: &mut Review<'_>) {
     if let Some(image) = image {
         check_image(review, &class, &image, &encryption);
     }
-    let is_other = |other: &Object| {
-        other.name() != class.name
-            && StorageClass::try_from(other).is_ok_and(|other| other.is_default)
-    };
+    if !class.is_default {
+        return;
+    }
+    let is_other =
+        |other: &Object| other.name() != class.name && StorageClass::is_marked_default(other);
     let classes = review.known.objects(Resource::StorageClass, None);
-    if let Some(other) = classes.iter().find(|other| is_other(other)).filter(|_| class.is_default) {
+    if let Some(other) = classes.iter().find(|other| is_other(other)) {
         let message = format!("{} is the default class too", other.name());
         review.warn(&["metadata", "annotations"], &message);
     }

@@ -515,6 +515,56 @@ fn longhorns_volumes_follow_the_same_rules() {
 }
 
 #[test]
+fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
+    let mut documents = library();
+    documents.put(class("vault", Some("one"), json!({})));
+    documents.put(class("open", None, json!({})));
+    let kms = json!({ "encryptionEnabled": "true", "encryptionKMSType": "local" });
+    documents.put(class("kms", None, kms));
+    for class in ["vault", "open", "kms"] {
+        documents.put(claim(class, class, "1Gi"));
+        let spec = json!({ "capacity": { "storage": "1Gi" }, "csi": { "volumeHandle": class },
+                           "claimRef": { "namespace": "lab", "name": class } });
+        documents.put(document(Resource::PersistentVolume, None, &format!("pvc-{class}"), spec));
+    }
+    let export = |volume: &str, encryption: &str, secret: &str| {
+        let mut parameters = json!({ "volume-name": volume, "export-type": "qcow2" });
+        if !encryption.is_empty() {
+            parameters["encryption"] = json!(encryption);
+            parameters["secret"] = json!(secret);
+            parameters["secret-namespace"] = json!("keys");
+        }
+        image("exported", "export-from-volume", parameters)
+    };
+    let sealed = documents.create(export("pvc-vault", "", "")).unwrap().object;
+    assert_eq!(sealed.text(&["spec", "secret"]), Some("one"));
+    let opened = documents.create(export("pvc-vault", "decrypt", "one")).unwrap().object;
+    assert_eq!(opened.text(&["spec", "secret"]), None);
+    let plain = documents.create(export("pvc-open", "", "")).unwrap().object;
+    assert_eq!(plain.text(&["spec", "secret"]), None);
+    for (volume, encryption, secret, phrase) in [
+        ("pvc-vault", "decrypt", "two", "keys/one, which has another passphrase"),
+        ("pvc-open", "decrypt", "one", "is not encrypted"),
+        ("pvc-open", "encrypt", "one", "as it is, or decrypted"),
+        ("pvc-kms", "", "", "wrapped by a KMS"),
+        ("pvc-gone", "", "", "there is no volume pvc-gone"),
+    ] {
+        let told = documents.refusal(export(volume, encryption, secret));
+        assert!(told.contains(phrase), "{phrase}: {told}");
+    }
+}
+
+#[test]
+fn metadata_that_is_no_text_is_told_once() {
+    let mut disk = claim("disk", "vault", "1Gi");
+    disk.set(&["metadata", "annotations", "a"], 7);
+    disk.set(&["metadata", "labels", "b"], true);
+    let refused = Documents::default().create(disk).unwrap_err();
+    let fields: Vec<&str> = refused.causes.iter().map(|cause| &*cause.field).collect();
+    assert_eq!(fields, ["metadata.labels.b", "metadata.annotations.a"]);
+}
+
+#[test]
 fn machine_images_are_encrypted_with_a_class_that_can() {
     let mut documents = library();
     documents.put(class("vault", Some("one"), json!({})));

@@ -200,6 +200,10 @@ fn users_of_claim(claim: &Object, known: &dyn Known) -> Vec<String> {
         }
     }
     for copy in known.objects(Resource::PersistentVolumeClaim, namespace) {
+        // Most claims begin with nothing, and there may be thousands.
+        if ["dataSource", "dataSourceRef"].iter().all(|field| copy.at(&["spec", field]).is_none()) {
+            continue;
+        }
         let is_of = |view: Claim| view.source == Some(ClaimSource::Claim(name.to_owned()));
         let is_bound = copy.text(&["status", "phase"]) == Some("Bound");
         if Claim::try_from(&*copy).is_ok_and(is_of) && !is_bound && copy.name() != name {

@@ -90,6 +90,11 @@ pub struct BackingImageUse {
 }
 
 impl StorageClass {
+    /// Returns whether a document says that it is the default class, without a look at the rest of it.
+    pub fn is_marked_default(class: &Object) -> bool {
+        DEFAULT.iter().any(|key| class.annotation(key) == Some("true"))
+    }
+
     /// Returns what the parameters say about volumes.
     ///
     /// # Errors
@@ -293,7 +298,7 @@ impl TryFrom<&Object> for StorageClass {
             ),
             binding: fields.choice(&["volumeBindingMode"], &BINDINGS, BindingMode::Immediate),
             expansion,
-            is_default: DEFAULT.iter().any(|key| object.annotation(key) == Some("true")),
+            is_default: Self::is_marked_default(object),
         };
         fields.finish(class)
     }

@@ -3,7 +3,7 @@ use strongroom::volumes::VolumeEncryption;
 use strongroom_model::VolumeId;
 use strongroom_model::dialect::resource::Resource;
 
-use super::stage::{Stage, claim, class, clone, image, secret, serve};
+use super::super::stage::{Stage, claim, class, clone, image, secret, serve};
 use crate::store::Part;
 
 fn volume_id(stage: &Stage, claim: &str) -> VolumeId {
@@ -168,7 +168,7 @@ fn volumes_of_images_are_encrypted_with_the_same_key_or_on_the_way() {
     stage.apply(secret("key", "canary passphrase"));
     stage.apply(secret("same", "canary passphrase"));
     stage.apply(secret("other", "canary other"));
-    stage.apply(image("plain", "download", json!({ "url": server.url("/disk.raw") })));
+    stage.apply(image("plain", "download", &json!({ "url": server.url("/disk.raw") })));
     stage.apply(clone("locked", "plain", "encrypt", "key"));
     let of = |image: &str| json!({ "backingImage": image });
     stage.apply(class("from-plain", None, of("plain")));

@@ -3,7 +3,7 @@ use strongroom::jobs::JobState;
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
-use super::stage::{Stage, clone, image, secret, serve};
+use super::super::stage::{Stage, class, clone, image, secret, serve};
 
 const LEN: u64 = 6 << 20;
 
@@ -11,7 +11,7 @@ const LEN: u64 = 6 << 20;
 fn with_image(name: &str) -> (Stage, strongroom_testkit::Server) {
     let (stage, server) = (Stage::new(), serve(LEN));
     stage.apply(secret("key", "canary passphrase"));
-    stage.apply(image(name, "download", json!({ "url": server.url("/disk.raw") })));
+    stage.apply(image(name, "download", &json!({ "url": server.url("/disk.raw") })));
     stage.wait_for_image(name, "ready");
     (stage, server)
 }
@@ -54,7 +54,7 @@ fn a_clone_waits_for_its_source_and_then_goes_on_by_itself() {
     stage.apply(clone("locked", "later", "encrypt", "key"));
     let waiting = stage.wait_for_image("locked", "pending");
     assert!(waiting.text(&["status", "message"]).unwrap().contains("lab/later is not there"));
-    stage.apply(image("later", "download", json!({ "url": server.url("/disk.raw") })));
+    stage.apply(image("later", "download", &json!({ "url": server.url("/disk.raw") })));
     stage.wait_for_image("locked", "ready");
 }
 
@@ -91,7 +91,7 @@ fn what_is_deleted_is_deleted_with_its_bytes_and_the_log_knew_before() {
 #[test]
 fn a_wrong_checksum_fails_and_another_try_is_made_when_somebody_asks_for_it() {
     let (stage, server) = (Stage::new(), serve(LEN));
-    let mut document = image("odd", "download", json!({ "url": server.url("/disk.raw") }));
+    let mut document = image("odd", "download", &json!({ "url": server.url("/disk.raw") }));
     document["spec"]["checksum"] = "0".repeat(128).into();
     stage.apply(document);
     let failed = stage.wait_for_image("odd", "failed");
@@ -119,7 +119,7 @@ fn a_download_that_is_deleted_half_way_leaves_nothing() {
             ..reply
         }
     });
-    stage.apply(image("slow", "download", json!({ "url": server.url("/disk.raw") })));
+    stage.apply(image("slow", "download", &json!({ "url": server.url("/disk.raw") })));
     let running = stage.wait_for_image("slow", "in-progress");
     stage.delete(Resource::BackingImage, Some("lab"), "slow");
     stage.wait_until_gone(Resource::BackingImage, Some("lab"), "slow");
@@ -132,7 +132,7 @@ fn a_download_that_is_deleted_half_way_leaves_nothing() {
 fn harvesters_images_are_encrypted_decrypted_and_made_into_classes() {
     let (stage, server) = (Stage::new(), serve(LEN));
     stage.apply(secret("key", "canary passphrase"));
-    stage.apply(super::stage::class("locked-class", Some("key"), json!({})));
+    stage.apply(class("locked-class", Some("key"), json!({})));
     let vm_image = |name: &str, spec: serde_json::Value| {
         let mut document = json!({
             "apiVersion": "harvesterhci.io/v1beta1",

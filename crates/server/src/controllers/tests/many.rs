@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use strongroom_model::dialect::resource::Resource;
 
-use super::stage::{Stage, claim, class};
+use super::super::stage::{Stage, claim, class};
 
 /// Ten thousand with `STRONGROOM_CLAIMS=10000`.
 #[test]

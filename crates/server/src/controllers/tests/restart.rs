@@ -4,7 +4,7 @@ use serde_json::json;
 use strongroom_model::dialect::resource::Resource;
 use strongroom_testkit::{Reply, Server};
 
-use super::stage::{Stage, claim, class, clone, image, secret};
+use super::super::stage::{Stage, claim, class, clone, image, secret};
 
 /// A server that takes its time.
 fn slow(len: u64) -> Server {
@@ -18,7 +18,7 @@ fn slow(len: u64) -> Server {
 fn what_a_restart_interrupts_is_gone_on_with() {
     let (mut stage, server) = (Stage::new(), slow(48 << 20));
     stage.apply(secret("key", "canary passphrase"));
-    stage.apply(image("plain", "download", json!({ "url": server.url("/disk.raw") })));
+    stage.apply(image("plain", "download", &json!({ "url": server.url("/disk.raw") })));
     stage.apply(clone("locked", "plain", "encrypt", "key"));
     stage.apply(class("locked", Some("key"), json!({})));
     stage.apply(claim("data", "locked", "64Mi"));

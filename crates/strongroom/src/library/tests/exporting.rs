@@ -105,6 +105,30 @@ fn what_a_guest_has_written_is_never_taken_for_a_format() {
 }
 
 #[test]
+fn what_a_volume_never_wrote_takes_no_room_in_an_image_of_it() {
+    use std::os::unix::fs::MetadataExt;
+    let rig = Rig::new();
+    volumes(&rig);
+    let size = LEN + (64 << 20);
+    let large = wanted("large", size, VolumeEncryption::Passphrase);
+    let target = Some(OwnedNewKey::Passphrase(Passphrase::new(OPENS.to_vec())));
+    rig.volume("source", &large, Keys { source: None, target }).unwrap();
+    let cases = [
+        ("raw", (RawFormat, Decrypted), keys(None)),
+        ("qcow2", (Qcow2, Decrypted), keys(None)),
+        ("qcow2-luks", (Qcow2, AsTheyAre), keys(Some(super::rig::key()))),
+        ("luks2", (RawFormat, AsTheyAre), Keys::default()),
+    ];
+    for (id, how, keys) in cases {
+        let image = export(&rig, id, "large", how, keys).unwrap();
+        assert_eq!(image.virtual_len, size);
+        let taken = fs::metadata(rig.data(id)).unwrap().blocks() * 512;
+        assert!(taken < LEN + (24 << 20), "{id} takes {taken} bytes");
+        assert_eq!(image.real_len, taken);
+    }
+}
+
+#[test]
 fn qemu_reads_what_is_exported() {
     let name = "qemu_reads_what_is_exported";
     if !Tool::QEMU_IMG.available() {

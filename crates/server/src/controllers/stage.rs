@@ -16,52 +16,52 @@ use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 use strongroom_testkit::{Pattern, Reply, Server};
 
-use super::super::{Controllers, Work, start};
+use super::{Controllers, Work, start};
 use crate::Context;
 use crate::store::Store;
 
 /// A data directory, and what works on it.
-pub(super) struct Stage {
-    pub(super) directory: tempfile::TempDir,
-    pub(super) running: Option<Running>,
+pub(crate) struct Stage {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) running: Option<Running>,
 }
 
-pub(super) struct Running {
-    pub(super) context: Context,
+pub(crate) struct Running {
+    pub(crate) context: Context,
     controllers: Controllers,
 }
 
 impl Stage {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let running = Some(open(directory.path()));
         Self { directory, running }
     }
 
-    pub(super) fn context(&self) -> &Context {
+    pub(crate) fn context(&self) -> &Context {
         &self.running.as_ref().unwrap().context
     }
 
     /// Ends everything where it stands, as a restart does.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let Running { context, controllers } = self.running.take().unwrap();
         context.jobs.stop();
         controllers.stop();
     }
 
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.running = Some(open(self.directory.path()));
     }
 
-    pub(super) fn apply(&self, document: Value) -> Arc<Object> {
+    pub(crate) fn apply(&self, document: Value) -> Arc<Object> {
         self.context().store.create(Object::of_value(document).unwrap()).unwrap()
     }
 
-    pub(super) fn delete(&self, resource: Resource, namespace: Option<&str>, name: &str) {
+    pub(crate) fn delete(&self, resource: Resource, namespace: Option<&str>, name: &str) {
         self.context().store.delete(resource, namespace, name, None).unwrap();
     }
 
-    pub(super) fn find(
+    pub(crate) fn find(
         &self,
         resource: Resource,
         namespace: Option<&str>,
@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// Waits until a document is as wanted, or gone.
-    pub(super) fn wait(
+    pub(crate) fn wait(
         &self,
         resource: Resource,
         namespace: Option<&str>,
@@ -92,14 +92,14 @@ impl Stage {
         }
     }
 
-    pub(super) fn wait_for_image(&self, name: &str, state: &str) -> Arc<Object> {
+    pub(crate) fn wait_for_image(&self, name: &str, state: &str) -> Arc<Object> {
         let is = |found: Option<&Object>| {
             found.is_some_and(|found| found.text(&["status", "state"]) == Some(state))
         };
         self.wait(Resource::BackingImage, Some("lab"), name, is).unwrap()
     }
 
-    pub(super) fn wait_for_claim(&self, name: &str, phase: &str) -> Arc<Object> {
+    pub(crate) fn wait_for_claim(&self, name: &str, phase: &str) -> Arc<Object> {
         let is = |found: Option<&Object>| {
             found.is_some_and(|found| found.text(&["status", "phase"]) == Some(phase))
         };
@@ -107,7 +107,7 @@ impl Stage {
     }
 
     /// Waits until a claim tells why it waits.
-    pub(super) fn wait_for_reason(&self, name: &str, reason: &str) -> String {
+    pub(crate) fn wait_for_reason(&self, name: &str, reason: &str) -> String {
         let condition = |found: &Object| {
             let conditions = found.at(&["status", "conditions"])?.as_array()?;
             let is = |condition: &&Value| condition["reason"] == reason;
@@ -120,12 +120,12 @@ impl Stage {
         condition(&found.unwrap()).unwrap()
     }
 
-    pub(super) fn wait_until_gone(&self, resource: Resource, namespace: Option<&str>, name: &str) {
+    pub(crate) fn wait_until_gone(&self, resource: Resource, namespace: Option<&str>, name: &str) {
         self.wait(resource, namespace, name, |found| found.is_none());
     }
 
     /// Waits until an event with this reason tells of a document.
-    pub(super) fn wait_for_event(&self, of: &str, reason: &str) -> Arc<Object> {
+    pub(crate) fn wait_for_event(&self, of: &str, reason: &str) -> Arc<Object> {
         let begun = Instant::now();
         loop {
             let (events, _) = self.context().store.list(Resource::Event, None);
@@ -142,7 +142,7 @@ impl Stage {
     }
 
     /// Returns the checksum of a ready image.
-    pub(super) fn checksum(&self, name: &str) -> String {
+    pub(crate) fn checksum(&self, name: &str) -> String {
         let image = self.find(Resource::BackingImage, Some("lab"), name).unwrap();
         image.text(&["status", "checksum"]).unwrap().to_owned()
     }
@@ -188,7 +188,7 @@ fn open(directory: &Path) -> Running {
 }
 
 /// Returns a server that has an image of so many bytes.
-pub(super) fn serve(len: u64) -> Server {
+pub(crate) fn serve(len: u64) -> Server {
     let pattern = Pattern::sparse(7, 64 << 10);
     let content = move |range: Range<u64>| {
         let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
@@ -198,7 +198,7 @@ pub(super) fn serve(len: u64) -> Server {
     Server::serving(content, move |request| Reply::ranged(request, len, "\"one\""))
 }
 
-pub(super) fn secret(name: &str, passphrase: &str) -> Value {
+pub(crate) fn secret(name: &str, passphrase: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -212,7 +212,7 @@ pub(super) fn secret(name: &str, passphrase: &str) -> Value {
     })
 }
 
-pub(super) fn image(name: &str, kind: &str, parameters: Value) -> Value {
+pub(crate) fn image(name: &str, kind: &str, parameters: &Value) -> Value {
     json!({
         "apiVersion": "longhorn.io/v1beta2",
         "kind": "BackingImage",
@@ -221,18 +221,18 @@ pub(super) fn image(name: &str, kind: &str, parameters: Value) -> Value {
     })
 }
 
-pub(super) fn clone(name: &str, from: &str, encryption: &str, secret: &str) -> Value {
+pub(crate) fn clone(name: &str, from: &str, encryption: &str, secret: &str) -> Value {
     let parameters = json!({
         "backing-image": from,
         "encryption": encryption,
         "secret": secret,
         "secret-namespace": "lab",
     });
-    image(name, "clone", parameters)
+    image(name, "clone", &parameters)
 }
 
 /// Returns a class; its volumes are encrypted with a Secret when there is one.
-pub(super) fn class(name: &str, secret: Option<&str>, parameters: Value) -> Value {
+pub(crate) fn class(name: &str, secret: Option<&str>, parameters: Value) -> Value {
     let mut all = parameters;
     if let Some(secret) = secret {
         all["encrypted"] = "true".into();
@@ -251,7 +251,7 @@ pub(super) fn class(name: &str, secret: Option<&str>, parameters: Value) -> Valu
     })
 }
 
-pub(super) fn claim(name: &str, class: &str, size: &str) -> Value {
+pub(crate) fn claim(name: &str, class: &str, size: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
