@@ -236,19 +236,11 @@ fn kubectl_and_this_program_apply_in_turn() {
         return skip(test, "kubectl is not installed");
     }
     let served = Served::start();
-    let token = String::from_utf8(served.place.read("data/admin.token")).unwrap();
-    let config = format!(
-        "apiVersion: v1\nkind: Config\nclusters: [{{name: a, cluster: {{server: {}}}}}]\nusers: \
-         [{{name: a, user: {{token: {}}}}}]\ncontexts: [{{name: a, context: {{cluster: a, user: \
-         a}}}}]\ncurrent-context: a\n",
-        served.url,
-        token.trim()
-    );
-    served.place.write("config", config);
     let kubectl = |words: &str| {
         let mut command = std::process::Command::new("kubectl");
         command.args(words.split(' ')).current_dir(served.place.path("."));
-        command.env("KUBECONFIG", served.place.path("config")).env("HOME", served.place.path("."));
+        command.env("KUBECONFIG", served.place.path("data/kubeconfig"));
+        command.env("HOME", served.place.path("."));
         run(command, b"").ok()
     };
     let text = class("  labels:\n    team: blue\n    odd: \"x\"\n");
