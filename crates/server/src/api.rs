@@ -31,9 +31,9 @@ use tokio::sync::{Semaphore, watch};
 
 use self::failure::{Answer, Failure};
 pub(crate) use self::target::{Target, Verb};
+use crate::Context;
 use crate::access::{Access, Caller};
 use crate::metrics::Metrics;
-use crate::Context;
 
 /// What every request works with.
 pub(crate) struct Api {

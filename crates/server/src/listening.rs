@@ -43,7 +43,8 @@ pub(crate) fn encryption(files: &TlsFiles) -> Result<TlsAcceptor> {
     };
     let no_certificate = || problem(&files.certificate, "has no certificate that can be read");
     let chain = CertificateDer::pem_file_iter(&files.certificate).map_err(|_| no_certificate())?;
-    let chain: Vec<_> = chain.collect::<std::result::Result<_, _>>().map_err(|_| no_certificate())?;
+    let chain: Vec<_> =
+        chain.collect::<std::result::Result<_, _>>().map_err(|_| no_certificate())?;
     if chain.is_empty() {
         return Err(no_certificate());
     }

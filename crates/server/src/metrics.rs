@@ -46,7 +46,11 @@ impl Metrics {
         volumes_to(&mut text, context);
         documents_to(&mut text, context);
         jobs_to(&mut text, context);
-        text.head("strongroom_store_version", "gauge", "Version of the newest change of a document.");
+        text.head(
+            "strongroom_store_version",
+            "gauge",
+            "Version of the newest change of a document.",
+        );
         text.line("strongroom_store_version", &[], context.store.version());
         text.0
     }

@@ -165,3 +165,6 @@ const WORKERS: usize = 2;
 
 /// Threads that may block at the same time.
 const BLOCKING: usize = 64;
+
+#[cfg(test)]
+mod tests;

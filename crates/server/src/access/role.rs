@@ -78,8 +78,9 @@ fn denied(target: &Target, verb: Verb, caller: &Caller) -> Option<String> {
     }
     match (resource.scope(), &target.namespace) {
         (Scope::Cluster, _) => None,
-        (Scope::Namespaced, Some(namespace)) => (!caller.reaches(namespace))
-            .then(|| format!("{what} in the namespace {namespace}")),
+        (Scope::Namespaced, Some(namespace)) => {
+            (!caller.reaches(namespace)).then(|| format!("{what} in the namespace {namespace}"))
+        }
         (Scope::Namespaced, None) => (!caller.reaches_everything())
             .then(|| format!("{what} in all namespaces: name one that the token is for")),
     }

@@ -21,7 +21,8 @@ pub(super) async fn core_versions() -> Response {
 
 /// Lists the groups.
 pub(super) async fn groups() -> Response {
-    let groups: Vec<Value> = names().into_iter().map(|(group, version)| about(group, version)).collect();
+    let groups: Vec<Value> =
+        names().into_iter().map(|(group, version)| about(group, version)).collect();
     let list = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups });
     json(StatusCode::OK, list.to_string())
 }

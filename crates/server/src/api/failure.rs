@@ -29,7 +29,8 @@ impl Failure {
 
     /// Returns one of somebody who has no token that is known.
     pub(crate) fn unauthorized() -> Self {
-        let message = "no known token came with the request: send it as Authorization: Bearer TOKEN";
+        let message =
+            "no known token came with the request: send it as Authorization: Bearer TOKEN";
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
     }
 
@@ -129,8 +130,7 @@ impl Failure {
     /// Returns one of a server that has too much to do.
     pub(crate) fn too_many() -> Self {
         let message = "too many requests at once, please try again later";
-        let mut failure =
-            Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        let mut failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
         failure.details = Some(json!({ "retryAfterSeconds": 1 }));
         failure
     }

@@ -73,7 +73,8 @@ fn all(api: &Api, caller: &Caller) -> Answer<Vec<Job>> {
     let mut jobs = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let page = api.context.jobs.list(after.as_deref(), PAGE).map_err(|_| Failure::internal())?;
+        let page =
+            api.context.jobs.list(after.as_deref(), PAGE).map_err(|_| Failure::internal())?;
         let Some(last) = page.last() else { return Ok(jobs) };
         after = Some(last.id.clone());
         jobs.extend(page.into_iter().filter(|job| sees(caller, job)));

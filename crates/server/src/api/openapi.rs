@@ -122,11 +122,9 @@ fn parts(resource: Resource) -> &'static [(&'static str, &'static str)] {
             ("mountOptions", ""),
             ("allowedTopologies", ""),
         ],
-        Resource::VolumeSnapshotClass => &[
-            ("parameters", "What the driver is told."),
-            ("driver", ""),
-            ("deletionPolicy", ""),
-        ],
+        Resource::VolumeSnapshotClass => {
+            &[("parameters", "What the driver is told."), ("driver", ""), ("deletionPolicy", "")]
+        }
         _ => &[("spec", "What is wanted.")],
     }
 }
@@ -181,9 +179,7 @@ fn add_paths(paths: &mut Map<String, Value>, resource: Resource) {
 }
 
 fn operation(resource: Resource, action: &str, parameters: &[&str]) -> Value {
-    let parameter = |name: &&str| {
-        json!({ "name": name, "in": "query", "schema": { "type": "string", "uniqueItems": true } })
-    };
+    let parameter = |name: &&str| json!({ "name": name, "in": "query", "schema": { "type": "string", "uniqueItems": true } });
     json!({
         "parameters": parameters.iter().map(parameter).collect::<Vec<_>>(),
         "responses": {

@@ -144,7 +144,8 @@ fn merged_by(key: &str) -> Option<By> {
 }
 
 fn merge_list(slot: &mut Value, items: Vec<Value>, by: By) {
-    let directive = |item: &Value, word: &str| item.get("$patch").and_then(Value::as_str) == Some(word);
+    let directive =
+        |item: &Value, word: &str| item.get("$patch").and_then(Value::as_str) == Some(word);
     if !slot.is_array() || items.iter().any(|item| directive(item, "replace")) {
         *slot = Value::Array(Vec::new());
     }

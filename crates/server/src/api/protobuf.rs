@@ -109,7 +109,8 @@ impl Metadata {
 impl Secret {
     fn document(mut self) -> Option<Object> {
         let mut object = self.metadata.take().unwrap_or_default().document(Resource::Secret);
-        let data = self.data.iter().map(|(key, value)| (key.clone(), STANDARD.encode(value).into()));
+        let data =
+            self.data.iter().map(|(key, value)| (key.clone(), STANDARD.encode(value).into()));
         let data: Map<String, Value> = data.collect();
         if !data.is_empty() {
             object.set(&["data"], Value::Object(data));

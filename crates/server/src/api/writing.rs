@@ -5,12 +5,12 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use strongroom_model::dialect::admission::{Change, Known};
+use strongroom_model::dialect::admission::{self, Change, Known};
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::{Resource, Scope};
 
 use super::Api;
-use crate::admission;
+
 use super::asked::Asked;
 use super::failure::{Answer, Failure};
 use super::patch::Kind;

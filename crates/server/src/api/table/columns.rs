@@ -87,11 +87,8 @@ const fn of(name: &'static str, what: fn(&Object) -> Value) -> Column {
 
 const NAME: Column = at("Name", &["metadata", "name"]);
 
-const AGE: Column = Column {
-    name: "Age",
-    what: What::Since(&["metadata", "creationTimestamp"]),
-    wide: Wide::No,
-};
+const AGE: Column =
+    Column { name: "Age", what: What::Since(&["metadata", "creationTimestamp"]), wide: Wide::No };
 
 const SECRET: &[Column] = &[
     NAME,
@@ -210,8 +207,11 @@ const MACHINE_IMAGE: &[Column] = &[
     AGE,
 ];
 
-const MACHINE: &[Column] =
-    &[NAME, of("Encryption", |object| plain_text(object.annotation("strongroom.io/encryption"))), AGE];
+const MACHINE: &[Column] = &[
+    NAME,
+    of("Encryption", |object| plain_text(object.annotation("strongroom.io/encryption"))),
+    AGE,
+];
 
 fn phase(object: &Object, otherwise: &str) -> Value {
     object.text(&["status", "phase"]).unwrap_or(otherwise).into()
@@ -256,9 +256,10 @@ fn access_modes(object: &Object) -> Value {
 
 fn since(time: Option<&str>, now: SystemTime) -> Value {
     let time = time.and_then(|time| humantime::parse_rfc3339(time).ok());
-    time.map_or_else(|| "<unknown>".into(), |time| {
-        short(now.duration_since(time).unwrap_or_default()).into()
-    })
+    time.map_or_else(
+        || "<unknown>".into(),
+        |time| short(now.duration_since(time).unwrap_or_default()).into(),
+    )
 }
 
 /// Returns a time as Kubernetes shortens it: the longer, the coarser.
