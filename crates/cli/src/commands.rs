@@ -1,18 +1,29 @@
 //! The commands, a file each.
 
 pub(crate) mod attachment_service;
+pub(crate) mod serve;
 
+mod apply;
+mod audit;
 mod completions;
 mod csi;
+mod delete;
+mod describe;
 mod doctor;
+mod document_arguments;
 mod envelope;
+mod events;
+mod following;
+mod get;
 mod image;
+mod jobs;
 mod key;
 mod kms;
 mod luks;
 mod man;
-mod serve;
+mod manifests;
 mod volume;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -24,6 +35,32 @@ use crate::ui::Ui;
 /// What the program does.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Make documents what files say
+    Apply(Box<apply::ApplyArgs>),
+
+    /// Check the audit log of a server
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+
+    /// Delete documents, and what was made of them
+    Delete(Box<delete::DeleteArgs>),
+
+    /// Show all that is known of documents: their fields, conditions and events
+    Describe(describe::DescribeArgs),
+
+    /// List what has happened, the latest last
+    Events(events::EventsArgs),
+
+    /// List documents of a kind, or show some of them
+    Get(get::GetArgs),
+
+    /// See and stop the work of a server
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
+
+    /// Wait until documents are as they should be
+    Wait(Box<wait::WaitArgs>),
+
     /// Work on disk images
     #[command(subcommand)]
     Image(Box<image::ImageCommand>),
@@ -70,6 +107,14 @@ impl Command {
     /// What went wrong, with its kind and hints.
     pub(crate) fn run(self, ui: &mut Ui) -> Result<ExitCode, CommandError> {
         match self {
+            Self::Apply(args) => apply::run(ui, &args),
+            Self::Audit(command) => done(command.run(ui)),
+            Self::Delete(args) => done(delete::run(ui, &args)),
+            Self::Describe(args) => done(describe::run(ui, &args)),
+            Self::Events(args) => done(events::run(ui, &args)),
+            Self::Get(args) => done(get::run(ui, &args)),
+            Self::Jobs(command) => done(command.run(ui)),
+            Self::Wait(args) => done(wait::run(ui, &args)),
             Self::Image(command) => command.run(ui),
             Self::Key(command) => command.run(ui),
             Self::Kms(command) => command.run(ui),
@@ -93,17 +138,18 @@ fn done(result: Result<(), CommandError>) -> Result<ExitCode, CommandError> {
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    a file or device could not be read or written; of many files, some failed
+  1    a file or device could not be read or written; of many files or documents, some failed; what was
+       waited for did not come in time
   2    the command cannot be carried out as it was given
   3    no keyslot opens with the passphrase
   4    the image, header or volume is not what the command needs, or is damaged
   5    the images compared are different
   6    the target or volume exists
-  7    another process is at work on the same header, image or volume, or uses it
-  8    there is no such file, volume or snapshot
+  7    another process is at work on the same header, image or volume, or uses it; a document is in use
+  8    there is no such file, volume, snapshot or document
   9    the image checked has leaks: space is lost, no data
   10   the image checked has corruptions: data may get lost
-  11   the key management system cannot be reached or does not work just now
-  12   the key management system does not let these credentials do that
+  11   the key management system or the server cannot be reached or does not work just now
+  12   the key management system or the server does not let these credentials do that
   13   something about the volume reported on is not as it should be
   130  interrupted";

@@ -9,9 +9,11 @@ mod interruption;
 mod key_arguments;
 mod kms_arguments;
 mod passphrases;
+mod server_arguments;
 mod sizes;
 mod times;
 mod ui;
+mod yaml;
 
 use std::alloc::System;
 use std::process::ExitCode;

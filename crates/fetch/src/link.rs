@@ -13,6 +13,7 @@ use crate::answer::{refuse_codings, retry_after};
 use crate::error::causes;
 use crate::identity::Condition;
 use crate::options::Proxy;
+use crate::reach::{OtherHosts, OwnHost, Reach};
 use crate::retry::{Patience, Trouble, wish};
 use crate::{Error, Identity, Options, tls};
 
@@ -25,6 +26,7 @@ pub(crate) struct Link {
     landed: Mutex<Url>,
     timeout: Duration,
     patience: Patience,
+    reach: Reach,
 }
 
 /// What to ask for.
@@ -40,6 +42,7 @@ impl Link {
     /// Returns a way to `url`. Nothing is sent yet.
     pub(crate) fn new(url: &str, options: &Options) -> Result<Self, Error> {
         let address = Address::parse(url)?;
+        options.reach.check(address.url())?;
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls::config(options.ca_file.as_deref())?)
             .redirect(redirect::Policy::none())
@@ -50,13 +53,17 @@ impl Link {
         if options.proxy == Proxy::Direct {
             builder = builder.no_proxy();
         }
+        if options.reach == Reach::OtherHosts {
+            builder = builder.dns_resolver(Arc::new(OtherHosts));
+        }
         let client = builder
             .build()
             .map_err(|error| Error::Setup { source: Arc::new(error.without_url()) })?;
         let name = redact(address.url());
         let landed = Mutex::new(address.url().clone());
         let patience = Patience { retries: options.retries, backoff: options.backoff };
-        Ok(Self { client, address, name, landed, timeout: options.timeout, patience })
+        let (timeout, reach) = (options.timeout, options.reach);
+        Ok(Self { client, address, name, landed, timeout, patience, reach })
     }
 
     /// Returns what the resource may be called: its URL without secrets.
@@ -106,6 +113,7 @@ impl Link {
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let location = location.ok_or_else(|| refuse("without saying where to"))?;
             let next = self.address.follow(&url, location)?;
+            self.reach.check(&next).map_err(|_| refuse("to this machine, or on its own link"))?;
             if next == url || seen.contains(&next) {
                 return Err(refuse("in a circle").into());
             }
@@ -182,6 +190,10 @@ fn classify(url: &str, error: reqwest::Error) -> Trouble {
         Some(rustls::Error::InvalidCertificate(refused)) => Some(refused.clone()),
         _ => None,
     });
+    let own = causes(&error).find_map(|cause| cause.downcast_ref::<OwnHost>());
+    if let Some(own) = own {
+        return Error::Url { reason: own.to_string() }.into();
+    }
     let url = url.to_owned();
     if let Some(refused) = refused {
         let reason = tls::advice(&refused);

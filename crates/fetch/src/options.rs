@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::Reach;
+
 /// How a resource is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -21,6 +23,8 @@ pub struct Options {
     pub backoff: Duration,
     /// Which proxies are asked.
     pub proxy: Proxy,
+    /// Which hosts are talked to.
+    pub reach: Reach,
 }
 
 /// Which proxies are asked.
@@ -41,6 +45,7 @@ impl Default for Options {
             timeout: Duration::from_secs(30),
             backoff: Duration::from_millis(250),
             proxy: Proxy::Environment,
+            reach: Reach::Anywhere,
         }
     }
 }

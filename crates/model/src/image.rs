@@ -20,6 +20,8 @@ pub struct CloneRequest {
     pub backing_from: Vec<PathBuf>,
     /// Certificates to trust beside the system's own, in PEM, for sources behind `https://`.
     pub ca_file: Option<PathBuf>,
+    /// Which hosts are talked to, for sources behind a URL.
+    pub reach: Reach,
     /// The checksum that the bytes of the source must have.
     pub checksum: Option<Checksum>,
     /// Where the new image goes.
@@ -51,6 +53,16 @@ pub enum ImageSource {
     StandardInput,
     /// A resource behind `http://` or `https://`.
     Url(String),
+}
+
+/// Which hosts are talked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Reach {
+    /// Any that a URL names: whoever names it may use the network of this machine.
+    #[default]
+    Anywhere,
+    /// Neither this machine nor what only its own link reaches: whoever names the URL is somewhere else.
+    OtherHosts,
 }
 
 /// Where a new image goes.
@@ -123,6 +135,7 @@ impl CloneRequest {
             source_format: None,
             backing_from: Vec::new(),
             ca_file: None,
+            reach: Reach::default(),
             checksum: None,
             target,
             target_format: None,

@@ -20,7 +20,7 @@ pub use encryption::{EncryptionRequest, EncryptionSettings, LuksFormat, Pbkdf};
 pub use error::Error;
 pub use image::{
     CacheMode, CloneFormats, CloneRequest, ClusterCompression, ExistingTarget, ImageOperation,
-    ImageSource, ImageTarget, Resume, SourceFormat, TargetFormat, encrypted_target,
+    ImageSource, ImageTarget, Reach, Resume, SourceFormat, TargetFormat, encrypted_target,
 };
 pub use image_format::{ImageFormat, NamedFormat};
 pub use key_management::{KmsKind, KmsLogin, KmsRequest};

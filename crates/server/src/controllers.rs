@@ -21,10 +21,14 @@ mod snapshot;
 mod subject;
 mod task;
 mod turn;
+mod uploading;
 mod virtual_machine;
 mod virtual_machine_image;
 mod work;
 
+pub(crate) use turn::chain;
+pub(crate) use uploading::Uploading;
+pub(crate) use virtual_machine_image::image_of as image_of_virtual_machine_image;
 pub use work::Work;
 
 use std::sync::Arc;
@@ -96,3 +100,8 @@ impl Controllers {
 
 /// How many documents are looked at side by side: while one waits for the disk, another one goes on.
 const TURNS_AT_ONCE: usize = 4;
+
+#[cfg(test)]
+pub(crate) mod stage;
+#[cfg(test)]
+mod tests;

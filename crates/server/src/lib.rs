@@ -9,6 +9,7 @@
 
 mod access;
 mod api;
+pub mod client;
 mod context;
 pub mod controllers;
 mod error;
@@ -20,6 +21,7 @@ mod opening;
 mod serve;
 mod settings;
 pub mod store;
+mod transfer;
 
 pub use access::{Caller, Role};
 pub use context::Context;

@@ -12,9 +12,10 @@ use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::api::{Api, router};
+use crate::controllers::{self, Controllers};
 use crate::listening::{bind, encryption, listen};
 use crate::opening::{Opened, open};
-use crate::{Context, Error, Result, Settings, kubeconfig, notify};
+use crate::{Context, Error, Result, Settings, kubeconfig, notify, transfer};
 
 /// A server that takes connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +94,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
 /// What goes on beside the API.
 struct Work {
     context: Context,
+    controllers: Controllers,
     _lock: std::fs::File,
 }
 
@@ -100,40 +102,31 @@ impl Work {
     /// Begins to do what documents ask for.
     fn begin(opened: Opened, settings: &Settings) -> Result<Self> {
         let Opened { store, volumes, library, audit, kek_file, lock, .. } = opened;
-        let jobs = Jobs::start(volumes.catalog(), Arc::new(Nobody), settings.limits)?;
-        let context = Context { store, volumes, library, jobs: Arc::new(jobs), audit, kek_file };
-        Ok(Self { context, _lock: lock })
+        let worker = controllers::Work::new(
+            store.clone(),
+            volumes.clone(),
+            library.clone(),
+            Arc::clone(&audit),
+            kek_file.clone(),
+        );
+        let worker = Arc::new(worker.with_policy(settings.policy));
+        let at_work = Arc::<controllers::Work>::clone(&worker);
+        let jobs = Arc::new(Jobs::start(volumes.catalog(), at_work, settings.limits)?);
+        let context = Context { store, volumes, library, jobs, audit, kek_file };
+        let controllers = controllers::start(context.clone(), &worker);
+        Ok(Self { context, controllers, _lock: lock })
     }
 
     /// Returns what moves the bytes of images.
     fn transfer(&self) -> Router {
-        Router::new()
+        transfer::routes(self.context.clone())
     }
 
     /// Ends it, so that the next start goes on.
     fn end(self) {
         self.context.jobs.stop();
+        self.controllers.stop();
     }
-}
-
-/// Does no work.
-struct Nobody;
-
-impl strongroom::jobs::Worker for Nobody {
-    fn run(
-        &self,
-        job: &strongroom::jobs::Job,
-        _control: &strongroom::jobs::Control,
-    ) -> std::result::Result<(), strongroom::jobs::Failure> {
-        let message = format!("nobody does {}", job.task);
-        Err(strongroom::jobs::Failure { message, again: strongroom::jobs::Again::Never })
-    }
-
-    fn memory(&self, _job: &strongroom::jobs::Job) -> u64 {
-        0
-    }
-
-    fn changed(&self, _job: &strongroom::jobs::Job) {}
 }
 
 /// The signals that end a server.

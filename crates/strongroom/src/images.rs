@@ -9,6 +9,7 @@ mod journal;
 mod source;
 mod target;
 mod target_key;
+mod unwritten;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use strongroom_model::{
 use self::files::Files;
 use self::guard::Guard;
 use self::source::{Contents, Source};
-pub(crate) use self::source::{refuse_encrypted, unlock_qcow2};
+pub(crate) use self::source::{Holes, refuse_encrypted, unlock_qcow2};
 use self::target::{Making, target_label};
 pub(crate) use self::target_key::{Earlier, TargetKey};
 use crate::encryption::{format_options, managed};
@@ -138,7 +139,18 @@ pub fn clone(
     keys: Keys,
     work: &Work<'_>,
 ) -> Result<Cloned> {
-    let formats = request.formats()?;
+    clone_between(request, (request.formats()?, Holes::Noise), headers, keys, work)
+}
+
+/// Does what [`clone`] does, with formats that were settled elsewhere: a source of
+/// [`SourceFormat::Bytes`] is a raw image of which no byte is looked at, whatever the target is.
+pub(crate) fn clone_between(
+    request: &CloneRequest,
+    (formats, holes): (CloneFormats, Holes),
+    headers: DetachedHeaders<'_>,
+    keys: Keys,
+    work: &Work<'_>,
+) -> Result<Cloned> {
     refuse_header_apart(headers, formats)?;
     refuse_pipes(request, headers, formats.target)?;
     let opener = keys.source.as_ref().map(OwnedOpener::opener);
@@ -189,7 +201,7 @@ pub fn clone(
             None => source.unlock(keys.source.as_ref().map(OwnedOpener::opener), work)?,
         };
         drop(keys.source);
-        source.into_contents(source_key.as_ref())
+        source.into_contents(source_key.as_ref(), holes)
     };
     match &request.target {
         ImageTarget::StandardOutput => {

@@ -2,6 +2,7 @@
 
 mod cloning;
 mod digest;
+mod exporting;
 mod folder;
 mod image;
 mod inspection;
@@ -9,8 +10,10 @@ mod lock;
 mod making;
 mod problem;
 mod uploading;
+mod volume;
 
 pub use digest::checksum;
+pub use exporting::{Export, ExportedContents};
 pub use image::{Image, ImageCondition, ImageEncryption, NewImage};
 pub use problem::ImageProblem;
 
@@ -21,14 +24,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use strongroom_model::{EncryptionRequest, ImageFormat, ImageId, VolumeId};
+use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, ImageId, Reach};
 use strongroom_pool::Space;
 
 use self::folder::{Folder, failed};
 use self::lock::Lock;
 use crate::catalog::{Catalog, Error as CatalogError, Kind, Records, Stored};
-use crate::images::{Keys, Work};
-use crate::volumes::{NewVolume, Volume, Volumes};
 use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 
 /// The images in a directory, as a catalog knows them.
@@ -44,6 +45,17 @@ pub struct Library {
     root: PathBuf,
     catalog: Arc<dyn Catalog>,
     rate_limit: Option<NonZeroU64>,
+    settings: Option<EncryptionSettings>,
+    downloads: Downloads,
+}
+
+/// From where images may be fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Downloads {
+    /// Which hosts are talked to.
+    pub reach: Reach,
+    /// Certificates to trust beside the system's own, in PEM.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What becomes of the contents of an image when it is cloned.
@@ -65,27 +77,6 @@ pub enum Copying {
     },
 }
 
-/// What a volume becomes when it is exported.
-#[derive(Debug)]
-pub struct Export {
-    /// The format: raw or qcow2. An encrypted volume that stays so becomes a raw LUKS2 container with the
-    /// same keyslots, or qcow2 with LUKS.
-    pub format: ImageFormat,
-    /// What opens the volume and will open the image; only needed where the contents are touched.
-    pub keys: Keys,
-    /// Whether the image of an encrypted volume is plain.
-    pub contents: ExportedContents,
-}
-
-/// Whether the image of an encrypted volume is plain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ExportedContents {
-    /// It is encrypted as the volume is.
-    AsTheyAre,
-    /// It is decrypted.
-    Decrypted,
-}
-
 impl Library {
     /// Opens the images in a directory, which is made if there is none, and deletes those whose deletion
     /// was interrupted.
@@ -97,7 +88,8 @@ impl Library {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(root);
         made.map_err(|source| failed(root, source))?;
         let root = root.canonicalize().map_err(|source| failed(root, source))?;
-        let library = Self { root, catalog, rate_limit: None };
+        let downloads = Downloads::default();
+        let library = Self { root, catalog, rate_limit: None, settings: None, downloads };
         let mut after = None;
         loop {
             let page = library.list(after.as_ref(), PAGE)?;
@@ -116,6 +108,13 @@ impl Library {
     #[must_use]
     pub fn with_rate_limit(mut self, bytes: Option<NonZeroU64>) -> Self {
         self.rate_limit = bytes;
+        self
+    }
+
+    /// Returns the same images, of which others are fetched from there alone.
+    #[must_use]
+    pub fn with_downloads(mut self, downloads: Downloads) -> Self {
+        self.downloads = downloads;
         self
     }
 
@@ -194,46 +193,6 @@ impl Library {
         }
         self.folder(&stored.record.id).remove()?;
         Ok(records.remove(&stored)?)
-    }
-
-    /// Makes an image of a volume as it is now; one that is mounted is frozen for a moment.
-    ///
-    /// # Errors
-    ///
-    /// What the volume, or the pool, says.
-    pub fn export(
-        &self,
-        new: &NewImage,
-        volumes: &Volumes,
-        volume: &VolumeId,
-        how: Export,
-        work: &Work<'_>,
-    ) -> Result<Image> {
-        let _ = (volumes, volume, how, work);
-        Err(self.unfinished(&new.id))
-    }
-
-    /// Makes a volume of an image. One from an encrypted image is opened by what opens the image; from a plain
-    /// one, an encrypted volume is encrypted on the way, which needs the key of `keys.target`.
-    ///
-    /// # Errors
-    ///
-    /// When the volume has no room for the image, when an encrypted image shall become a plain volume, and what
-    /// the pool says.
-    pub fn make_volume(
-        &self,
-        from: &ImageId,
-        volumes: &Volumes,
-        new: &NewVolume,
-        keys: Keys,
-        work: &Work<'_>,
-    ) -> Result<Volume> {
-        let _ = (volumes, new, keys, work);
-        Err(self.unfinished(from))
-    }
-
-    fn unfinished(&self, id: &ImageId) -> Error {
-        Error::Request { problem: format!("{} has no image {id} yet", self.root.display()) }
     }
 }
 

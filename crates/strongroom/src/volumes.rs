@@ -3,6 +3,8 @@
 mod attaching;
 mod attachment;
 mod copying;
+mod exporting;
+mod filling;
 mod key_record;
 mod ledger;
 mod life;
@@ -14,6 +16,10 @@ mod rekeying;
 mod report;
 mod request;
 mod showing;
+
+pub(crate) use exporting::StandingStill;
+pub(crate) use filling::{CopyInto, Filling, Rekeying};
+pub(crate) use ledger::digest_of;
 
 pub use attachment::{Attachment, AttachmentState, Backend, Show};
 pub use problem::VolumeProblem;
@@ -33,7 +39,6 @@ use strongroom_model::VolumeId;
 use strongroom_pool::{Directory, Item, ItemGuard, Pool, Space};
 
 use self::ledger::Ledger;
-pub(crate) use self::ledger::digest_of;
 use crate::catalog::{Catalog, Records, SqliteCatalog, Stored};
 use crate::{Error, Result};
 

@@ -1,5 +1,6 @@
 //! Writes the seed corpora: `cargo run --example seeds`. The same bytes every time.
 
+mod documents;
 mod nbd;
 mod qcow2;
 mod ttlv;
@@ -49,6 +50,7 @@ fn main() -> io::Result<()> {
     write("secret_manifest", manifests)?;
     let classes = CLASSES.iter().map(|&(name, text)| (name.to_owned(), text.into())).collect();
     write("storage_class", classes)?;
+    write("documents", documents::seeds())?;
     write("envelope", envelopes()?)
 }
 

@@ -1,4 +1,5 @@
 use crate::content::{MIB, check, failure, open_ranged, options, refusal};
+use strongroom_fetch::{Error, Options, Reach};
 use strongroom_testkit::{Reply, Server};
 
 const ETAG: &str = "\"one\"";
@@ -102,4 +103,18 @@ fn a_change_behind_a_redirect_is_noticed() {
     });
     let remote = open_ranged(&server.url("/old"), &options());
     assert!(failure(&remote, 2 * MIB..3 * MIB).contains("is now \"two\""));
+}
+
+#[test]
+fn nothing_leads_to_this_machine_where_that_is_not_wanted() {
+    let server = Server::start(|request| Reply::ranged(request, MIB, ETAG));
+    let options = Options { reach: Reach::OtherHosts, ..options() };
+    let local = server.url("/x").replace("127.0.0.1", "localhost");
+    for url in [server.url("/x"), local] {
+        let refused =
+            strongroom_fetch::open(&url, &options, std::sync::Arc::default()).unwrap_err();
+        assert!(matches!(refused, Error::Url { .. }), "{refused}");
+        assert!(refused.to_string().contains("this machine"), "{refused}");
+    }
+    assert_eq!(server.requests().len(), 0);
 }

@@ -10,13 +10,13 @@ use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::{Resource, Scope};
 
 use super::Api;
-
 use super::asked::Asked;
 use super::failure::{Answer, Failure};
 use super::patch::Kind;
 use super::protobuf;
 use super::reading::{read, shown};
 use super::target::Verb;
+use crate::admission;
 use crate::store::{self, Part, Store};
 
 /// Puts a document in.

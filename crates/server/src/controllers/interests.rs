@@ -67,8 +67,8 @@ mod tests {
         interests.add(&claim, secret.clone());
         interests.add(&claim, secret.clone());
         interests.add(&claim, Subject::any(Resource::StorageClass));
-        assert_eq!(interests.of(&secret), [claim.clone()]);
-        assert_eq!(interests.of(&class), [claim.clone()]);
+        assert_eq!(interests.of(&secret), std::slice::from_ref(&claim));
+        assert_eq!(interests.of(&class), std::slice::from_ref(&claim));
         interests.clear(&claim);
         assert!(interests.of(&secret).is_empty() && interests.of(&class).is_empty());
         let maps = interests.lock();

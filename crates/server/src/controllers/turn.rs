@@ -17,7 +17,7 @@ use super::{
     Shared, backing_image, claim, longhorn_volume, persistent_volume, snapshot, virtual_machine,
     virtual_machine_image,
 };
-use crate::store::Part;
+use crate::store::{Part, Store};
 use crate::{Context, Result};
 
 /// What a reconciler works with.
@@ -171,17 +171,11 @@ impl<'a> Turn<'a> {
         if self.object.finalizers().any(|name| name == FINALIZER) {
             return Ok(());
         }
-        let held = self.edit(Part::Document, &mut |object| {
-            if object.is_being_deleted() || object.finalizers().any(|name| name == FINALIZER) {
-                return;
+        match hold(&self.context().store, self.subject, self.object.uid())? {
+            Held::Yes => Ok(()),
+            Held::No => {
+                Err(Trouble::Failed(crate::Error::Conflict { what: self.subject.to_string() }))
             }
-            let mut finalizers: Vec<String> = object.finalizers().map(str::to_owned).collect();
-            finalizers.push(FINALIZER.to_owned());
-            object.set(&["metadata", "finalizers"], finalizers);
-        })?;
-        match held {
-            Some(object) if object.finalizers().any(|name| name == FINALIZER) => Ok(()),
-            _ => Err(Trouble::Failed(crate::Error::Conflict { what: self.subject.to_string() })),
         }
     }
 
@@ -236,6 +230,34 @@ impl Known for Turn<'_> {
     }
 }
 
+/// Whether a document stays until its data is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// It does.
+    Yes,
+    /// It is being deleted, or gone, or another one of that name.
+    No,
+}
+
+/// Sees to it that a document with this UID stays until its data is gone.
+pub(super) fn hold(store: &Store, subject: &Subject, uid: &str) -> Result<Held> {
+    let Subject { resource, namespace, name } = subject;
+    let is_held = |object: &Object| object.finalizers().any(|name| name == FINALIZER);
+    let edited =
+        store.edit(*resource, namespace.as_deref(), name, Part::Document, &mut |object| {
+            if object.uid() != uid || object.is_being_deleted() || is_held(object) {
+                return;
+            }
+            let mut finalizers: Vec<String> = object.finalizers().map(str::to_owned).collect();
+            finalizers.push(FINALIZER.to_owned());
+            object.set(&["metadata", "finalizers"], finalizers);
+        })?;
+    Ok(match edited {
+        Some(object) if object.uid() == uid && is_held(&object) => Held::Yes,
+        _ => Held::No,
+    })
+}
+
 impl Trouble {
     /// Returns what somebody has to do something about.
     pub(super) fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
@@ -262,7 +284,7 @@ impl From<Refused> for Trouble {
 }
 
 /// Returns an error with all that it comes from, for people.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

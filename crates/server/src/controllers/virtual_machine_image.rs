@@ -260,8 +260,12 @@ fn delete(turn: &Turn<'_>) -> Result<Next, Trouble> {
     Ok(Next::Settled)
 }
 
-/// Returns the name of the image of Longhorn's kind.
-pub(crate) fn image_name(uid: &str) -> String {
+/// Returns the namespace and the name of the image of Longhorn's kind that belongs to the document with this UID.
+pub(crate) fn image_of(uid: &str) -> (&'static str, String) {
+    (LONGHORN, image_name(uid))
+}
+
+fn image_name(uid: &str) -> String {
     format!("vmi-{uid}")
 }
 

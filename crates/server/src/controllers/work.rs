@@ -30,6 +30,7 @@ pub struct Work {
     pub(super) volumes: Volumes,
     pub(super) library: Library,
     pub(super) keys: KeyMaterial,
+    policy: CostPolicy,
     queue: Arc<Queue>,
 }
 
@@ -60,7 +61,15 @@ impl Work {
         kek_file: PathBuf,
     ) -> Self {
         let keys = KeyMaterial { store: store.clone(), audit, kek_file };
-        Self { store, volumes, library, keys, queue: Arc::default() }
+        let policy = CostPolicy::default();
+        Self { store, volumes, library, keys, policy, queue: Arc::default() }
+    }
+
+    /// Changes what deriving a key may cost.
+    #[must_use]
+    pub fn with_policy(mut self, policy: CostPolicy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Returns what gives documents their turns: those whose job has changed get one.
@@ -136,8 +145,13 @@ impl Run<'_> {
         work: impl FnOnce(&images::Work<'_>) -> strongroom::Result<T>,
     ) -> Result<T, Trouble> {
         let cancelled = &self.control.cancelled;
-        let policy = CostPolicy::default();
+        let policy = self.work.policy;
         Ok(work(&images::Work { policy, observer: &self.progress, cancelled })?)
+    }
+
+    /// Returns the images, for work that is as fast as the job may be.
+    pub(super) fn library(&self) -> Library {
+        self.work.library.clone().with_rate_limit(self.control.rate_limit)
     }
 
     /// Returns what copies of volumes tell.

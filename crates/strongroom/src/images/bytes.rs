@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use strongroom_crypto::Hasher;
 use strongroom_disk::{Access, Checked, Raw, Resizable};
 use strongroom_fetch::{End, Options, Resource};
-use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource};
+use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource, Reach};
 
 use super::Work;
 use super::checksum::{self, Verdict};
@@ -81,7 +81,14 @@ impl Bytes {
                 Ok(Self::Stream(StreamBytes { reader, label: STDIN.to_owned(), len: None }))
             }
             ImageSource::Url(url) => {
-                let options = Options { ca_file: request.ca_file.clone(), ..Options::default() };
+                let options = Options {
+                    ca_file: request.ca_file.clone(),
+                    reach: match request.reach {
+                        Reach::Anywhere => strongroom_fetch::Reach::Anywhere,
+                        Reach::OtherHosts => strongroom_fetch::Reach::OtherHosts,
+                    },
+                    ..Options::default()
+                };
                 match strongroom_fetch::open(url, &options, Arc::clone(work.cancelled))? {
                     Resource::Ranged(remote) => {
                         let identity = Identity::of_resource(remote.identity());

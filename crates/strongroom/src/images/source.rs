@@ -14,6 +14,7 @@ use strongroom_model::{
 
 use super::bytes::{Bytes, DiskBytes, Identity, StreamBytes};
 use super::files;
+use super::unwritten::Unwritten;
 use super::{Side, Work};
 use crate::{Error, Opener, Result, Unlocked, device};
 
@@ -46,6 +47,15 @@ pub(super) enum SourceKind {
     Qcow2Luks { bytes: DiskBytes, image: Box<Qcow2<Arc<dyn Resizable>>> },
     /// A plain disk of which the length may not be known, and which can be read once.
     Stream(StreamBytes),
+}
+
+/// What the holes of a LUKS volume's ciphertext are read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holes {
+    /// What the cipher makes of them, as everybody else reads them.
+    Noise,
+    /// Zeros: the volume is one of ours, so what was never written means nothing.
+    Zeros,
 }
 
 /// The plain contents of a source.
@@ -218,7 +228,7 @@ impl Source {
     /// # Errors
     ///
     /// [`Error::NoPassphrase`] where it is missing.
-    pub(super) fn into_contents(self, key: Option<&VolumeKey>) -> Result<Contents> {
+    pub(super) fn into_contents(self, key: Option<&VolumeKey>, holes: Holes) -> Result<Contents> {
         let key = |label: &str| key.ok_or_else(|| Error::NoPassphrase { label: label.to_owned() });
         Ok(match self.kind {
             SourceKind::Stream(stream) => Contents::Stream(stream),
@@ -236,7 +246,10 @@ impl Source {
                 advise_sequential(&bytes);
                 let range = payload.offset..payload.offset + payload.length;
                 let plain = Encrypted::new(bytes.disk, range, cipher, payload.iv_tweak)?;
-                Contents::Disk(Arc::new(plain))
+                match holes {
+                    Holes::Noise => Contents::Disk(Arc::new(plain)),
+                    Holes::Zeros => Contents::Disk(Arc::new(Unwritten::new(plain, payload.offset))),
+                }
             }
             SourceKind::Qcow2Luks { mut image, .. } => {
                 let key = key(image.label())?;
@@ -279,7 +292,7 @@ pub(super) fn open_any(
     };
     let opened = opened?;
     let key = opened.unlock(side.opener, work)?;
-    match opened.into_contents(key.as_ref())? {
+    match opened.into_contents(key.as_ref(), Holes::Noise)? {
         Contents::Disk(disk) => Ok(disk),
         Contents::Stream(stream) => Err(Error::NotSeekable { label: stream.label }),
     }

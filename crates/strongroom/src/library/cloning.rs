@@ -8,14 +8,14 @@ use rustix::io::Errno;
 use strongroom_crypto::{DataKey, Passphrase};
 use strongroom_kms::{Binding, Envelope, KeyProvider, Probe};
 use strongroom_model::{
-    CloneRequest, EncryptionRequest, ImageFormat, ImageId, ImageOperation, ImageSource,
-    ImageTarget, KmsKind, LuksFormat, Resume,
+    CloneFormats, CloneRequest, EncryptionRequest, ImageFormat, ImageId, ImageOperation,
+    ImageSource, ImageTarget, KmsKind, LuksFormat, Resume,
 };
 
 use super::folder::{Folder, failed};
 use super::making::{Begun, Digest, Making, sha512_of};
 use super::{Copying, Image, ImageCondition, ImageProblem, Library, NewImage, format_of};
-use crate::images::{self, DetachedHeaders, Keys, Work};
+use crate::images::{self, DetachedHeaders, Holes, Keys, Work};
 use crate::volumes::HEADER_LEN;
 use crate::{Error, ErrorKind, OwnedNewKey, OwnedOpener, Result};
 
@@ -37,6 +37,8 @@ impl Library {
                 // Byte for byte, whatever it is.
                 source_format: Some(ImageFormat::Raw),
                 checksum: new.checksum.clone(),
+                reach: self.downloads.reach,
+                ca_file: self.downloads.ca_file.clone(),
                 ..self.request(
                     ImageSource::Url(url.to_owned()),
                     &making.folder,
@@ -188,9 +190,21 @@ pub(super) fn run(
     keys: &Supply,
     work: &Work<'_>,
 ) -> Result<()> {
+    run_between(folder, request, (request.formats()?, Holes::Noise), keys, work)
+}
+
+/// Does what [`run`] does, with formats that were settled elsewhere.
+pub(super) fn run_between(
+    folder: &Folder,
+    request: &CloneRequest,
+    (formats, holes): (CloneFormats, Holes),
+    keys: &Supply,
+    work: &Work<'_>,
+) -> Result<()> {
     let request = CloneRequest { resume: resume(request), ..request.clone() };
     let begun = folder.has_partial();
-    let clone = || images::clone(&request, DetachedHeaders::default(), keys.keys(), work);
+    let headers = DetachedHeaders::default();
+    let clone = || images::clone_between(&request, (formats, holes), headers, keys.keys(), work);
     match clone() {
         Err(error) if begun && is_of_another_job(&error) => {
             folder.clear()?;

@@ -1,3 +1,6 @@
 mod cloning;
+mod exporting;
+mod killed;
 mod rig;
 mod uploading;
+mod volume;

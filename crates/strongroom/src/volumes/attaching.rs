@@ -537,7 +537,7 @@ pub(super) fn boot_id() -> String {
 }
 
 /// Returns a new UUID for a file system.
-fn random_uuid(volume: &Volume) -> Result<String> {
+pub(super) fn random_uuid(volume: &Volume) -> Result<String> {
     let mut options = strongroom_luks::FormatOptions::new(strongroom_luks::Version::Luks2);
     let label = format!("volume {}", volume.id);
     options.settle_uuid(&mut system_rng()).map_err(Error::luks(&label))

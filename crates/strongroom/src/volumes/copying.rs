@@ -254,7 +254,7 @@ impl Volumes {
         Ok(self.pool.copy(&Item::Volume(from.clone()), to, progress)?)
     }
 
-    fn load_snapshot(&self, id: &SnapshotId) -> Result<Option<Stored<Snapshot>>> {
+    pub(super) fn load_snapshot(&self, id: &SnapshotId) -> Result<Option<Stored<Snapshot>>> {
         Ok(Records::of(&*self.catalog).load(id.as_str())?)
     }
 

@@ -33,7 +33,8 @@ impl Volumes {
                 records.insert(self.begin(new)?)?
             }
             Some(stored) => {
-                if let Some(difference) = difference(&stored.record, new) {
+                let source = new.source.as_ref().map(ToString::to_string);
+                if let Some(difference) = difference(&stored.record, new, source) {
                     return Err(Error::volume(&new.id, VolumeProblem::Exists { difference }));
                 }
                 if stored.record.condition == Condition::Ready {
@@ -272,8 +273,12 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Says in what a volume differs from the one that was asked for.
-fn difference(found: &Volume, new: &NewVolume) -> Option<String> {
+/// Says in what a volume differs from the one that was asked for, and that is made of `source`.
+pub(super) fn difference(
+    found: &Volume,
+    new: &NewVolume,
+    source: Option<String>,
+) -> Option<String> {
     if found.size != new.size {
         return Some(format!("has {} bytes, not {}", found.size, new.size));
     }
@@ -285,10 +290,9 @@ fn difference(found: &Volume, new: &NewVolume) -> Option<String> {
             format!("is {is}, not {wanted}")
         });
     }
-    let source = new.source.as_ref().map(ToString::to_string);
     if found.source != source {
-        let name = |source: &Option<String>| source.clone().unwrap_or("nothing".to_owned());
-        return Some(format!("was made from {}, not {}", name(&found.source), name(&source)));
+        let name = |source: Option<String>| source.unwrap_or("nothing".to_owned());
+        return Some(format!("was made from {}, not {}", name(found.source.clone()), name(source)));
     }
     if found.parameters != new.parameters {
         let changed =

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use strongroom_clone::{Pass, Plan, Progress, Zeroes};
 use strongroom_disk::{Access, Disk, Encrypted, Extents, Raw, Slice};
+use strongroom_model::FileSystem;
 use strongroom_pool::{FormatStage, Item};
 
 use super::ledger::item;
@@ -64,7 +65,8 @@ impl Volumes {
         };
         let _guard = self.lock(&new.id)?;
         let size = new.size.max(of.size);
-        let stored = self.begin_anew(&NewVolume { size, ..new.clone() })?;
+        let source_name = Some(source.to_string());
+        let stored = self.begin_anew(&NewVolume { size, ..new.clone() }, source_name)?;
         let filled = match opened {
             None => self.make_ready(stored),
             Some(opened) => self.fill_anew(stored, &of, &opened, to, watch),
@@ -78,13 +80,17 @@ impl Volumes {
     }
 
     /// Makes the record and the room of a volume that is filled anew: it cannot be used before it is
-    /// whole. What an earlier call has left unfinished is taken away.
-    fn begin_anew(&self, new: &NewVolume) -> Result<Stored<Volume>> {
+    /// whole. What an earlier call has left unfinished is taken away. `source` is what it is made of, in
+    /// words.
+    pub(super) fn begin_anew(
+        &self,
+        new: &NewVolume,
+        source: Option<String>,
+    ) -> Result<Stored<Volume>> {
         let records = Records::<Volume>::of(&*self.catalog);
         let item = Item::Volume(new.id.clone());
         if let Some(stored) = records.load(new.id.as_str())? {
-            let mark = self.pool.format_mark(&item)?;
-            let is_used = mark.is_some_and(|mark| mark.stage == FormatStage::Finished);
+            let is_used = self.finished_mark(&item)?.is_some();
             if stored.record.condition == Condition::Ready || is_used {
                 let difference = "a copy takes the place of none".to_owned();
                 return Err(Error::volume(&new.id, VolumeProblem::Exists { difference }));
@@ -100,7 +106,7 @@ impl Volumes {
             format: FormatState::Blank,
             file_system: None,
             tuning: new.tuning,
-            source: new.source.as_ref().map(ToString::to_string),
+            source,
             parameters: new.parameters.clone(),
             created: super::life::now(),
             grown_to: None,
@@ -110,7 +116,18 @@ impl Volumes {
         Ok(stored)
     }
 
-    fn make_ready(&self, mut stored: Stored<Volume>) -> Result<Volume> {
+    /// Returns the UUID in the mark of an item that was formatted to the end, if there is such an item.
+    pub(super) fn finished_mark(&self, item: &Item) -> Result<Option<String>> {
+        // Whoever was killed may not have come as far as making it.
+        if self.pool.entry(item)?.is_none() {
+            return Ok(None);
+        }
+        let mark = self.pool.format_mark(item)?;
+        Ok(mark.filter(|mark| mark.stage == FormatStage::Finished).map(|mark| mark.uuid))
+    }
+
+    /// Lets a volume that is whole be used.
+    pub(super) fn make_ready(&self, mut stored: Stored<Volume>) -> Result<Volume> {
         stored.record.condition = Condition::Ready;
         Ok(Records::of(&*self.catalog).replace(stored)?.record)
     }
@@ -153,11 +170,40 @@ impl Volumes {
         to: VolumeOpener<'_>,
         watch: Watch<'_>,
     ) -> Result<Volume> {
+        self.form(stored, to, (of.file_system, of.grown_to), |target| {
+            for range in written {
+                let end = range.end.min(plain.len()).min(target.len());
+                if range.start >= end {
+                    continue;
+                }
+                let (from, into) =
+                    (Slice::new(plain, range.start..end)?, Slice::new(target, range.start..end)?);
+                let pass = Pass::new(
+                    Plan::for_this_machine(Zeroes::Write),
+                    watch.progress,
+                    watch.cancelled,
+                );
+                strongroom_clone::run(&from, &into, &pass)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Formats a volume that is being made, lets `fill` fill it through its cipher, and makes it ready when
+    /// all of that is durable. `file_system` is what will be in it, and up to which size that has grown.
+    pub(super) fn form(
+        &self,
+        stored: Stored<Volume>,
+        to: VolumeOpener<'_>,
+        file_system: (Option<FileSystem>, Option<u64>),
+        fill: impl FnOnce(&Encrypted<Raw>) -> Result<()>,
+    ) -> Result<Volume> {
         let ledger = self.ledger();
         let opening = opening::open(&ledger, stored, Some(to), &self.policy)?;
-        let Opening { mut stored, volume, forming: Some(forming) } = opening else {
+        let Opening { mut stored, volume, forming } = opening;
+        let Some(forming) = forming else {
             let difference = "holds something already".to_owned();
-            return Err(Error::volume(&of.id, VolumeProblem::Exists { difference }));
+            return Err(Error::volume(&stored.record.id, VolumeProblem::Exists { difference }));
         };
         let encrypted = volume.encrypted.as_ref().expect("it was just formatted as LUKS");
         let disk = self.pool.open(&item(&stored.record), Access::ReadWrite)?;
@@ -165,19 +211,9 @@ impl Volumes {
         let cipher = encrypted.payload.cipher(&encrypted.key).map_err(label)?;
         let range = encrypted.payload.offset..disk.len();
         let target = Encrypted::new(disk, range, cipher, encrypted.payload.iv_tweak)?;
-        for range in written {
-            let end = range.end.min(plain.len()).min(target.len());
-            if range.start >= end {
-                continue;
-            }
-            let (from, into) =
-                (Slice::new(plain, range.start..end)?, Slice::new(&target, range.start..end)?);
-            let plan = Plan::for_this_machine(Zeroes::Write);
-            strongroom_clone::run(&from, &into, &Pass::new(plan, watch.progress, watch.cancelled))?;
-        }
+        fill(&target)?;
         target.flush()?;
-        stored.record.file_system = of.file_system;
-        stored.record.grown_to = of.grown_to;
+        (stored.record.file_system, stored.record.grown_to) = file_system;
         stored = Records::of(&*self.catalog).replace(stored)?;
         stored = forming.finish(&ledger, stored)?;
         let volume = self.make_ready(stored)?;

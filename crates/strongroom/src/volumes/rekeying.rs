@@ -54,7 +54,7 @@ impl Volumes {
     }
 
     /// Adds a keyslot that `to` opens, and returns its number.
-    fn add_key(
+    pub(super) fn add_key(
         &self,
         volume: &Volume,
         device: &Device,
@@ -142,7 +142,7 @@ impl Volumes {
     }
 
     /// Removes every other keyslot, and the tokens of data keys that open nothing any more.
-    fn keep_only(&self, volume: &Volume, device: &Device, kept: u32) -> Result<()> {
+    pub(super) fn keep_only(&self, volume: &Volume, device: &Device, kept: u32) -> Result<()> {
         let label = device_label(device);
         device.update(|header| {
             let Header::Luks2(header) = header else { return Err(not_luks2(label)) };

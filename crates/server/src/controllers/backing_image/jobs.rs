@@ -24,7 +24,7 @@ pub(in super::super) fn download(run: &Run<'_>) -> Result<(), Trouble> {
     let document = BackingImage::try_from(run.object)?;
     let ImageOrigin::Download { url } = &document.origin else { return Err(changed()) };
     let new = new_image(&document)?;
-    run.with(|work| run.work.library.fetch(&new, url, work)).map(drop)
+    run.with(|work| run.library().fetch(&new, url, work)).map(drop)
 }
 
 /// Makes an image of another one.
@@ -56,7 +56,7 @@ pub(in super::super) fn clone(run: &Run<'_>) -> Result<(), Trouble> {
         }
     };
     let (new, from) = (new_image(&document)?, image_id(from.uid())?);
-    run.with(|work| run.work.library.clone_image(&new, &from, how, work)).map(drop)
+    run.with(|work| run.library().clone_image(&new, &from, how, work)).map(drop)
 }
 
 /// Makes an image of a volume.
@@ -85,7 +85,7 @@ pub(in super::super) fn export(run: &Run<'_>) -> Result<(), Trouble> {
     let new = new_image(&document)?;
     let how = Export { format: *format, keys, contents };
     let work = run.work;
-    run.with(|told| work.library.export(&new, &work.volumes, &id, how, told)).map(drop)
+    run.with(|told| run.library().export(&new, &work.volumes, &id, how, told)).map(drop)
 }
 
 /// Returns what an export needs that keeps a volume encrypted: nothing where the bytes stay the same.

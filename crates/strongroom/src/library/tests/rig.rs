@@ -6,18 +6,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use strongroom_attach::Launcher;
 use strongroom_clone::Progress;
 use strongroom_crypto::{CostPolicy, Hash, Passphrase};
 use strongroom_disk::{Access, Disk, Raw};
+use strongroom_kms::{Credentials, KeyProvider, LocalKek};
 use strongroom_model::{
-    CloneRequest, EncryptionRequest, ImageFormat, ImageId, ImageOperation, ImageSource,
-    ImageTarget, LuksFormat, Pbkdf,
+    CloneRequest, EncryptionRequest, EncryptionSettings, ImageFormat, ImageId, ImageOperation,
+    ImageSource, ImageTarget, KmsKind, KmsRequest, LuksFormat, Pbkdf,
 };
 use strongroom_testkit::{Pattern, Reply, Server};
 
 use crate::catalog::SqliteCatalog;
 use crate::images::{self, DetachedHeaders, Keys, Observer, Side, Work};
 use crate::library::{Copying, Image, Library, NewImage};
+use crate::volumes::{NewVolume, Volume, VolumeEncryption, Volumes};
 use crate::{Opener, OwnedNewKey, OwnedOpener, Result};
 
 /// A library, and a folder for what is beside it.
@@ -30,7 +33,7 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let library = library(directory.path());
+        let library = library(directory.path()).with_settings(Some(settings()));
         Self { directory, library, cancelled: Arc::default() }
     }
 
@@ -91,6 +94,31 @@ impl Rig {
         path
     }
 
+    /// Returns the volumes beside the library.
+    pub(super) fn volumes(&self) -> Volumes {
+        volumes(self.directory.path())
+    }
+
+    /// Makes a volume of an image.
+    pub(super) fn volume(&self, from: &str, new: &NewVolume, keys: Keys) -> Result<Volume> {
+        self.library.make_volume(&image_id(from), &self.volumes(), new, keys, &self.work())
+    }
+
+    /// Returns what a volume shows to whoever opens it with a passphrase.
+    pub(super) fn shown(&self, volume: &str, passphrase: &[u8]) -> Result<Arc<dyn Disk>> {
+        let volumes = self.volumes();
+        let volume = volumes.volume(&volume.parse().unwrap()).unwrap();
+        let key = Passphrase::new(passphrase.to_vec());
+        let encrypted = volume.encryption.is_encrypted();
+        let side = Side {
+            path: &volumes.device_path(&volume.id).unwrap(),
+            format: Some(if encrypted { ImageFormat::Luks2 } else { ImageFormat::Raw }),
+            header: None,
+            opener: encrypted.then(|| Opener::from(&key)),
+        };
+        Ok(images::open(side, &[], &self.work())?.into_disk())
+    }
+
     /// Does a piece of work that is told to stop as soon as it has moved something.
     pub(super) fn cancel_at_first_bytes<T>(&self, job: impl FnOnce(&Work<'_>) -> Result<T>) {
         let observer = Stopping(Arc::clone(&self.cancelled));
@@ -139,6 +167,47 @@ impl Observer for Stopping {
 pub(super) fn library(folder: &Path) -> Library {
     let catalog = SqliteCatalog::open(&folder.join("catalog.sqlite")).unwrap();
     Library::open(&folder.join("images"), Arc::new(catalog)).unwrap()
+}
+
+/// Returns the volumes in a folder, as another process would open them.
+pub(super) fn volumes(folder: &Path) -> Volumes {
+    let launcher = Launcher { program: "/bin/false".into(), arguments: Vec::new() };
+    Volumes::open(&folder.join("pool"), launcher).unwrap()
+}
+
+/// Returns a volume that is wanted.
+pub(super) fn wanted(id: &str, size: u64, encryption: VolumeEncryption) -> NewVolume {
+    NewVolume {
+        id: id.parse().unwrap(),
+        size,
+        encryption,
+        tuning: Default::default(),
+        source: None,
+        parameters: Default::default(),
+    }
+}
+
+/// Returns a key of the kind that is local, and how a volume says that it has one.
+pub(super) fn kms(folder: &Path) -> (Box<dyn KeyProvider>, VolumeEncryption) {
+    let file = folder.join("kek");
+    if !file.exists() {
+        LocalKek::create(&file).unwrap();
+    }
+    let request = KmsRequest { kek_file: Some(file), ..KmsRequest::new(KmsKind::Local) };
+    let provider = strongroom_kms::open(&request, Credentials::default()).unwrap();
+    (provider, VolumeEncryption::Kms(Box::new(request)))
+}
+
+/// Returns settings with the cheapest derivation.
+pub(super) fn settings() -> EncryptionSettings {
+    EncryptionSettings {
+        cipher: "aes-xts-plain64".to_owned(),
+        key_size_bits: 256,
+        hash: "sha256".to_owned(),
+        pbkdf: Pbkdf::Pbkdf2,
+        pbkdf_memory_kib: None,
+        pbkdf_iterations: Some(1000),
+    }
 }
 
 pub(super) fn work(cancelled: &Arc<AtomicBool>) -> Work<'_> {

@@ -1,0 +1,162 @@
+//! `strongroom get`
+
+pub(crate) mod table;
+
+use std::ops::ControlFlow;
+
+use clap::Args;
+use serde_json::Value;
+use strongroom_server::client::{Action, Client, Form, Place, Request};
+
+use self::table::{Head, Table};
+use super::document_arguments::{self, Format, FormatArgs, NamespacesArgs, Together, places};
+use super::following::{Following, Seen};
+use crate::command_error::CommandError;
+use crate::server_arguments::{ServerArgs, ask};
+use crate::ui::Ui;
+
+/// List documents of a kind, or show some of them
+///
+/// Values of Secrets are never shown: a server does not give them out.
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The kind, and the names of those to show: `backingimages`, `pvc data`, `secret/key volume/data`
+    #[arg(required = true, value_name = "RESOURCE [NAME]")]
+    words: Vec<String>,
+
+    #[command(flatten)]
+    namespaces: NamespacesArgs,
+
+    #[command(flatten)]
+    format: FormatArgs,
+
+    /// Go on and show each change, until interrupted
+    #[arg(short, long)]
+    watch: bool,
+
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Shows documents.
+///
+/// # Errors
+///
+/// What the server says.
+pub(crate) fn run(ui: &mut Ui, args: &GetArgs) -> Result<(), CommandError> {
+    let places = places(&args.words, args.namespaces.namespace())?;
+    let client = args.server.client()?;
+    let format = args.format.format();
+    if args.watch {
+        let [place] = &places[..] else {
+            return Err(CommandError::request("several documents cannot be watched at once")
+                .hinted("name one, or the kind alone for all of them"));
+        };
+        return watch(ui, args, &client, place, format);
+    }
+    match format {
+        Format::Table | Format::Wide => tables(ui, args, &client, &places, format),
+        format => {
+            let mut documents = Vec::new();
+            for place in &places {
+                let request = Request::new(Action::Get, place.path(&[]));
+                documents.extend(documents_of(ask(ui, &client, &request)?.value));
+            }
+            // A list stays one, however long it is.
+            let is_list = places.iter().any(|place| place.name.is_none());
+            let together = if is_list { Together::List } else { Together::OneAlone };
+            document_arguments::print(ui, format, together, documents)
+        }
+    }
+}
+
+fn tables(
+    ui: &mut Ui,
+    args: &GetArgs,
+    client: &Client,
+    places: &[Place],
+    format: Format,
+) -> Result<(), CommandError> {
+    let mut whole: Option<Table> = None;
+    for place in places {
+        let request = Request { form: Form::Table, ..Request::new(Action::Get, place.path(&[])) };
+        let value = ask(ui, client, &request)?.value;
+        let table = Table::of(&value, format, args.namespaces.is_all());
+        match &mut whole {
+            Some(whole) if whole.has_same_columns(&table) => whole.append(table),
+            Some(before) => {
+                before.print(ui, Head::Shown)?;
+                ui.data("")?;
+                whole = Some(table);
+            }
+            None => whole = Some(table),
+        }
+    }
+    match whole {
+        Some(table) if !table.is_empty() => table.print(ui, Head::Shown),
+        _ => {
+            ui.status("there are none");
+            Ok(())
+        }
+    }
+}
+
+fn watch(
+    ui: &mut Ui,
+    args: &GetArgs,
+    client: &Client,
+    place: &Place,
+    format: Format,
+) -> Result<(), CommandError> {
+    let is_table = matches!(format, Format::Table | Format::Wide);
+    let form = if is_table { Form::Table } else { Form::Documents };
+    let mut head = Head::Shown;
+    let mut columns: Option<Table> = None;
+    Following { client, place, form, until: None }.run(&mut |seen| {
+        let value = match seen {
+            Seen::All(value) | Seen::Change(_, value) => value,
+        };
+        if !is_table {
+            for document in documents_of(value) {
+                document_arguments::print(ui, format, Together::OneAlone, vec![document])?;
+            }
+            return Ok(ControlFlow::Continue(()));
+        }
+        let mut table = Table::of(&value, format, args.namespaces.is_all());
+        // Only the first tables of a stream need to say what their columns are.
+        table.take_columns(columns.as_ref());
+        if !table.is_empty() {
+            table.print(ui, head)?;
+            head = Head::Left;
+        }
+        columns = Some(table);
+        Ok(ControlFlow::Continue(()))
+    })
+}
+
+/// Returns the documents of a list, or the one that it is.
+pub(super) fn documents_of(mut value: Value) -> Vec<Value> {
+    let api_version = value["apiVersion"].clone();
+    let listed =
+        value["kind"].as_str().and_then(|kind| kind.strip_suffix("List")).map(str::to_owned);
+    let (Some(kind), Some(Value::Array(items))) = (listed, value.get_mut("items").map(Value::take))
+    else {
+        return vec![value];
+    };
+    // What is in a list of one kind need not say its kind.
+    items
+        .into_iter()
+        .map(|mut item| {
+            if item.get("kind").is_none()
+                && let Value::Object(fields) = item
+            {
+                let mut whole = serde_json::Map::new();
+                whole.insert("apiVersion".to_owned(), api_version.clone());
+                whole.insert("kind".to_owned(), kind.clone().into());
+                whole.extend(fields);
+                item = Value::Object(whole);
+            }
+            item
+        })
+        .collect()
+}

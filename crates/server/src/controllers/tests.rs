@@ -1,0 +1,6 @@
+//! What follows from documents, with everything real below: the store, the pool, the library, the jobs.
+
+mod claims;
+mod images;
+mod many;
+mod restart;

@@ -1,0 +1,280 @@
+use std::sync::Arc;
+
+use serde_json::json;
+use strongroom::Opener;
+use strongroom::images::{Side, Work};
+use strongroom::volumes::VolumeEncryption;
+use strongroom_crypto::{CostPolicy, Passphrase};
+use strongroom_model::dialect::object::Object;
+use strongroom_model::dialect::resource::Resource;
+use strongroom_model::{ImageFormat, VolumeId};
+
+use super::super::stage::{Stage, claim, class, clone, image, secret, serve};
+use crate::store::Part;
+
+fn volume_id(stage: &Stage, claim: &str) -> VolumeId {
+    let claim = stage.find(Resource::PersistentVolumeClaim, Some("lab"), claim).unwrap();
+    claim.text(&["spec", "volumeName"]).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_claim_waits_for_class_and_secret_and_then_goes_on_by_itself() {
+    let stage = Stage::new();
+    stage.apply(claim("data", "locked", "64Mi"));
+    let message = stage.wait_for_reason("data", "StorageClassMissing");
+    assert!(message.contains("StorageClass locked is not there"), "{message}");
+    stage.apply(class("locked", Some("key"), json!({})));
+    let message = stage.wait_for_reason("data", "SecretMissing");
+    assert!(message.contains("Secret lab/key is not there"), "{message}");
+    stage.wait_for_event("data", "SecretMissing");
+    let mut empty = secret("key", "canary");
+    empty["stringData"].as_object_mut().unwrap().remove("CRYPTO_KEY_VALUE");
+    stage.apply(empty);
+    let message = stage.wait_for_reason("data", "SecretInvalid");
+    assert!(message.contains("CRYPTO_KEY_VALUE"), "{message}");
+    let store = &stage.context().store;
+    let change = &mut |object: &mut Object| {
+        object.set(&["stringData", "CRYPTO_KEY_VALUE"], "canary passphrase");
+    };
+    store.edit(Resource::Secret, Some("lab"), "key", Part::Document, change).unwrap();
+    let bound = stage.wait_for_claim("data", "Bound");
+    assert_eq!(bound.text(&["status", "capacity", "storage"]), Some("64Mi"));
+    let id = volume_id(&stage, "data");
+    assert_eq!(id.as_str(), format!("pvc-{}", bound.uid()));
+    let volume = stage.context().volumes.volume(&id).unwrap();
+    assert_eq!(volume.encryption, VolumeEncryption::Passphrase);
+    let document = stage.find(Resource::PersistentVolume, None, id.as_str()).unwrap();
+    let csi = |path: &[&str]| document.text(&[&["spec", "csi"], path].concat());
+    assert_eq!(csi(&["volumeAttributes", "encrypted"]), Some("true"));
+    assert_eq!(csi(&["nodeStageSecretRef", "name"]), Some("key"));
+    assert_eq!(document.text(&["spec", "claimRef", "uid"]), Some(bound.uid()));
+    assert_eq!(document.text(&["status", "phase"]), Some("Bound"));
+}
+
+#[test]
+fn a_volume_for_each_claim_has_the_secret_of_its_own_name() {
+    let stage = Stage::new();
+    let mut own = class("own", Some("${pvc.name}"), json!({}));
+    own["parameters"]["csi.storage.k8s.io/node-stage-secret-namespace"] = "${pvc.namespace}".into();
+    stage.apply(own);
+    stage.apply(secret("first", "canary one"));
+    stage.apply(claim("first", "own", "64Mi"));
+    stage.apply(claim("second", "own", "64Mi"));
+    stage.wait_for_claim("first", "Bound");
+    let message = stage.wait_for_reason("second", "SecretMissing");
+    assert!(message.contains("lab/second"), "{message}");
+    stage.apply(secret("second", "canary two"));
+    stage.wait_for_claim("second", "Bound");
+}
+
+#[test]
+fn a_claim_grows_and_is_deleted_with_its_data() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    let path = stage.context().volumes.device_path(&id).unwrap();
+    assert!(path.exists());
+    let store = &stage.context().store;
+    let change = &mut |object: &mut Object| {
+        object.set(&["spec", "resources", "requests", "storage"], "96Mi");
+    };
+    let resource = Resource::PersistentVolumeClaim;
+    store.edit(resource, Some("lab"), "data", Part::Document, change).unwrap();
+    stage.wait(resource, Some("lab"), "data", |found| {
+        found.unwrap().text(&["status", "capacity", "storage"]) == Some("96Mi")
+    });
+    assert_eq!(stage.context().volumes.volume(&id).unwrap().size, 96 << 20);
+    let document = stage.find(Resource::PersistentVolume, None, id.as_str()).unwrap();
+    assert_eq!(document.text(&["spec", "capacity", "storage"]), Some("96Mi"));
+
+    stage.delete(resource, Some("lab"), "data");
+    stage.wait_until_gone(resource, Some("lab"), "data");
+    assert!(stage.find(Resource::PersistentVolume, None, id.as_str()).is_none());
+    assert!(!path.exists());
+    assert!(stage.context().volumes.volume(&id).is_err());
+}
+
+#[test]
+fn what_is_to_be_retained_outlives_its_claim_and_can_be_claimed_again() {
+    let stage = Stage::new();
+    let mut keep = class("keep", None, json!({}));
+    keep["reclaimPolicy"] = "Retain".into();
+    stage.apply(keep);
+    stage.apply(claim("data", "keep", "64Mi"));
+    stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    stage.delete(Resource::PersistentVolumeClaim, Some("lab"), "data");
+    stage.wait_until_gone(Resource::PersistentVolumeClaim, Some("lab"), "data");
+    let released =
+        |found: Option<&Object>| found.unwrap().text(&["status", "phase"]) == Some("Released");
+    stage.wait(Resource::PersistentVolume, None, id.as_str(), released);
+    assert!(stage.context().volumes.volume(&id).is_ok());
+    let store = &stage.context().store;
+    let change = &mut |object: &mut Object| {
+        object.take(&["spec", "claimRef"]);
+    };
+    store.edit(Resource::PersistentVolume, None, id.as_str(), Part::Document, change).unwrap();
+    let mut again = claim("again", "keep", "64Mi");
+    again["spec"]["volumeName"] = id.as_str().into();
+    stage.apply(again);
+    stage.wait_for_claim("again", "Bound");
+    assert_eq!(volume_id(&stage, "again"), id);
+}
+
+#[test]
+fn snapshots_are_made_cloned_and_deleted() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    stage.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshot",
+        "metadata": { "namespace": "lab", "name": "before" },
+        "spec": { "source": { "persistentVolumeClaimName": "data" } },
+    }));
+    let is_ready =
+        |found: Option<&Object>| found.unwrap().at(&["status", "readyToUse"]) == Some(&true.into());
+    let found = stage.wait(Resource::VolumeSnapshot, Some("lab"), "before", is_ready).unwrap();
+    assert_eq!(found.text(&["status", "restoreSize"]), Some("64Mi"));
+    let mut restored = claim("restored", "plain", "64Mi");
+    restored["spec"]["dataSource"] = json!({ "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "before" });
+    stage.apply(restored);
+    let mut copied = claim("copied", "plain", "64Mi");
+    copied["spec"]["dataSource"] = json!({ "kind": "PersistentVolumeClaim", "name": "data" });
+    stage.apply(copied);
+    stage.wait_for_claim("restored", "Bound");
+    stage.wait_for_claim("copied", "Bound");
+    stage.delete(Resource::VolumeSnapshot, Some("lab"), "before");
+    stage.wait_until_gone(Resource::VolumeSnapshot, Some("lab"), "before");
+    assert!(stage.context().volumes.snapshots(None, 10).unwrap().is_empty());
+}
+
+#[test]
+fn a_copy_of_another_encryption_is_refused_with_words() {
+    let stage = Stage::new();
+    stage.apply(secret("key", "canary"));
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(class("locked", Some("key"), json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    stage.wait_for_claim("data", "Bound");
+    let mut copied = claim("copied", "locked", "64Mi");
+    copied["spec"]["dataSource"] = json!({ "kind": "PersistentVolumeClaim", "name": "data" });
+    stage.apply(copied);
+    let message = stage.wait_for_reason("copied", "ProvisioningFailed");
+    assert!(message.contains("not encrypted"), "{message}");
+}
+
+#[test]
+fn volumes_of_images_are_encrypted_with_the_same_key_or_on_the_way() {
+    let (stage, server) = (Stage::new(), serve(6 << 20));
+    stage.apply(secret("key", "canary passphrase"));
+    stage.apply(secret("same", "canary passphrase"));
+    stage.apply(secret("other", "canary other"));
+    stage.apply(image("plain", "download", &json!({ "url": server.url("/disk.raw") })));
+    stage.apply(clone("locked", "plain", "encrypt", "key"));
+    let of = |image: &str| json!({ "backingImage": image });
+    stage.apply(class("from-plain", None, of("plain")));
+    stage.apply(class("on-the-way", Some("other"), of("plain")));
+    stage.apply(class("same-key", Some("key"), of("locked")));
+    stage.apply(class("same-value", Some("same"), of("locked")));
+    stage.apply(class("other-key", Some("other"), of("locked")));
+    stage.apply(class("no-key", None, of("locked")));
+    for name in ["from-plain", "on-the-way", "same-key", "same-value"] {
+        stage.apply(claim(name, name, "64Mi"));
+    }
+    stage.apply(claim("other-key", "other-key", "64Mi"));
+    stage.apply(claim("no-key", "no-key", "64Mi"));
+    let mut own = claim("own-key", "other-key", "64Mi");
+    own["metadata"]["annotations"] = json!({ "strongroom.io/own-keyslot": "true" });
+    stage.apply(own);
+    stage.apply(claim("small", "from-plain", "2Mi"));
+    for name in ["from-plain", "on-the-way", "same-key", "same-value", "own-key"] {
+        stage.wait_for_claim(name, "Bound");
+    }
+    for (claim, passphrase) in [
+        ("on-the-way", "canary other"),
+        ("same-key", "canary passphrase"),
+        ("same-value", "canary passphrase"),
+        ("own-key", "canary other"),
+    ] {
+        assert!(opens(&stage, claim, passphrase), "{claim}");
+    }
+    assert!(!opens(&stage, "own-key", "canary passphrase"));
+    assert!(!opens(&stage, "on-the-way", "canary passphrase"));
+    let message = stage.wait_for_reason("other-key", "SecretMismatch");
+    assert!(message.contains("lab/key") && message.contains("lab/other"), "{message}");
+    let message = stage.wait_for_reason("no-key", "EncryptionMismatch");
+    assert!(message.contains("lab/key"), "{message}");
+    let message = stage.wait_for_reason("small", "SizeTooSmall");
+    assert!(message.contains("volume size should be larger than the backing image size"));
+}
+
+/// Tells whether a passphrase opens a volume, as another tool would.
+fn opens(stage: &Stage, claim: &str, passphrase: &str) -> bool {
+    let path = stage.context().volumes.device_path(&volume_id(stage, claim)).unwrap();
+    let key = Passphrase::new(passphrase.as_bytes().to_vec());
+    let work = Work { policy: CostPolicy::default(), observer: &(), cancelled: &Arc::default() };
+    let opener = Some(Opener::from(&key));
+    let side = Side { path: &path, format: Some(ImageFormat::Luks2), header: None, opener };
+    strongroom::images::open(side, &[], &work).is_ok()
+}
+
+#[test]
+fn the_machine_shows_how_many_of_its_volumes_are_encrypted() {
+    let stage = Stage::new();
+    stage.apply(secret("key", "canary"));
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(class("locked", Some("key"), json!({})));
+    let volume =
+        |name: &str| json!({ "name": name, "persistentVolumeClaim": { "claimName": name } });
+    stage.apply(json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachine",
+        "metadata": { "namespace": "lab", "name": "vm" },
+        "spec": { "template": { "spec": { "volumes": [volume("one"), volume("two")] } } },
+    }));
+    let summary = |wanted: &'static str| {
+        stage.wait(Resource::VirtualMachine, Some("lab"), "vm", move |found| {
+            found.unwrap().annotation("strongroom.io/encryption") == Some(wanted)
+        });
+    };
+    summary("none");
+    stage.apply(claim("one", "locked", "64Mi"));
+    stage.apply(claim("two", "plain", "64Mi"));
+    summary("some");
+    stage.delete(Resource::PersistentVolumeClaim, Some("lab"), "two");
+    stage.wait_until_gone(Resource::PersistentVolumeClaim, Some("lab"), "two");
+    stage.apply(claim("two", "locked", "64Mi"));
+    summary("all");
+}
+
+#[test]
+fn volumes_applied_by_hand_are_made_and_nobody_deletes_what_is_not_theirs() {
+    let stage = Stage::new();
+    let volume = |namespace: &str| {
+        json!({
+            "apiVersion": "longhorn.io/v1beta2",
+            "kind": "Volume",
+            "metadata": { "namespace": namespace, "name": "disk" },
+            "spec": { "size": (64u64 << 20).to_string(), "encrypted": true, "frontend": "blockdev" },
+        })
+    };
+    let mut longhorns = secret("longhorn-crypto", "canary");
+    longhorns["metadata"]["namespace"] = "longhorn-system".into();
+    stage.apply(volume("lab"));
+    stage.apply(longhorns);
+    let is_detached =
+        |found: Option<&Object>| found.unwrap().text(&["status", "state"]) == Some("detached");
+    stage.wait(Resource::LonghornVolume, Some("lab"), "disk", is_detached);
+    stage.apply(volume("other"));
+    stage.wait_for_event("disk", "NameTaken");
+    stage.delete(Resource::LonghornVolume, Some("other"), "disk");
+    stage.wait_until_gone(Resource::LonghornVolume, Some("other"), "disk");
+    let id: VolumeId = "disk".parse().unwrap();
+    assert!(stage.context().volumes.volume(&id).is_ok());
+    stage.delete(Resource::LonghornVolume, Some("lab"), "disk");
+    stage.wait_until_gone(Resource::LonghornVolume, Some("lab"), "disk");
+    assert!(stage.context().volumes.volume(&id).is_err());
+}
