@@ -16,7 +16,6 @@ use super::patch::Kind;
 use super::protobuf;
 use super::reading::{read, shown};
 use super::target::Verb;
-use crate::admission;
 use crate::store::{self, Part, Store};
 
 /// Puts a document in.

@@ -57,28 +57,28 @@ fn kubectl_applies_changes_watches_waits_and_deletes() {
     let kubectl = Kubectl { server: &server, home: home.path() };
 
     let first = kubectl.with(&["apply", "-f", "-"], DOCUMENTS);
-    assert_eq!(first.matches("created").count(), 4, "{first}");
+    assert_eq!(first.matches("created").count(), 5, "{first}");
     let second = kubectl.with(&["apply", "-f", "-"], DOCUMENTS);
-    assert_eq!(second.matches("unchanged").count(), 3, "{second}");
-    let mut watch = kubectl.command(&["get", "lhbi", "-w", "--no-headers"]);
+    assert_eq!(second.matches("unchanged").count(), 4, "{second}");
+    let mut watch = kubectl.command(&["get", "sc", "-w", "--no-headers"]);
     let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut next = || lines.next().unwrap().unwrap();
-    assert!(next().starts_with("ubuntu"));
+    let mut until = |wanted: &str| {
+        while !lines.next().unwrap().unwrap().contains(wanted) {}
+    };
+    until("slow");
 
-    kubectl.ok(&["label", "lhbi", "ubuntu", "tier=gold"]);
-    next();
     kubectl.ok(&["annotate", "pvc", "data", "note=one"]);
     kubectl.ok(&["patch", "pvc", "data", "-p", r#"{"metadata":{"labels":{"a":"b"}}}"#]);
     let labels = kubectl.ok(&["get", "pvc", "data", "-o", "jsonpath={.metadata.labels.a}"]);
     assert_eq!(labels, "b");
-    let status = r#"{"status":{"state":"ready","progress":100}}"#;
-    kubectl.ok(&["patch", "lhbi", "ubuntu", "--subresource=status", "--type=merge", "-p", status]);
-    assert!(next().contains("ready"));
-    kubectl.ok(&["wait", "lhbi/ubuntu", "--for=jsonpath={.status.state}=ready", "--timeout=20s"]);
-    let table = kubectl.ok(&["get", "backingimages"]);
-    assert!(table.contains("VIRTUALSIZE") && table.contains("gold") == false, "{table}");
+    kubectl.ok(&["wait", "pvc/data", "--for=jsonpath={.status.phase}=Bound", "--timeout=60s"]);
+    kubectl.ok(&["label", "lhbi", "ubuntu", "tier=gold"]);
+    kubectl.ok(&["wait", "lhbi/ubuntu", "--for=jsonpath={.status.state}=pending", "--timeout=60s"]);
+    assert!(kubectl.ok(&["get", "backingimages"]).contains("VIRTUALSIZE"));
     assert!(kubectl.ok(&["get", "lhbi", "-l", "tier=gold", "-o", "name"]).contains("ubuntu"));
+    kubectl.ok(&["patch", "sc", "slow", "-p", r#"{"allowVolumeExpansion":true}"#]);
+    until("true");
 
     kubectl.ok(&[
         "create",
@@ -90,11 +90,14 @@ fn kubectl_applies_changes_watches_waits_and_deletes() {
     let secrets = kubectl.ok(&["get", "secrets", "-o", "yaml"]);
     assert!(secrets.contains("CRYPTO_KEY_VALUE") && !secrets.contains("canary"), "{secrets}");
     assert!(kubectl.fails(&["apply", "--server-side", "-f", "-"]).len() > 1);
+    kubectl.ok(&["delete", "sc", "slow"]);
+    until("slow");
     kubectl.ok(&["delete", "lhbi", "ubuntu"]);
-    next();
-    kubectl.ok(&["wait", "lhbi/ubuntu", "--for=delete", "--timeout=20s"]);
+    kubectl.ok(&["wait", "lhbi/ubuntu", "--for=delete", "--timeout=60s"]);
     assert!(kubectl.fails(&["get", "lhbi", "ubuntu"]).contains("NotFound"));
     assert!(kubectl.ok(&["explain", "backingimages"]).contains("v1beta2"));
+    // The class is used by the claim, which therefore goes first.
+    kubectl.ok(&["delete", "pvc", "data"]);
     kubectl.with(&["delete", "--ignore-not-found", "-f", "-"], DOCUMENTS);
     watch.kill().unwrap();
     assert!(wait(&mut watch, Duration::from_secs(10)).is_some());
@@ -142,6 +145,11 @@ stringData: {CRYPTO_KEY_VALUE: canary-a, CRYPTO_KEY_PROVIDER: secret}
 apiVersion: storage.k8s.io/v1
 kind: StorageClass
 metadata: {name: plain}
+provisioner: driver.longhorn.io
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: slow}
 provisioner: driver.longhorn.io
 ---
 apiVersion: v1

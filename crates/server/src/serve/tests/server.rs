@@ -171,6 +171,17 @@ pub(super) fn image(name: &str) -> Value {
     })
 }
 
+/// Returns a class of storage: nothing follows from one, so that nobody else changes it.
+pub(super) fn class(name: &str) -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": { "name": name },
+        "provisioner": "driver.longhorn.io",
+        "parameters": { "numberOfReplicas": "1" },
+    })
+}
+
 /// Returns a volume of 1 GiB.
 pub(super) fn volume(name: &str) -> Value {
     json!({
@@ -190,6 +201,9 @@ pub(super) fn secret(name: &str, value: &str) -> Value {
         "stringData": { "CRYPTO_KEY_VALUE": value, "CRYPTO_KEY_PROVIDER": "secret" },
     })
 }
+
+/// Where the classes of storage are.
+pub(super) const CLASSES: &str = "/apis/storage.k8s.io/v1/storageclasses";
 
 /// Where the images of a namespace are.
 pub(super) const IMAGES: &str = "/apis/longhorn.io/v1beta2/namespaces/lab/backingimages";

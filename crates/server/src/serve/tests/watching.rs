@@ -2,7 +2,7 @@ use std::io::{BufRead, BufReader};
 
 use serde_json::{Value, json};
 
-use super::server::{IMAGES, Server, VOLUMES, image, volume};
+use super::server::{CLASSES, Server, VOLUMES, class, volume};
 
 /// The lines of a watch, from the first change on.
 struct Lines(BufReader<std::net::TcpStream>);
@@ -11,7 +11,7 @@ impl Lines {
     fn of(server: &Server, query: &str, accept: &str) -> Self {
         let token = server.admin();
         let headers = format!("Authorization: Bearer {token}\r\nAccept: {accept}\r\n");
-        let stream = server.open(&format!("GET {IMAGES}?watch=true&{query}"), &headers, b"");
+        let stream = server.open(&format!("GET {CLASSES}?watch=true&{query}"), &headers, b"");
         let mut lines = BufReader::new(stream);
         let mut line = String::new();
         while line != "\r\n" {
@@ -40,7 +40,7 @@ fn seen(word: &str, name: &str) -> (String, String) {
 
 fn relabel(server: &Server, name: &str, tier: Option<&str>) {
     let patch = json!({ "metadata": { "labels": { "tier": tier } } }).to_string();
-    let head = format!("PATCH {IMAGES}/{name}");
+    let head = format!("PATCH {CLASSES}/{name}");
     let answer = server.ask(server.admin(), &head, "application/merge-patch+json", &patch);
     assert_eq!(answer.code, 200, "{}", answer.body);
 }
@@ -49,15 +49,15 @@ fn relabel(server: &Server, name: &str, tier: Option<&str>) {
 fn a_watch_tells_what_is_there_and_then_what_changes() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    server.create(IMAGES, &image("first"));
+    server.create(CLASSES, &class("first"));
     let mut lines = Lines::of(&server, "", "application/json");
     assert_eq!(lines.seen(), seen("ADDED", "first"));
     server.create(VOLUMES, &volume("other-kind"));
-    server.create(IMAGES, &image("second"));
+    server.create(CLASSES, &class("second"));
     assert_eq!(lines.seen(), seen("ADDED", "second"));
     relabel(&server, "first", Some("gold"));
     assert_eq!(lines.seen(), seen("MODIFIED", "first"));
-    server.admin_asks(&format!("DELETE {IMAGES}/first"), &Value::Null);
+    server.admin_asks(&format!("DELETE {CLASSES}/first"), &Value::Null);
     assert_eq!(lines.seen(), seen("DELETED", "first"));
 }
 
@@ -65,8 +65,8 @@ fn a_watch_tells_what_is_there_and_then_what_changes() {
 fn a_watch_goes_on_after_a_version_and_sees_what_enters_and_leaves_a_selection() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    server.create(IMAGES, &image("ubuntu"));
-    let version = server.get(IMAGES).json()["metadata"]["resourceVersion"].clone();
+    server.create(CLASSES, &class("ubuntu"));
+    let version = server.get(CLASSES).json()["metadata"]["resourceVersion"].clone();
     let query = format!("labelSelector=tier%3Dgold&resourceVersion={}", version.as_str().unwrap());
     relabel(&server, "ubuntu", Some("gold"));
     let mut lines = Lines::of(&server, &query, "application/json");
@@ -82,7 +82,7 @@ fn a_watch_goes_on_after_a_version_and_sees_what_enters_and_leaves_a_selection()
 fn a_watch_ends_in_time_with_a_bookmark_and_as_tables_too() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    server.create(IMAGES, &image("ubuntu"));
+    server.create(CLASSES, &class("ubuntu"));
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
     let mut lines = Lines::of(&server, "timeoutSeconds=1&allowWatchBookmarks=true", table);
     let first = lines.next().unwrap();
@@ -104,10 +104,10 @@ fn a_watch_ends_in_time_with_a_bookmark_and_as_tables_too() {
 fn what_is_forgotten_is_gone_and_a_server_that_stops_ends_its_watches() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
-    server.create(IMAGES, &image("ubuntu"));
+    server.create(CLASSES, &class("ubuntu"));
     server.stop();
     let server = Server::start(folder.path());
-    let old = server.get(&format!("{IMAGES}?watch=true&resourceVersion=1"));
+    let old = server.get(&format!("{CLASSES}?watch=true&resourceVersion=1"));
     assert_eq!((old.code, old.json()["reason"].as_str()), (410, Some("Expired")));
     let mut lines = Lines::of(&server, "", "application/json");
     assert_eq!(lines.seen(), seen("ADDED", "ubuntu"));
