@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 
 mod access;
-mod admission;
 mod api;
 pub mod client;
 mod context;
@@ -22,7 +21,7 @@ mod opening;
 mod serve;
 mod settings;
 pub mod store;
-pub mod transfer;
+mod transfer;
 
 pub use access::{Caller, Role};
 pub use context::Context;

@@ -108,7 +108,7 @@ impl Beside {
             Arc::clone(&audit),
             kek_file.clone(),
         );
-        let work = Arc::new(work.with_policy(settings.policy.clone()));
+        let work = Arc::new(work.with_policy(settings.policy));
         let worker: Arc<dyn Worker> = Arc::<Work>::clone(&work);
         let jobs = Arc::new(Jobs::start(volumes.catalog(), worker, settings.limits)?);
         let context = Context { store, volumes, library, jobs, audit, kek_file };
@@ -152,3 +152,6 @@ const WORKERS: usize = 2;
 
 /// Threads that may block at the same time.
 const BLOCKING: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -28,16 +28,13 @@ use axum::routing::get;
 use self::place::Place;
 use self::refusal::Refusal;
 use crate::Context;
+use crate::access::Caller;
 
 /// Returns the paths of images' bytes. Whoever asks was let in before.
-pub fn routes(context: Context) -> Router {
+pub(crate) fn routes(context: Context) -> Router {
     let images = get(read).head(stand).put(take).patch(take).post(take);
     Router::new().route("/v1/images/{namespace}/{name}/data", images).with_state(Arc::new(context))
 }
-
-/// Who asks, as the audit log calls them; whoever lets a request in puts it there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor(pub String);
 
 type Named = Path<(String, String)>;
 
@@ -97,8 +94,8 @@ async fn take(
 
 /// Returns who asks, for the audit log.
 fn actor(request: &axum::extract::Request) -> String {
-    let named = request.extensions().get::<Actor>();
-    named.map_or_else(|| "somebody".to_owned(), |Actor(name)| name.clone())
+    let caller = request.extensions().get::<Caller>();
+    caller.map_or_else(|| "somebody".to_owned(), Caller::actor)
 }
 
 /// Runs what may block on a thread that may.

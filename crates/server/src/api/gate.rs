@@ -16,7 +16,6 @@ use super::Api;
 use super::failure::{Answer, Failure};
 use super::target::{Parameters, Target};
 use crate::access::{Caller, Wish};
-use crate::transfer::Actor;
 
 /// Lets a request pass, and counts how it went. What panics is an error without words.
 pub(super) async fn pass(
@@ -29,7 +28,6 @@ pub(super) async fn pass(
     let answer = match admitted(&api, &request) {
         Ok((caller, permit)) => {
             if let Some(caller) = caller {
-                request.extensions_mut().insert(Actor(caller.actor()));
                 request.extensions_mut().insert(caller);
             }
             // On a task of its own, so that what was begun is ended when the client goes away.

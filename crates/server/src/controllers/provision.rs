@@ -16,7 +16,7 @@ use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::osc::Encryption;
 use strongroom_model::dialect::resource::Resource;
 use strongroom_model::dialect::{longhorn, volume_class::VolumeParameters};
-use strongroom_model::{FileSystem, ImageId, SnapshotId, Tuning, VolumeId};
+use strongroom_model::{EncryptionSettings, FileSystem, ImageId, SnapshotId, Tuning, VolumeId};
 
 use super::key_material::{KeyMaterial, VolumeKeys};
 use super::turn::Trouble;
@@ -348,18 +348,19 @@ pub(super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
         work.volumes.create(&new, run.copying())?;
         return Ok(());
     };
-    let keys = keys_for(&work.keys, &new, secret.as_ref(), &image)?;
-    run.with(|told| run.library().make_volume(&image.id, &work.volumes, &new, keys, told))?;
+    let (keys, settings) = keys_for(&work.keys, &new, secret.as_ref(), &image)?;
+    let library = run.library().with_settings(settings);
+    run.with(|told| library.make_volume(&image.id, &work.volumes, &new, keys, told))?;
     Ok(())
 }
 
-/// Returns what opens the image, and what will open the volume.
+/// Returns what opens the image, what will open the volume, and how its Secret wants it to be encrypted.
 fn keys_for(
     keys: &KeyMaterial,
     new: &NewVolume,
     secret: Option<&SecretReference>,
     image: &FromImage,
-) -> Result<Keys, Trouble> {
+) -> Result<(Keys, Option<EncryptionSettings>), Trouble> {
     let purpose = format!("make volume {} of image {}", new.id, image.label);
     let source = match (image.is_encrypted, image.secret.as_ref().or(secret)) {
         (true, Some(secret)) => {
@@ -367,15 +368,22 @@ fn keys_for(
         }
         _ => None,
     };
-    let target = match image.is_encrypted && image.keyslot == Keyslot::OfImage {
-        true => None,
-        false => match keys.volume_keys(&new.encryption, secret, &purpose)? {
-            VolumeKeys::None => None,
-            VolumeKeys::Passphrase(held) => Some(OwnedNewKey::Passphrase(held.passphrase)),
-            VolumeKeys::Kms(provider) => Some(OwnedNewKey::Kms { provider, envelope_file: None }),
-        },
+    // Where no document says what opens the image, it is tried, as for a keyslot of its own.
+    let is_proved = image.keyslot == Keyslot::OfImage && image.secret.is_some();
+    let of_volume = match image.is_encrypted && is_proved {
+        true => VolumeKeys::None,
+        false => keys.volume_keys(&new.encryption, secret, &purpose)?,
     };
-    Ok(Keys { source, target })
+    let (target, settings) = match of_volume {
+        VolumeKeys::None => (None, None),
+        VolumeKeys::Passphrase(held) => {
+            (Some(OwnedNewKey::Passphrase(held.passphrase)), Some(held.settings))
+        }
+        VolumeKeys::Kms(provider) => {
+            (Some(OwnedNewKey::Kms { provider, envelope_file: None }), None)
+        }
+    };
+    Ok((Keys { source, target }, settings))
 }
 
 /// Returns the Secret with which a job makes a volume, for the memory that it needs.

@@ -1,7 +1,13 @@
+use std::sync::Arc;
+
 use serde_json::json;
+use strongroom::Opener;
+use strongroom::images::{Side, Work};
 use strongroom::volumes::VolumeEncryption;
-use strongroom_model::VolumeId;
+use strongroom_crypto::{CostPolicy, Passphrase};
+use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
+use strongroom_model::{ImageFormat, VolumeId};
 
 use super::super::stage::{Stage, claim, class, clone, image, secret, serve};
 use crate::store::Part;
@@ -27,7 +33,7 @@ fn a_claim_waits_for_class_and_secret_and_then_goes_on_by_itself() {
     let message = stage.wait_for_reason("data", "SecretInvalid");
     assert!(message.contains("CRYPTO_KEY_VALUE"), "{message}");
     let store = &stage.context().store;
-    let change = &mut |object: &mut strongroom_model::dialect::object::Object| {
+    let change = &mut |object: &mut Object| {
         object.set(&["stringData", "CRYPTO_KEY_VALUE"], "canary passphrase");
     };
     store.edit(Resource::Secret, Some("lab"), "key", Part::Document, change).unwrap();
@@ -71,7 +77,7 @@ fn a_claim_grows_and_is_deleted_with_its_data() {
     let path = stage.context().volumes.device_path(&id).unwrap();
     assert!(path.exists());
     let store = &stage.context().store;
-    let change = &mut |object: &mut strongroom_model::dialect::object::Object| {
+    let change = &mut |object: &mut Object| {
         object.set(&["spec", "resources", "requests", "storage"], "96Mi");
     };
     let resource = Resource::PersistentVolumeClaim;
@@ -101,13 +107,12 @@ fn what_is_to_be_retained_outlives_its_claim_and_can_be_claimed_again() {
     let id = volume_id(&stage, "data");
     stage.delete(Resource::PersistentVolumeClaim, Some("lab"), "data");
     stage.wait_until_gone(Resource::PersistentVolumeClaim, Some("lab"), "data");
-    let released = |found: Option<&strongroom_model::dialect::object::Object>| {
-        found.unwrap().text(&["status", "phase"]) == Some("Released")
-    };
+    let released =
+        |found: Option<&Object>| found.unwrap().text(&["status", "phase"]) == Some("Released");
     stage.wait(Resource::PersistentVolume, None, id.as_str(), released);
     assert!(stage.context().volumes.volume(&id).is_ok());
     let store = &stage.context().store;
-    let change = &mut |object: &mut strongroom_model::dialect::object::Object| {
+    let change = &mut |object: &mut Object| {
         object.take(&["spec", "claimRef"]);
     };
     store.edit(Resource::PersistentVolume, None, id.as_str(), Part::Document, change).unwrap();
@@ -129,9 +134,8 @@ fn snapshots_are_made_cloned_and_deleted() {
         "metadata": { "namespace": "lab", "name": "before" },
         "spec": { "source": { "persistentVolumeClaimName": "data" } },
     }));
-    let is_ready = |found: Option<&strongroom_model::dialect::object::Object>| {
-        found.unwrap().at(&["status", "readyToUse"]) == Some(&true.into())
-    };
+    let is_ready =
+        |found: Option<&Object>| found.unwrap().at(&["status", "readyToUse"]) == Some(&true.into());
     let found = stage.wait(Resource::VolumeSnapshot, Some("lab"), "before", is_ready).unwrap();
     assert_eq!(found.text(&["status", "restoreSize"]), Some("64Mi"));
     let mut restored = claim("restored", "plain", "64Mi");
@@ -189,12 +193,32 @@ fn volumes_of_images_are_encrypted_with_the_same_key_or_on_the_way() {
     for name in ["from-plain", "on-the-way", "same-key", "same-value", "own-key"] {
         stage.wait_for_claim(name, "Bound");
     }
+    for (claim, passphrase) in [
+        ("on-the-way", "canary other"),
+        ("same-key", "canary passphrase"),
+        ("same-value", "canary passphrase"),
+        ("own-key", "canary other"),
+    ] {
+        assert!(opens(&stage, claim, passphrase), "{claim}");
+    }
+    assert!(!opens(&stage, "own-key", "canary passphrase"));
+    assert!(!opens(&stage, "on-the-way", "canary passphrase"));
     let message = stage.wait_for_reason("other-key", "SecretMismatch");
     assert!(message.contains("lab/key") && message.contains("lab/other"), "{message}");
     let message = stage.wait_for_reason("no-key", "EncryptionMismatch");
     assert!(message.contains("lab/key"), "{message}");
     let message = stage.wait_for_reason("small", "SizeTooSmall");
     assert!(message.contains("volume size should be larger than the backing image size"));
+}
+
+/// Tells whether a passphrase opens a volume, as another tool would.
+fn opens(stage: &Stage, claim: &str, passphrase: &str) -> bool {
+    let path = stage.context().volumes.device_path(&volume_id(stage, claim)).unwrap();
+    let key = Passphrase::new(passphrase.as_bytes().to_vec());
+    let work = Work { policy: CostPolicy::default(), observer: &(), cancelled: &Arc::default() };
+    let opener = Some(Opener::from(&key));
+    let side = Side { path: &path, format: Some(ImageFormat::Luks2), header: None, opener };
+    strongroom::images::open(side, &[], &work).is_ok()
 }
 
 #[test]
@@ -241,9 +265,8 @@ fn volumes_applied_by_hand_are_made_and_nobody_deletes_what_is_not_theirs() {
     longhorns["metadata"]["namespace"] = "longhorn-system".into();
     stage.apply(volume("lab"));
     stage.apply(longhorns);
-    let is_detached = |found: Option<&strongroom_model::dialect::object::Object>| {
-        found.unwrap().text(&["status", "state"]) == Some("detached")
-    };
+    let is_detached =
+        |found: Option<&Object>| found.unwrap().text(&["status", "state"]) == Some("detached");
     stage.wait(Resource::LonghornVolume, Some("lab"), "disk", is_detached);
     stage.apply(volume("other"));
     stage.wait_for_event("disk", "NameTaken");
