@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use strongroom::audit::{Act, Audit};
-use strongroom::volumes::VolumeEncryption;
+use strongroom::volumes::{VolumeEncryption, VolumeOpener};
 use strongroom_crypto::Passphrase;
 use strongroom_kms::{KeyProvider, Limits};
 use strongroom_model::dialect::admission::{Known, SecretValues};
@@ -40,6 +40,19 @@ pub(crate) enum VolumeKeys {
     Passphrase(HeldPassphrase),
     /// The KMS that wraps its data key.
     Kms(Box<dyn KeyProvider>),
+}
+
+impl VolumeKeys {
+    /// Returns it for somebody to open with, `None` for a volume that is not encrypted.
+    pub(crate) fn opener(&self) -> Option<VolumeOpener<'_>> {
+        match self {
+            Self::None => None,
+            Self::Passphrase(HeldPassphrase { passphrase, settings }) => {
+                Some(VolumeOpener::Passphrase { passphrase, settings: Some(settings) })
+            }
+            Self::Kms(provider) => Some(VolumeOpener::Kms(provider.as_ref())),
+        }
+    }
 }
 
 impl KeyMaterial {

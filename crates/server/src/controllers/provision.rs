@@ -2,12 +2,13 @@
 //! what cannot be made at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use strongroom::images::Keys;
 use strongroom::library::{Image, ImageCondition, Library};
 use strongroom::volumes::{Condition, NewVolume, Source, Volume, VolumeEncryption, VolumeProblem};
 use strongroom::{OwnedNewKey, OwnedOpener};
-use strongroom_model::dialect::admission::Known;
+use strongroom_model::dialect::admission::{Known, backing_image_named};
 use strongroom_model::dialect::kubernetes::{
     Claim, ClaimSource, SecretReference, StorageClass, VolumeMode,
 };
@@ -18,6 +19,7 @@ use strongroom_model::dialect::resource::Resource;
 use strongroom_model::dialect::{longhorn, volume_class::VolumeParameters};
 use strongroom_model::{EncryptionSettings, FileSystem, ImageId, SnapshotId, Tuning, VolumeId};
 
+use super::backing_image::jobs::secret_of_volume;
 use super::key_material::{KeyMaterial, VolumeKeys};
 use super::turn::Trouble;
 use super::work::Run;
@@ -31,6 +33,17 @@ pub(super) struct Plan {
     pub(super) secret: Option<SecretReference>,
     /// The image that it begins with.
     pub(super) image: Option<FromImage>,
+    /// What it is a copy of.
+    copied: Option<Copied>,
+}
+
+/// What a volume is a copy of: another volume, or a snapshot.
+#[derive(Debug)]
+struct Copied {
+    source: Source,
+    /// The Secret that opens it, where it is known.
+    secret: Option<SecretReference>,
+    keyslot: Keyslot,
 }
 
 /// The image that a volume begins with.
@@ -45,11 +58,11 @@ pub(super) struct FromImage {
     keyslot: Keyslot,
 }
 
-/// What opens a volume that is made of an encrypted image.
+/// What opens a volume that is made of what is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keyslot {
-    /// What opens the image.
-    OfImage,
+    /// What opens the original.
+    OfOriginal,
     /// A key of its own, and no other.
     Own,
 }
@@ -68,12 +81,20 @@ impl Plan {
         self.image.is_none() && self.new.source.is_none()
     }
 
+    /// Returns the Secrets that it takes to make the volume.
+    fn secrets(&self) -> impl Iterator<Item = &SecretReference> {
+        let of_image = self.image.as_ref().and_then(|image| image.secret.as_ref());
+        let of_copied = self.copied.as_ref().and_then(|copied| copied.secret.as_ref());
+        self.secret.iter().chain(of_image).chain(of_copied)
+    }
+
     /// Returns what the making of the volume depends on: when it has failed, and one of them is another by
     /// now, it is worth another try.
     pub(super) fn stamp(&self, known: &dyn Known) -> String {
-        let of_image = self.image.as_ref().and_then(|image| image.secret.as_ref());
-        let mut stamp = format!("{} {:?}", self.new.size, self.image.as_ref().map(|i| i.keyslot));
-        for secret in self.secret.iter().chain(of_image) {
+        let keyslot = self.image.as_ref().map(|image| image.keyslot);
+        let keyslot = keyslot.or(self.copied.as_ref().map(|copied| copied.keyslot));
+        let mut stamp = format!("{} {keyslot:?}", self.new.size);
+        for secret in self.secrets() {
             let found = known.object(Resource::Secret, Some(&secret.namespace), &secret.name);
             stamp.push(' ');
             stamp.push_str(found.as_ref().map_or("-", |found| found.resource_version()));
@@ -135,29 +156,28 @@ impl Planner<'_> {
             VolumeMode::Block => None,
             VolumeMode::Filesystem => Some(parameters.file_system.unwrap_or_default()),
         };
+        let keyslot = keyslot(object);
+        let copied = match &claim.source {
+            Some(source) => Some(self.source(&claim.namespace, source, keyslot)?),
+            None => None,
+        };
         let new = NewVolume {
             id,
             size: rounded(claim.size.max(least_size(file_system))),
             encryption: encryption_of(&parameters),
             tuning: parameters.tuning,
-            source: match &claim.source {
-                Some(source) => Some(self.source(&claim.namespace, source)?),
-                None => None,
-            },
+            source: copied.as_ref().map(|copied| copied.source.clone()),
             parameters: recorded(parameters.others, file_system, &claim.uid),
         };
         let image = match class.backing_image()? {
             Some(_) if new.source.is_some() => None,
             Some(image) => {
-                let places = [LONGHORN, claim.namespace.as_str()];
-                let keyslot = keyslot(|key| {
-                    object.annotation(key).or_else(|| class.parameter(key)).map(str::to_owned)
-                });
-                Some(self.image(&image.name, &places, keyslot)?)
+                let found = backing_image_named(&image.name, self.known);
+                Some(self.image(&image.name, found, keyslot)?)
             }
             None => None,
         };
-        self.check(Plan { new, secret, image })
+        self.check(Plan { new, secret, image, copied })
     }
 
     /// Returns the volume that was applied by hand.
@@ -190,8 +210,10 @@ impl Planner<'_> {
         };
         let image = match &volume.backing_image {
             Some(name) => {
-                let keyslot = keyslot(|key| object.annotation(key).map(str::to_owned));
-                Some(self.image(name, &[volume.namespace.as_str(), LONGHORN], keyslot)?)
+                let own = Some(volume.namespace.as_str());
+                let own = self.known.object(Resource::BackingImage, own, name);
+                let found = own.or_else(|| backing_image_named(name, self.known));
+                Some(self.image(name, found, keyslot(object))?)
             }
             None => None,
         };
@@ -200,18 +222,31 @@ impl Planner<'_> {
             size: rounded(volume.size),
             encryption,
             tuning: Tuning::default(),
-            source,
+            source: source.clone(),
             parameters: recorded(BTreeMap::new(), None, &volume.uid),
         };
-        self.check(Plan { new, secret, image })
+        let copied = source.map(|source| {
+            let secret = match &source {
+                Source::Volume(id) => secret_of_volume(self.known, id.as_str()),
+                Source::Snapshot(_) => None,
+            };
+            Copied { source, secret, keyslot: keyslot(object) }
+        });
+        self.check(Plan { new, secret, image, copied })
     }
 
     /// Returns the volume or snapshot that a claim begins with.
-    fn source(&self, namespace: &str, source: &ClaimSource) -> Result<Source, Trouble> {
+    fn source(
+        &self,
+        namespace: &str,
+        source: &ClaimSource,
+        keyslot: Keyslot,
+    ) -> Result<Copied, Trouble> {
         match source {
             ClaimSource::Claim(name) => {
                 let id = bound_volume(self.known, namespace, name)?;
-                Ok(Source::Volume(id))
+                let secret = secret_of_volume(self.known, id.as_str());
+                Ok(Copied { source: Source::Volume(id), secret, keyslot })
             }
             ClaimSource::Snapshot(name) => {
                 let found = self.known.object(Resource::VolumeSnapshot, Some(namespace), name);
@@ -222,26 +257,24 @@ impl Planner<'_> {
                     let message = format!("VolumeSnapshot {namespace}/{name} is not ready to use");
                     Trouble::waiting("SourceNotReady", message)
                 })?;
-                Ok(Source::Snapshot(super::snapshot::id_of(&object)?))
+                let id = super::snapshot::id_of(&object)?;
+                let secret = super::snapshot::secret_of(&object);
+                Ok(Copied { source: Source::Snapshot(id), secret, keyslot })
             }
         }
     }
 
-    /// Returns an image by its name: the first one of that name in these namespaces.
+    /// Returns what is known of an image.
     fn image(
         &self,
         name: &str,
-        namespaces: &[&str],
+        found: Option<Arc<Object>>,
         keyslot: Keyslot,
     ) -> Result<FromImage, Trouble> {
-        let mut found = namespaces.iter().filter_map(|namespace| {
-            self.known.object(Resource::BackingImage, Some(namespace), name)
-        });
-        let object = found.next().ok_or_else(|| {
+        let object = found.ok_or_else(|| {
             let message = format!(
-                "BackingImage {name} is neither in {} nor in {}: it goes on once it is",
-                namespaces.first().unwrap_or(&LONGHORN),
-                namespaces.last().unwrap_or(&LONGHORN),
+                "BackingImage {name} is not in {LONGHORN}, nor is there just one of that name elsewhere: \
+                 it goes on once it is"
             );
             Trouble::waiting("ImageMissing", message)
         })?;
@@ -259,13 +292,22 @@ impl Planner<'_> {
 
     /// Refuses what would make a volume that nobody can open.
     fn check(&self, plan: Plan) -> Result<Plan, Trouble> {
-        let Plan { new, secret, image } = &plan;
-        for secret in secret.iter().chain(image.iter().filter_map(|image| image.secret.as_ref())) {
+        let Plan { new, secret, image, copied } = &plan;
+        for secret in plan.secrets() {
             // Whoever waits for it is woken when it comes.
             self.known.object(Resource::Secret, Some(&secret.namespace), &secret.name);
         }
         let Some(image) = image else {
             self.keys.check(&new.encryption, secret.as_ref())?;
+            if let Some(copied) = copied.as_ref().filter(|_| new.encryption.is_encrypted()) {
+                let what = copied.source.to_string();
+                self.check_same_key(
+                    new,
+                    secret.as_ref(),
+                    (&what, copied.secret.as_ref()),
+                    copied.keyslot,
+                )?;
+            }
             return Ok(plan);
         };
         let len = self.library.image(&image.id)?.virtual_len;
@@ -287,21 +329,26 @@ impl Planner<'_> {
             return Err(Trouble::waiting("EncryptionMismatch", message));
         }
         self.keys.check(&new.encryption, secret.as_ref())?;
-        if image.is_encrypted && image.keyslot == Keyslot::OfImage {
-            self.check_same_key(new, secret.as_ref(), image)?;
+        if image.is_encrypted {
+            let what = format!("image {}", image.label);
+            let original = (what.as_str(), image.secret.as_ref());
+            self.check_same_key(new, secret.as_ref(), original, image.keyslot)?;
         }
         Ok(plan)
     }
 
-    /// Refuses an encrypted image for a volume with another key.
+    /// Refuses an encrypted original, with what opens it, for a volume with another key.
     fn check_same_key(
         &self,
         new: &NewVolume,
         secret: Option<&SecretReference>,
-        image: &FromImage,
+        (what, opened_by): (&str, Option<&SecretReference>),
+        keyslot: Keyslot,
     ) -> Result<(), Trouble> {
-        let is_same = match (&new.encryption, &image.secret, secret) {
-            (VolumeEncryption::Kms(_), ..) => false,
+        let is_same = match (&new.encryption, opened_by, secret) {
+            _ if keyslot == Keyslot::Own => true,
+            // Whether a copy of a volume has the same KMS is compared where it is copied.
+            (VolumeEncryption::Kms(_), ..) => new.source.is_some(),
             (_, Some(one), Some(other)) => self.keys.is_same_passphrase(one, other)?,
             // Whether it opens the image is seen when it is tried.
             _ => true,
@@ -310,15 +357,14 @@ impl Planner<'_> {
             return Ok(());
         }
         let message = format!(
-            "image {} is encrypted{}, and the volume is to be opened{}, which is another key: name \
-             the same Secret, or annotate the claim with {OWN_KEYSLOT}: \"true\" to give the volume a \
-             keyslot of its own",
-            image.label,
-            with(image.secret.as_ref()),
+            "{what} is encrypted{}, and the volume is to be opened{}, which is another key: name the same \
+             Secret, or annotate the claim with {}: \"true\" to give the volume a keyslot of its own",
+            with(opened_by),
             match &new.encryption {
                 VolumeEncryption::Kms(request) => format!(" by a KMS ({})", request.kind),
                 _ => with(secret),
             },
+            Claim::OWN_KEYSLOT,
         );
         Err(Trouble::waiting("SecretMismatch", message))
     }
@@ -337,7 +383,7 @@ pub(super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
             planner.of_claim(run.object, &claim, &planner.class_of(&claim)?)?
         }
     };
-    let Plan { new, secret, image } = plan;
+    let Plan { new, secret, image, copied } = plan;
     if of_owner(work.volumes.volume(&new.id), run.object.uid())?
         .is_some_and(|volume| volume.condition == Condition::Ready)
     {
@@ -345,13 +391,44 @@ pub(super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
         return Ok(());
     }
     let Some(image) = image else {
-        work.volumes.create(&new, run.copying())?;
-        return Ok(());
+        return match copied {
+            Some(copied) if copied.keyslot == Keyslot::Own && new.encryption.is_encrypted() => {
+                copy_anew(run, &new, secret.as_ref(), &copied)
+            }
+            _ => Ok(work.volumes.create(&new, run.copying()).map(drop)?),
+        };
     };
     let (keys, settings) = keys_for(&work.keys, &new, secret.as_ref(), &image)?;
     let library = run.library().with_settings(settings);
     run.with(|told| library.make_volume(&image.id, &work.volumes, &new, keys, told))?;
     Ok(())
+}
+
+/// Makes a copy that is encrypted anew, so that nothing but its own key opens it.
+fn copy_anew(
+    run: &Run<'_>,
+    new: &NewVolume,
+    secret: Option<&SecretReference>,
+    copied: &Copied,
+) -> Result<(), Trouble> {
+    let Copied { source, secret: of_source, .. } = copied;
+    let purpose = format!("make volume {} of {source}", new.id);
+    let volumes = &run.work.volumes;
+    let encryption = match source {
+        Source::Volume(id) => volumes.volume(id)?.encryption,
+        Source::Snapshot(id) => match volumes.snapshot_of(id)? {
+            Some(snapshot) => snapshot.of.encryption,
+            None => VolumeEncryption::None,
+        },
+    };
+    let keys = &run.work.keys;
+    let from = keys.volume_keys(&encryption, of_source.as_ref(), &purpose)?;
+    let to = keys.volume_keys(&new.encryption, secret, &purpose)?;
+    let (Some(from), Some(to)) = (from.opener(), to.opener()) else {
+        let message = format!("{source} is not encrypted: leave the keyslot of its own out");
+        return Err(Trouble::waiting("EncryptionMismatch", message));
+    };
+    Ok(volumes.copy_anew(new, from, to, run.watch()).map(drop)?)
 }
 
 /// Returns what opens the image, what will open the volume, and how its Secret wants it to be encrypted.
@@ -369,7 +446,7 @@ fn keys_for(
         _ => None,
     };
     // Where no document says what opens the image, it is tried, as for a keyslot of its own.
-    let is_proved = image.keyslot == Keyslot::OfImage && image.secret.is_some();
+    let is_proved = image.keyslot == Keyslot::OfOriginal && image.secret.is_some();
     let of_volume = match image.is_encrypted && is_proved {
         true => VolumeKeys::None,
         false => keys.volume_keys(&new.encryption, secret, &purpose)?,
@@ -501,10 +578,11 @@ fn with(secret: Option<&SecretReference>) -> String {
     secret.map_or_else(String::new, |secret| format!(" with Secret {secret}"))
 }
 
-fn keyslot(said: impl Fn(&str) -> Option<String>) -> Keyslot {
-    match said(OWN_KEYSLOT).as_deref() {
+/// Returns whether a document asks for a volume that the key of the original does not open.
+fn keyslot(object: &Object) -> Keyslot {
+    match object.annotation(Claim::OWN_KEYSLOT) {
         Some("true") => Keyslot::Own,
-        _ => Keyslot::OfImage,
+        _ => Keyslot::OfOriginal,
     }
 }
 
@@ -547,9 +625,6 @@ pub(super) const OWNER: &str = "strongroom.io/owner";
 
 /// Under this name the file system is recorded that a volume will get when it is formatted.
 const FILE_SYSTEM: &str = "fsType";
-
-/// Asks for a volume that the image's key does not open, but the volume's own.
-const OWN_KEYSLOT: &str = "strongroom.io/own-keyslot";
 
 /// The unit of sizes.
 const UNIT: u64 = 2 << 20;

@@ -4,11 +4,13 @@ use strongroom::jobs::JobState;
 use strongroom::volumes::{Condition, Snapshot};
 use strongroom_model::SnapshotId;
 use strongroom_model::dialect::kubernetes::{
-    ReclaimPolicy, SnapshotKind, SnapshotSource, VolumeSnapshot, VolumeSnapshotClass,
+    ReclaimPolicy, SecretReference, SnapshotKind, SnapshotSource, VolumeSnapshot,
+    VolumeSnapshotClass,
 };
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
+use super::backing_image::jobs::secret_of_volume;
 use super::claim::quantity;
 use super::events::Tone;
 use super::moments;
@@ -95,6 +97,9 @@ pub(super) fn make_snapshot(run: &Run<'_>) -> Result<(), Trouble> {
 fn show(turn: &Turn<'_>, found: &Snapshot) -> Result<Next, Trouble> {
     turn.hold()?;
     let is_new = turn.object.at(&["status", "readyToUse"]) != Some(&true.into());
+    // The claim may be gone when somebody makes a volume of this.
+    let secret = secret_of(turn.object)
+        .or_else(|| secret_of_volume(&turn.context().store, found.of.id.as_str()));
     let content = format!("snapcontent-{}", turn.object.uid());
     turn.set_status(&mut |object| {
         object.set(&["status", "boundVolumeSnapshotContentName"], content.as_str());
@@ -102,6 +107,10 @@ fn show(turn: &Turn<'_>, found: &Snapshot) -> Result<Next, Trouble> {
         object.set(&["status", "restoreSize"], quantity(found.of.size));
         object.set(&["status", "creationTime"], moments::of_seconds(found.created));
         object.set(&["status", "encrypted"], found.of.encryption.is_encrypted());
+        if let Some(SecretReference { namespace, name }) = &secret {
+            object.set(&["status", "secretRef", "namespace"], namespace.as_str());
+            object.set(&["status", "secretRef", "name"], name.as_str());
+        }
         drop(object.take(&["status", "error"]));
     })?;
     if is_new {
@@ -159,4 +168,10 @@ pub(super) fn id_of(object: &Object) -> Result<SnapshotId, Trouble> {
     format!("snapshot-{}", object.uid())
         .parse()
         .map_err(|error: strongroom_model::Error| Trouble::waiting("Invalid", error.to_string()))
+}
+
+/// Returns the Secret that opens what a snapshot has, where it is known.
+pub(super) fn secret_of(object: &Object) -> Option<SecretReference> {
+    let text = |field| object.text(&["status", "secretRef", field]).map(str::to_owned);
+    Some(SecretReference { namespace: text("namespace")?, name: text("name")? })
 }

@@ -9,7 +9,7 @@ use strongroom::audit::Audit;
 use strongroom::images;
 use strongroom::jobs::{Again, Control, Failure, Job, Worker};
 use strongroom::library::Library;
-use strongroom::volumes::Volumes;
+use strongroom::volumes::{self, Volumes};
 use strongroom_clone::Progress;
 use strongroom_crypto::CostPolicy;
 use strongroom_model::dialect::object::Object;
@@ -152,6 +152,11 @@ impl Run<'_> {
     /// Returns the images, for work that is as fast as the job may be.
     pub(super) fn library(&self) -> Library {
         self.work.library.clone().with_rate_limit(self.control.rate_limit)
+    }
+
+    /// Returns what copies that are encrypted anew tell, and are told.
+    pub(super) fn watch(&self) -> volumes::Watch<'_> {
+        volumes::Watch { progress: &self.progress, cancelled: &self.control.cancelled }
     }
 
     /// Returns what copies of volumes tell.

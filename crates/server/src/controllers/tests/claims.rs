@@ -211,6 +211,40 @@ fn volumes_of_images_are_encrypted_with_the_same_key_or_on_the_way() {
     assert!(message.contains("volume size should be larger than the backing image size"));
 }
 
+#[test]
+fn a_copy_with_another_secret_needs_a_keyslot_of_its_own() {
+    let (stage, server) = (Stage::new(), serve(6 << 20));
+    stage.apply(secret("key", "canary passphrase"));
+    stage.apply(secret("other", "canary other"));
+    stage.apply(image("plain", "download", &json!({ "url": server.url("/disk.raw") })));
+    stage.apply(class("from-image", Some("key"), json!({ "backingImage": "plain" })));
+    stage.apply(class("other", Some("other"), json!({})));
+    stage.apply(claim("data", "from-image", "64Mi"));
+    stage.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshot",
+        "metadata": { "namespace": "lab", "name": "before" },
+        "spec": { "source": { "persistentVolumeClaimName": "data" } },
+    }));
+    let mut copied = claim("copied", "other", "64Mi");
+    copied["spec"]["dataSource"] = json!({ "kind": "PersistentVolumeClaim", "name": "data" });
+    stage.apply(copied.clone());
+    let message = stage.wait_for_reason("copied", "SecretMismatch");
+    assert!(message.contains("lab/key") && message.contains("lab/other"), "{message}");
+    let own = json!({ "strongroom.io/own-keyslot": "true" });
+    copied["metadata"] = json!({ "namespace": "lab", "name": "own", "annotations": own });
+    stage.apply(copied);
+    let mut restored = claim("restored", "other", "64Mi");
+    restored["metadata"]["annotations"] = own;
+    restored["spec"]["dataSource"] = json!({ "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "before" });
+    stage.apply(restored);
+    for claim in ["own", "restored"] {
+        stage.wait_for_claim(claim, "Bound");
+        assert!(opens(&stage, claim, "canary other"), "{claim}");
+        assert!(!opens(&stage, claim, "canary passphrase"), "{claim}");
+    }
+}
+
 /// Tells whether a passphrase opens a volume, as another tool would.
 fn opens(stage: &Stage, claim: &str, passphrase: &str) -> bool {
     let path = stage.context().volumes.device_path(&volume_id(stage, claim)).unwrap();

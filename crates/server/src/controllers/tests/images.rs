@@ -45,6 +45,27 @@ fn an_image_is_fetched_encrypted_and_decrypted_to_the_same_checksum() {
     assert_eq!(copy.text(&["status", "checksum"]), locked.text(&["status", "checksum"]));
     assert_eq!(copy.text(&["spec", "secret"]), Some("key"));
     stage.wait_for_event("locked", "ImageReady");
+    assert_no_canary(&stage);
+}
+
+/// Searches everything that is kept but the images themselves for the passphrase.
+fn assert_no_canary(stage: &Stage) {
+    let is_canary = |bytes: &[u8]| bytes.windows(6).any(|six| six == b"canary");
+    for resource in Resource::ALL {
+        for object in stage.context().store.list(resource, None).0 {
+            let text = serde_json::to_string(&*object).unwrap();
+            assert!(!is_canary(text.as_bytes()), "{object:?} has a passphrase in it");
+        }
+    }
+    for job in stage.context().jobs.list(None, 1000).unwrap() {
+        assert!(!is_canary(serde_json::to_string(&job).unwrap().as_bytes()), "{}", job.id);
+    }
+    let root = stage.directory.path();
+    let log = std::fs::read(root.join("audit.log")).unwrap();
+    assert!(!is_canary(&log) && log.windows(8).any(|eight| eight == b"open-key"));
+    for file in ["catalog.sqlite", "catalog.sqlite-wal"] {
+        assert!(!is_canary(&std::fs::read(root.join("pool").join(file)).unwrap()), "{file}");
+    }
 }
 
 #[test]
