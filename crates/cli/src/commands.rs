@@ -22,6 +22,7 @@ mod kms;
 mod luks;
 mod man;
 mod manifests;
+mod transfer;
 mod volume;
 mod wait;
 
@@ -57,6 +58,12 @@ pub(crate) enum Command {
     /// See and stop the work of a server
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+
+    /// Send the bytes of an image that waits for them
+    Upload(Box<transfer::UploadArgs>),
+
+    /// Fetch the bytes of an image, as they are stored
+    Download(Box<transfer::DownloadArgs>),
 
     /// Wait until documents are as they should be
     Wait(Box<wait::WaitArgs>),
@@ -114,6 +121,8 @@ impl Command {
             Self::Events(args) => done(events::run(ui, &args)),
             Self::Get(args) => done(get::run(ui, &args)),
             Self::Jobs(command) => done(command.run(ui)),
+            Self::Upload(args) => done(transfer::upload(ui, &args)),
+            Self::Download(args) => done(transfer::download(ui, &args)),
             Self::Wait(args) => done(wait::run(ui, &args)),
             Self::Image(command) => command.run(ui),
             Self::Key(command) => command.run(ui),

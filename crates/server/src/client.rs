@@ -3,10 +3,12 @@
 //! A [`Request`] is a value. It says whom it is about by [`Place`], which is where the API keeps the
 //! documents of a kind.
 
+mod contents;
 mod failure;
 mod place;
 mod stream;
 
+pub use contents::{ImagePlace, Target, Told};
 pub use failure::{Failure, FailureCause, FailureKind};
 pub use place::Place;
 pub use stream::Changes;
@@ -151,16 +153,27 @@ impl Client {
     }
 
     fn send(&self, request: &Request, patience: Option<Duration>) -> Result<Response, Failure> {
-        let url = self.base.join(request.path.trim_start_matches('/')).map_err(|error| {
-            Failure::new(FailureKind::Request, format!("{} is no path: {error}", request.path))
+        self.send_with(request.action.method(), &request.path, |builder| {
+            let builder = request.action.with_body(builder).header(ACCEPT, request.form.accept());
+            match patience {
+                Some(patience) => builder.timeout(patience),
+                None => builder,
+            }
+        })
+    }
+
+    fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        complete: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let url = self.base.join(path.trim_start_matches('/')).map_err(|error| {
+            Failure::new(FailureKind::Request, format!("{path} is no path: {error}"))
         })?;
-        let builder = self.http.request(request.action.method(), url);
-        let mut builder = request.action.with_body(builder).header(ACCEPT, request.form.accept());
+        let mut builder = complete(self.http.request(method, url));
         if let Some(authorization) = &self.authorization {
             builder = builder.header(AUTHORIZATION, authorization.clone());
-        }
-        if let Some(patience) = patience {
-            builder = builder.timeout(patience);
         }
         let response =
             builder.send().map_err(|error| Failure::of_network(&self.server(), error))?;

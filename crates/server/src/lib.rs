@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 
 mod access;
-mod admission;
 mod api;
 pub mod client;
 mod context;

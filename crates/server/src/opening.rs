@@ -59,6 +59,7 @@ pub(crate) fn open(settings: &Settings) -> Result<Opened> {
     let sealer = Sealer::open(&kek_file, &*catalog)?;
     let audit = Arc::new(Audit::open(&data.join("audit.log"), Arc::clone(&catalog))?);
     let library = Library::open(&data.join("images"), Arc::clone(&catalog))?;
+    let library = library.with_downloads(settings.downloads.clone());
     let store = Store::open(catalog, sealer)?;
     let admin_file = data.join("admin.token");
     Ok(Opened { store, volumes, library, audit, kek_file, admin_file, lock })

@@ -4,15 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
-use strongroom::jobs::Jobs;
+use strongroom::jobs::{Jobs, Worker};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::api::{Api, router};
-use crate::controllers::{self, Controllers};
+use crate::controllers::{self, Controllers, Work};
 use crate::listening::{bind, encryption, listen};
 use crate::opening::{Opened, open};
 use crate::{Context, Error, Result, Settings, kubeconfig, notify, transfer};
@@ -55,10 +54,10 @@ pub(crate) fn serve_until(
     let opened = open(settings)?;
     let access = Access::open(&opened.admin_file, opened.volumes.catalog())?;
     let token_file = opened.admin_file.clone();
-    let work = Work::begin(opened, settings)?;
+    let beside = Beside::begin(opened, settings)?;
     let (stopping, stopped) = watch::channel(false);
-    let api = Arc::new(Api::new(work.context.clone(), access, stopped));
-    let router = router(&api, work.transfer());
+    let api = Arc::new(Api::new(beside.context.clone(), access, stopped));
+    let router = router(&api, transfer::routes(beside.context.clone()));
     let listening = runtime.block_on(async {
         let failed = |source| Error::Io { what: "cannot listen".to_owned(), source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
@@ -77,7 +76,7 @@ pub(crate) fn serve_until(
         listen(listener, encryption, router, enough).await;
         Ok(())
     });
-    work.end();
+    beside.end();
     listening
 }
 
@@ -92,40 +91,35 @@ pub(crate) fn runtime() -> Result<Runtime> {
 }
 
 /// What goes on beside the API.
-struct Work {
+struct Beside {
     context: Context,
     controllers: Controllers,
     _lock: std::fs::File,
 }
 
-impl Work {
+impl Beside {
     /// Begins to do what documents ask for.
     fn begin(opened: Opened, settings: &Settings) -> Result<Self> {
         let Opened { store, volumes, library, audit, kek_file, lock, .. } = opened;
-        let worker = controllers::Work::new(
+        let work = Work::new(
             store.clone(),
             volumes.clone(),
             library.clone(),
             Arc::clone(&audit),
             kek_file.clone(),
         );
-        let worker = Arc::new(worker.with_policy(settings.policy));
-        let at_work = Arc::<controllers::Work>::clone(&worker);
-        let jobs = Arc::new(Jobs::start(volumes.catalog(), at_work, settings.limits)?);
+        let work = Arc::new(work.with_policy(settings.policy));
+        let worker: Arc<dyn Worker> = Arc::<Work>::clone(&work);
+        let jobs = Arc::new(Jobs::start(volumes.catalog(), worker, settings.limits)?);
         let context = Context { store, volumes, library, jobs, audit, kek_file };
-        let controllers = controllers::start(context.clone(), &worker);
+        let controllers = controllers::start(context.clone(), &work);
         Ok(Self { context, controllers, _lock: lock })
-    }
-
-    /// Returns what moves the bytes of images.
-    fn transfer(&self) -> Router {
-        transfer::routes(self.context.clone())
     }
 
     /// Ends it, so that the next start goes on.
     fn end(self) {
-        self.context.jobs.stop();
         self.controllers.stop();
+        self.context.jobs.stop();
     }
 }
 
@@ -158,3 +152,6 @@ const WORKERS: usize = 2;
 
 /// Threads that may block at the same time.
 const BLOCKING: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use strongroom::jobs::Limits;
+use strongroom::library::Downloads;
 use strongroom_attach::Launcher;
 use strongroom_crypto::CostPolicy;
 
@@ -18,6 +19,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The certificate that it shows; without one it listens on the loopback device alone.
     pub tls: Option<TlsFiles>,
+    /// From where images may be fetched.
+    pub downloads: Downloads,
     /// How much goes on at once.
     pub limits: Limits,
     /// What deriving a key may cost.

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use self::documents::{Documents, Kept};
 use self::events::Events;
 use self::naming::Key;
-use self::secrets::{Seal, Sealed};
+use self::secrets::Sealed;
 use self::versions::Versions;
 use crate::{Error, Result};
 
@@ -38,7 +38,7 @@ pub struct Store(Arc<Inner>);
 
 struct Inner {
     catalog: Arc<dyn Catalog>,
-    sealer: Box<dyn Seal>,
+    sealer: Sealer,
     /// Held while a document is changed, so that versions, catalog and memory go the same way.
     versions: Mutex<Versions>,
     documents: RwLock<Documents>,
@@ -87,10 +87,6 @@ impl Store {
     ///
     /// What the catalog says.
     pub fn open(catalog: Arc<dyn Catalog>, sealer: Sealer) -> Result<Self> {
-        Self::sealed_by(catalog, Box::new(sealer))
-    }
-
-    fn sealed_by(catalog: Arc<dyn Catalog>, sealer: Box<dyn Seal>) -> Result<Self> {
         let mut documents = Documents::read(&*catalog)?;
         let versions = Versions::open(&*catalog, documents.version())?;
         documents.begin_at(versions.newest());
@@ -134,7 +130,7 @@ impl Store {
     /// [`Error::Exists`]; [`Error::Refused`] when it has no name that can be kept.
     pub fn create(&self, mut object: Object) -> Result<Arc<Object>> {
         let key = naming::settle(&mut object)?;
-        let sealed = Sealed::of(&mut object, &key, None, &*self.0.sealer)?;
+        let sealed = Sealed::of(&mut object, &key, None, &self.0.sealer)?;
         let mut versions = self.writing();
         if self.kept(&key).is_some() {
             return Err(Error::Exists { what: key.to_string() });
@@ -166,7 +162,7 @@ impl Store {
             return Err(Error::Conflict { what: key.to_string() });
         }
         let sealed = match part {
-            Part::Document => Sealed::of(&mut object, &key, Some(&old.sealed), &*self.0.sealer)?,
+            Part::Document => Sealed::of(&mut object, &key, Some(&old.sealed), &self.0.sealer)?,
             Part::Status => old.sealed.clone(),
         };
         let mut new = joined(&old.object, object, part);
@@ -351,7 +347,7 @@ impl Known for Store {
 
     fn secret(&self, namespace: &str, name: &str) -> Option<SecretValues> {
         let key = Key::new(Resource::Secret, Some(namespace), name);
-        self.kept(&key)?.sealed.open(&key, &*self.0.sealer)
+        self.kept(&key)?.sealed.open(&key, &self.0.sealer)
     }
 }
 

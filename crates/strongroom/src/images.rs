@@ -26,6 +26,7 @@ use strongroom_model::{
 };
 
 use self::files::Files;
+pub(crate) use self::guard::Checking;
 use self::guard::Guard;
 use self::source::{Contents, Source};
 pub(crate) use self::source::{Holes, refuse_encrypted, unlock_qcow2};
@@ -139,22 +140,42 @@ pub fn clone(
     keys: Keys,
     work: &Work<'_>,
 ) -> Result<Cloned> {
-    clone_between(request, (request.formats()?, Holes::Noise), headers, keys, work)
+    clone_between(request, Between::of(request)?, headers, keys, work)
 }
 
-/// Does what [`clone`] does, with formats that were settled elsewhere: a source of
-/// [`SourceFormat::Bytes`] is a raw image of which no byte is looked at, whatever the target is.
+/// What a clone is told by those who know more of its source than a request says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Between<'a> {
+    /// The formats; a source of [`SourceFormat::Bytes`] is a raw image of which no byte is looked at,
+    /// whatever the target is.
+    pub(crate) formats: CloneFormats,
+    /// What the holes of a LUKS volume are read as.
+    pub(crate) holes: Holes,
+    /// What the checksum of the request is for.
+    pub(crate) checking: Checking<'a>,
+}
+
+impl Between<'_> {
+    /// Returns what a request says.
+    pub(crate) fn of(request: &CloneRequest) -> Result<Self> {
+        let formats = request.formats()?;
+        Ok(Self { formats, holes: Holes::Noise, checking: Checking::Expected })
+    }
+}
+
+/// Does what [`clone`] does, with what was settled elsewhere.
 pub(crate) fn clone_between(
     request: &CloneRequest,
-    (formats, holes): (CloneFormats, Holes),
+    between: Between<'_>,
     headers: DetachedHeaders<'_>,
     keys: Keys,
     work: &Work<'_>,
 ) -> Result<Cloned> {
+    let Between { formats, holes, checking } = between;
     refuse_header_apart(headers, formats)?;
     refuse_pipes(request, headers, formats.target)?;
     let opener = keys.source.as_ref().map(OwnedOpener::opener);
-    let source = Source::open(request, formats.source, headers.source, opener, work)?;
+    let source = Source::open(request, formats.source, headers.source, opener, checking, work)?;
     let encryption = match &request.operation {
         ImageOperation::Copy | ImageOperation::Decrypt => None,
         ImageOperation::Encrypt(encryption) => Some(encryption.clone()),
@@ -191,7 +212,7 @@ pub(crate) fn clone_between(
         format: formats.target,
         options,
         key: Cell::new(key),
-        guard: Guard::new(request, headers.source, &source, work),
+        guard: Guard::new(request, headers.source, &source, checking, work),
         work,
     };
     // A passphrase may take its time, so what else can be wrong is found out before.

@@ -37,8 +37,10 @@ use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 /// # Guarantees
 ///
 /// - An image is ready when it is whole and durable, and never before. It does not change after that.
-/// - Every method may be called from any number of threads at once, and again after a crash at any point;
-///   it goes on with what is left of the earlier call.
+/// - Every method may be called from any number of threads and processes at once; what somebody else is at
+///   work on is refused with [`ErrorKind::Busy`](crate::ErrorKind::Busy).
+/// - Every method may be called again after a crash at any point; it goes on with what is left of the
+///   earlier call.
 /// - No temporary copy is made, and what is sparse stays so.
 #[derive(Debug, Clone)]
 pub struct Library {

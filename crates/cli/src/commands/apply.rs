@@ -155,8 +155,11 @@ impl Applying<'_> {
     /// Returns the document as it is sent: with its namespace, and with a note of what it was.
     fn wanted(&self, manifest: &Manifest) -> Value {
         let mut object = manifest.located.object.clone();
-        // Whatever a file says of it, the server alone knows how it stands.
+        // What a server has said before is no wish: it alone knows how the document stands.
         object.take(&["status"]);
+        for key in BOOKKEEPING {
+            object.take(&["metadata", key]);
+        }
         object.take(&["metadata", "annotations", LAST_APPLIED]);
         if self.place.resource.scope() == Scope::Namespaced {
             object.set(&["metadata", "namespace"], self.place.namespace.clone());
@@ -227,6 +230,10 @@ fn in_order(value: &Value) -> Value {
         other => other.clone(),
     }
 }
+
+/// What a server puts into the metadata of its own accord.
+const BOOKKEEPING: [&str; 6] =
+    ["uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink"];
 
 /// The annotation in which it is noted what was applied last.
 pub(super) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::Args;
 use strongroom::ErrorKind;
 use strongroom::jobs::Limits;
+use strongroom::library::Downloads;
+use strongroom_model::Reach;
 use strongroom_server::{Error, Settings, TlsFiles};
 
 use super::volume::pool::{absolute, launcher};
@@ -42,6 +44,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     tls_key_file: Option<PathBuf>,
 
+    /// Let documents name images on this machine, too, or on its own link: whoever may apply documents can
+    /// then reach what only this machine can
+    #[arg(long)]
+    allow_loopback_downloads: bool,
+
+    /// A file with certificates to trust beside the system's own when images are fetched, in PEM
+    #[arg(long, value_name = "FILE")]
+    download_ca_file: Option<PathBuf>,
+
     /// How many jobs run at once
     #[arg(long, value_name = "N", default_value = "3")]
     jobs: NonZeroUsize,
@@ -65,6 +76,13 @@ pub(crate) fn run(ui: &mut Ui, args: ServeArgs) -> Result<(), CommandError> {
         data: data_directory(args.data.as_deref())?,
         listen: args.listen,
         tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+        downloads: Downloads {
+            reach: match args.allow_loopback_downloads {
+                true => Reach::Anywhere,
+                false => Reach::OtherHosts,
+            },
+            ca_file: args.download_ca_file,
+        },
         limits: Limits {
             at_once: args.jobs.get(),
             memory: args.job_memory,

@@ -7,6 +7,7 @@ mod checking;
 mod concurrency;
 mod conversions;
 mod creation;
+mod documents;
 mod formats;
 mod hazards;
 mod http;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::kubernetes::Claim;
 use super::manifest::shown_key;
 use super::osc::{self, Encryption};
 use crate::{Error, FileSystem, Tuning};
@@ -175,7 +176,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Every parameter that is known besides those of encryption, tuning and Secrets.
-const KNOWN: [&str; 57] = [
+const KNOWN: [&str; 58] = [
     // Longhorn's own affairs, and the pool's: where and how often it keeps the bytes.
     "numberOfReplicas",
     "staleReplicaTimeout",
@@ -221,6 +222,7 @@ const KNOWN: [&str; 57] = [
     "backingImageMinNumberOfCopies",
     "backingImageNodeSelector",
     "backingImageDiskSelector",
+    Claim::OWN_KEYSLOT,
     CONTENTS[0],
     CONTENTS[1],
     // OSC's pools.

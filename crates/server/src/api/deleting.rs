@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
+use strongroom_model::dialect::admission;
 use strongroom_model::dialect::object::Object;
 
 use super::asked::Asked;
@@ -14,7 +15,6 @@ use super::reading::{read, shown};
 use super::selector::Selector;
 use super::writing::warned;
 use super::{Api, json};
-use crate::admission;
 
 /// What comes with a request to delete.
 #[derive(Debug, Default, Deserialize)]

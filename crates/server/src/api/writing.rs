@@ -5,7 +5,7 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use strongroom_model::dialect::admission::{Change, Known};
+use strongroom_model::dialect::admission::{self, Change, Known};
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::{Resource, Scope};
 
@@ -16,7 +16,6 @@ use super::patch::Kind;
 use super::protobuf;
 use super::reading::{read, shown};
 use super::target::Verb;
-use crate::admission;
 use crate::store::{self, Part, Store};
 
 /// Puts a document in.

@@ -54,7 +54,7 @@ impl Place {
 }
 
 /// Appends a part of a path or query so that nothing in it is taken for another part (RFC 3986, section 2.1).
-fn push_encoded(path: &mut String, part: &str) {
+pub(super) fn push_encoded(path: &mut String, part: &str) {
     // A path of dots alone would lead elsewhere, whether they are encoded or not: no such name exists.
     for byte in part.bytes() {
         match byte {

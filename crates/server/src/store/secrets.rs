@@ -14,25 +14,6 @@ use zeroize::{Zeroize, Zeroizing};
 use super::naming::Key;
 use crate::{Error, Result};
 
-/// What seals values and opens them again.
-pub(super) trait Seal: Send + Sync {
-    /// Seals a value for a place.
-    fn seal(&self, place: &str, value: &[u8]) -> strongroom::Result<String>;
-
-    /// Opens what was sealed for a place.
-    fn unseal(&self, place: &str, sealed: &str) -> strongroom::Result<Zeroizing<Vec<u8>>>;
-}
-
-impl Seal for Sealer {
-    fn seal(&self, place: &str, value: &[u8]) -> strongroom::Result<String> {
-        Self::seal(self, place, value)
-    }
-
-    fn unseal(&self, place: &str, sealed: &str) -> strongroom::Result<Zeroizing<Vec<u8>>> {
-        Self::unseal(self, place, sealed)
-    }
-}
-
 /// The sealed values of a Secret by key; nothing for any other document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sealed(BTreeMap<String, String>);
@@ -49,7 +30,7 @@ impl Sealed {
         object: &mut Object,
         key: &Key,
         old: Option<&Self>,
-        sealer: &dyn Seal,
+        sealer: &Sealer,
     ) -> Result<Self> {
         if key.resource != Resource::Secret {
             return Ok(Self::default());
@@ -103,7 +84,7 @@ impl Sealed {
     }
 
     /// Returns the values. `None` when one of them does not open, which is as if there were no Secret.
-    pub(super) fn open(&self, key: &Key, sealer: &dyn Seal) -> Option<SecretValues> {
+    pub(super) fn open(&self, key: &Key, sealer: &Sealer) -> Option<SecretValues> {
         let opened = self.0.iter().map(|(name, sealed)| {
             sealer.unseal(&place(key, name), sealed).ok().map(|value| (name.clone(), value))
         });

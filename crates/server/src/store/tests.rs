@@ -2,9 +2,8 @@ use std::time::Instant;
 
 use serde_json::json;
 use strongroom::catalog::{MemoryCatalog, SqliteCatalog};
-use zeroize::Zeroizing;
+use strongroom::sealing::Sealer;
 
-use super::secrets::Seal;
 use super::*;
 
 struct Place {
@@ -18,23 +17,8 @@ impl Place {
 
     fn store(&self) -> Store {
         let catalog = SqliteCatalog::open(&self.directory.path().join("catalog.sqlite")).unwrap();
-        Store::sealed_by(Arc::new(catalog), Box::new(Mask)).unwrap()
-    }
-}
-
-/// Hides values, and knows for which place it did.
-struct Mask;
-
-impl Seal for Mask {
-    fn seal(&self, place: &str, value: &[u8]) -> strongroom::Result<String> {
-        let masked: Vec<u8> = value.iter().map(|byte| byte ^ 0x55).collect();
-        Ok(format!("{place}:{}", serde_json::to_string(&masked).unwrap()))
-    }
-
-    fn unseal(&self, place: &str, sealed: &str) -> strongroom::Result<Zeroizing<Vec<u8>>> {
-        let masked = sealed.strip_prefix(place).and_then(|rest| rest.strip_prefix(':')).unwrap();
-        let masked: Vec<u8> = serde_json::from_str(masked).unwrap();
-        Ok(Zeroizing::new(masked.iter().map(|byte| byte ^ 0x55).collect()))
+        let sealer = Sealer::open(&self.directory.path().join("kek"), &catalog).unwrap();
+        Store::open(Arc::new(catalog), sealer).unwrap()
     }
 }
 
@@ -289,15 +273,19 @@ fn names_are_made_and_bad_ones_refused() {
 
 #[test]
 fn ten_thousand_documents_are_opened_and_listed_soon() {
+    let place = Place::new();
+    let kek = place.directory.path().join("kek");
     let catalog = Arc::new(MemoryCatalog::default());
     {
-        let store = Store::sealed_by(Arc::clone(&catalog) as _, Box::new(Mask)).unwrap();
+        let store =
+            Store::open(Arc::clone(&catalog) as _, Sealer::open(&kek, &*catalog).unwrap()).unwrap();
         for number in 0..10_000 {
             store.create(image(&format!("image-{number:05}"))).unwrap();
         }
     }
+    let sealer = Sealer::open(&kek, &*catalog).unwrap();
     let begun = Instant::now();
-    let store = Store::sealed_by(catalog, Box::new(Mask)).unwrap();
+    let store = Store::open(catalog, sealer).unwrap();
     let opened = begun.elapsed();
     let begun = Instant::now();
     let (found, version) = store.list(Resource::BackingImage, None);

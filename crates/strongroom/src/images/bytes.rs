@@ -14,7 +14,8 @@ use strongroom_fetch::{End, Options, Resource};
 use strongroom_model::{CacheMode, Checksum, CloneRequest, ImageSource, Reach};
 
 use super::Work;
-use super::checksum::{self, Verdict};
+use super::checksum;
+use super::guard::Checking;
 use super::journal::ChecksumState;
 use crate::{Error, Result};
 
@@ -71,6 +72,7 @@ impl Bytes {
     pub(super) fn open(
         request: &CloneRequest,
         earlier: Option<&ChecksumState>,
+        checking: Checking<'_>,
         work: &Work<'_>,
     ) -> Result<Self> {
         let checksum = request.checksum.as_ref().map(|checksum| (checksum, earlier));
@@ -97,7 +99,9 @@ impl Bytes {
                         Ok(Self::Disk(DiskBytes { unknowable, ..bytes }))
                     }
                     Resource::Stream(stream) => {
-                        if stream.end() == End::Untold && request.checksum.is_none() {
+                        let is_checked =
+                            request.checksum.is_some() && matches!(checking, Checking::Expected);
+                        if stream.end() == End::Untold && !is_checked {
                             let label = stream.identity().url.clone();
                             return Err(Error::EndUntold { label });
                         }
@@ -167,14 +171,9 @@ impl StreamReader {
         Ok(&self.head)
     }
 
-    /// Checks what has come against the checksum that it must have.
-    pub(super) fn verify(&self, label: &str, expected: Option<&Checksum>) -> Result<()> {
-        match (&self.hasher, expected) {
-            (Some(hasher), Some(expected)) => {
-                Verdict { label, expected, found: &Hasher::clone(hasher).finish() }.check()
-            }
-            _ => Ok(()),
-        }
+    /// Returns the digest of what has come, if one is taken.
+    pub(super) fn digest(&self) -> Option<Vec<u8>> {
+        self.hasher.as_ref().map(|hasher| Hasher::clone(hasher).finish())
     }
 }
 

@@ -1,16 +1,26 @@
 //! Whether a source was what it was believed to be, once all of it was read.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom_disk::{Checked, Resizable};
-use strongroom_model::{CloneRequest, ImageSource};
+use strongroom_model::{Checksum, CloneRequest, ImageSource};
 
 use super::Work;
 use super::bytes::Identity;
 use super::checksum::Verdict;
 use super::source::{Contents, Source};
 use crate::{Error, Result};
+
+/// What the checksum of a request is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Checking<'a> {
+    /// The source must have it.
+    Expected,
+    /// Only its algorithm counts: the digest that the source has is put there.
+    Taken(&'a OnceCell<Vec<u8>>),
+}
 
 /// Notices when the source is written while it is read, when the copy would be of no moment at
 /// all, and when it does not have the checksum that it must have.
@@ -19,6 +29,7 @@ pub(super) struct Guard<'a> {
     label: String,
     checked: Option<Arc<Checked<Arc<dyn Resizable>>>>,
     files: Vec<(PathBuf, Identity)>,
+    checking: Checking<'a>,
     work: &'a Work<'a>,
 }
 
@@ -28,6 +39,7 @@ impl<'a> Guard<'a> {
         request: &'a CloneRequest,
         header: Option<&Path>,
         source: &Source,
+        checking: Checking<'a>,
         work: &'a Work<'a>,
     ) -> Self {
         let mut files = Vec::new();
@@ -42,6 +54,7 @@ impl<'a> Guard<'a> {
             label: source.label().to_owned(),
             checked: source.bytes().and_then(|bytes| bytes.checked.clone()),
             files,
+            checking,
             work,
         }
     }
@@ -55,14 +68,27 @@ impl<'a> Guard<'a> {
         let expected = self.request.checksum.as_ref();
         if let (Some(checked), Some(expected)) = (&self.checked, expected) {
             let found = checked.finish(self.work.cancelled)?.ok_or(Error::Interrupted)?;
-            Verdict { label: &self.label, expected, found: &found }.check()?;
+            self.judge(expected, found)?;
         }
-        if let Contents::Stream(stream) = contents {
-            stream.reader.verify(&stream.label, expected)?;
+        if let (Contents::Stream(stream), Some(expected)) = (contents, expected)
+            && let Some(found) = stream.reader.digest()
+        {
+            self.judge(expected, found)?;
         }
         match self.files.iter().find(|(path, before)| Identity::of_path(path) != *before) {
             Some((path, _)) => Err(Error::SourceChanged { label: path.display().to_string() }),
             None => Ok(()),
+        }
+    }
+
+    fn judge(&self, expected: &Checksum, found: Vec<u8>) -> Result<()> {
+        match self.checking {
+            Checking::Expected => Verdict { label: &self.label, expected, found: &found }.check(),
+            Checking::Taken(taken) => {
+                // Asked twice, the same source gives the same digest.
+                let _ = taken.set(found);
+                Ok(())
+            }
         }
     }
 }

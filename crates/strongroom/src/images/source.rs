@@ -14,6 +14,7 @@ use strongroom_model::{
 
 use super::bytes::{Bytes, DiskBytes, Identity, StreamBytes};
 use super::files;
+use super::guard::Checking;
 use super::unwritten::Unwritten;
 use super::{Side, Work};
 use crate::{Error, Opener, Result, Unlocked, device};
@@ -77,13 +78,14 @@ impl Source {
         format: SourceFormat,
         header: Option<&Path>,
         opener: Option<Opener<'_>>,
+        checking: Checking<'_>,
         work: &Work<'_>,
     ) -> Result<Self> {
         // Files that the source names are tried with a passphrase alone: each has a data key of its own.
         let passphrase = opener.and_then(Opener::passphrase);
         let earlier = files::earlier_checksum(request)?;
         let header = header.map(|path| Raw::open(path, Access::ReadOnly)).transpose()?;
-        let bytes = match (Bytes::open(request, earlier.as_ref(), work)?, format) {
+        let bytes = match (Bytes::open(request, earlier.as_ref(), checking, work)?, format) {
             (Bytes::Disk(bytes), _) => bytes,
             (Bytes::Stream(mut stream), SourceFormat::Bytes | SourceFormat::Raw) => {
                 if format == SourceFormat::Raw {
@@ -271,7 +273,8 @@ pub(super) fn open_any(
     let operation = ImageOperation::Copy;
     let mut request = CloneRequest::new(source, ImageTarget::StandardOutput, operation);
     request.backing_from = backing_from.to_vec();
-    let open = |format| Source::open(&request, format, side.header, side.opener, work);
+    let open =
+        |format| Source::open(&request, format, side.header, side.opener, Checking::Expected, work);
     let named = NamedFormat::of(side.path);
     let opened = match (side.format, named) {
         (Some(ImageFormat::Raw), _) => open(SourceFormat::Raw),

@@ -1,5 +1,6 @@
 //! Images from elsewhere, and from each other.
 
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -8,14 +9,15 @@ use rustix::io::Errno;
 use strongroom_crypto::{DataKey, Passphrase};
 use strongroom_kms::{Binding, Envelope, KeyProvider, Probe};
 use strongroom_model::{
-    CloneFormats, CloneRequest, EncryptionRequest, ImageFormat, ImageId, ImageOperation,
-    ImageSource, ImageTarget, KmsKind, LuksFormat, Resume,
+    Checksum, CloneRequest, EncryptionRequest, ImageFormat, ImageId, ImageOperation, ImageSource,
+    ImageTarget, KmsKind, LuksFormat, Resume,
 };
 
+use super::digest::hexadecimal;
 use super::folder::{Folder, failed};
 use super::making::{Begun, Digest, Making, sha512_of};
 use super::{Copying, Image, ImageCondition, ImageProblem, Library, NewImage, format_of};
-use crate::images::{self, DetachedHeaders, Holes, Keys, Work};
+use crate::images::{self, Between, Checking, DetachedHeaders, Keys, Work};
 use crate::volumes::HEADER_LEN;
 use crate::{Error, ErrorKind, OwnedNewKey, OwnedOpener, Result};
 
@@ -34,9 +36,6 @@ impl Library {
         let mut digest = Digest::Unknown;
         if !making.folder.has_data()? {
             let request = CloneRequest {
-                // Byte for byte, whatever it is.
-                source_format: Some(ImageFormat::Raw),
-                checksum: new.checksum.clone(),
                 reach: self.downloads.reach,
                 ca_file: self.downloads.ca_file.clone(),
                 ..self.request(
@@ -45,17 +44,8 @@ impl Library {
                     ImageOperation::Copy,
                 )
             };
-            match run(&making.folder, &request, &Supply::default(), work) {
-                Err(Error::NotResumable { .. }) => {
-                    making.folder.clear()?;
-                    let request = CloneRequest { resume: Resume::Never, ..request };
-                    run(&making.folder, &request, &Supply::default(), work)?;
-                }
-                fetched => fetched?,
-            }
-            if let Some(sha512) = new.checksum.as_ref().and_then(sha512_of) {
-                digest = Digest::Known(sha512);
-            }
+            let sha512 = download(&request, new, &making.folder, work)?;
+            digest = sha512.map_or(Digest::Unknown, Digest::Known);
         }
         making.seal(new, new.format, digest, work)
     }
@@ -182,6 +172,39 @@ impl Library {
     }
 }
 
+/// Fetches what a request is about into the folder of an image, byte for byte. Returns its SHA-512 in
+/// hexadecimal, which is taken on the way unless another checksum is.
+fn download(
+    request: &CloneRequest,
+    new: &NewImage,
+    folder: &Folder,
+    work: &Work<'_>,
+) -> Result<Option<String>> {
+    let taken = OnceCell::new();
+    // Of a checksum that is only taken, the algorithm alone counts.
+    let any: Checksum = format!("sha512:{}", "0".repeat(128)).parse()?;
+    let (checksum, checking) = match &new.checksum {
+        Some(expected) => (expected.clone(), Checking::Expected),
+        None => (any, Checking::Taken(&taken)),
+    };
+    let request = CloneRequest {
+        source_format: Some(ImageFormat::Raw),
+        checksum: Some(checksum),
+        ..request.clone()
+    };
+    let between = Between { checking, ..Between::of(&request)? };
+    match run_between(folder, &request, between, &Supply::default(), work) {
+        Err(Error::NotResumable { .. }) => {
+            folder.clear()?;
+            let request = CloneRequest { resume: Resume::Never, ..request };
+            run_between(folder, &request, between, &Supply::default(), work)?;
+        }
+        fetched => fetched?,
+    }
+    let known = new.checksum.as_ref().and_then(sha512_of);
+    Ok(known.or_else(|| taken.get().map(|digest| hexadecimal(digest))))
+}
+
 /// Clones into the folder of an image, and begins anew where what an earlier job has left belongs to
 /// another one: another source, another key, other settings.
 pub(super) fn run(
@@ -190,21 +213,21 @@ pub(super) fn run(
     keys: &Supply,
     work: &Work<'_>,
 ) -> Result<()> {
-    run_between(folder, request, (request.formats()?, Holes::Noise), keys, work)
+    run_between(folder, request, Between::of(request)?, keys, work)
 }
 
-/// Does what [`run`] does, with formats that were settled elsewhere.
+/// Does what [`run`] does, with what was settled elsewhere.
 pub(super) fn run_between(
     folder: &Folder,
     request: &CloneRequest,
-    (formats, holes): (CloneFormats, Holes),
+    between: Between<'_>,
     keys: &Supply,
     work: &Work<'_>,
 ) -> Result<()> {
     let request = CloneRequest { resume: resume(request), ..request.clone() };
     let begun = folder.has_partial();
     let headers = DetachedHeaders::default();
-    let clone = || images::clone_between(&request, (formats, holes), headers, keys.keys(), work);
+    let clone = || images::clone_between(&request, between, headers, keys.keys(), work);
     match clone() {
         Err(error) if begun && is_of_another_job(&error) => {
             folder.clear()?;

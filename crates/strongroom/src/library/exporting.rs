@@ -12,7 +12,7 @@ use super::cloning::{Supply, run_between};
 use super::digest::hexadecimal;
 use super::making::{Begun, Digest, Making};
 use super::{Image, ImageCondition, ImageProblem, Library, NewImage};
-use crate::images::{Holes, Keys, Work};
+use crate::images::{Between, Checking, Holes, Keys, Work};
 use crate::volumes::{FormatState, StandingStill, Volume, Volumes};
 use crate::{Error, ErrorKind, Result};
 
@@ -118,8 +118,13 @@ impl Library {
             let Taking { source, target, operation } = taking;
             let path = ImageSource::File(still.path().to_owned());
             let request = self.request(path, &making.folder, operation);
-            let formats = CloneFormats { source, target };
-            run_between(&making.folder, &request, (formats, Holes::Zeros), keys, work)?;
+            let between = Between {
+                formats: CloneFormats { source, target },
+                // What was never written to a volume of ours means nothing.
+                holes: Holes::Zeros,
+                checking: Checking::Expected,
+            };
+            run_between(&making.folder, &request, between, keys, work)?;
         }
         making.seal(new, Some(format), Digest::Unknown, work)
     }

@@ -31,7 +31,10 @@ pub(super) fn review(review: &mut Review<'_>) {
         match &image.origin {
             ImageOrigin::Clone { source, encryption } => clone(review, &image, source, encryption),
             ImageOrigin::Volume { name, encryption, .. } => export(review, name, encryption),
-            ImageOrigin::Download { .. } | ImageOrigin::Upload | ImageOrigin::Restore { .. } => {}
+            ImageOrigin::Restore { .. } => {
+                review.note(&["spec", "sourceType"], Reason::NotSupported, NO_BACKUPS);
+            }
+            ImageOrigin::Download { .. } | ImageOrigin::Upload => {}
         }
     }
     if let (Some(secret), None) = (&image.secret, review.old) {
@@ -290,6 +293,10 @@ fn missing(review: &mut Review<'_>, path: &[&str], secret: &SecretReference) {
     );
     review.note(path, Reason::NotFound, message);
 }
+
+/// Why nothing is made of a backup, rather than something that stays empty for ever.
+pub(super) const NO_BACKUPS: &str =
+    "nothing is restored from backups here: download what is in the backup, or upload it";
 
 /// Longhorn's setting for images that do not say how many copies there shall be.
 const DEFAULT_COPIES: u64 = 3;

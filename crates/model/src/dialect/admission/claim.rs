@@ -4,11 +4,12 @@ use super::keys::{
     Protection, backing_image_named, claim_protection, class_protection, is_same_key,
 };
 use super::review::Review;
-use super::storage_class::check_image_key;
+use super::storage_class::{Keyslot, Opener, check_image_key};
 use super::{Known, Reason};
 use crate::FileSystem;
 use crate::dialect::kubernetes::{
     Claim, ClaimSource, Expansion, SnapshotSource, StorageClass, VolumeMode, VolumeSnapshot,
+    bytes_of_quantity,
 };
 use crate::dialect::longhorn::BackingImage;
 use crate::dialect::osc::Encryption;
@@ -113,61 +114,36 @@ fn check_image(
     encryption: &Encryption,
 ) {
     let Ok(Some(wanted)) = class.backing_image() else { return };
-    let Some(found) = backing_image_named(&wanted.name, review.known) else { return };
+    let namespace = review.object.namespace();
+    let Some(found) = backing_image_named(&wanted.name, namespace, review.known) else { return };
     let virtual_size = found.at(&["status", "virtualSize"]).and_then(serde_json::Value::as_u64);
     check_room(review, claim, virtual_size, &format!("the backing image {}", wanted.name));
     let Ok(image) = BackingImage::try_from(&*found) else { return };
-    if has_own_keyslot(review) {
-        return;
-    }
     let secret = match class_protection(class, claim) {
         Protection::Passphrase(secret) => Some(secret),
         _ => None,
     };
-    check_image_key(review, &["spec", "storageClassName"], &image, encryption, secret.as_ref());
+    let said = review.object.annotation(Claim::OWN_KEYSLOT);
+    let keyslot = Keyslot::of(said.or_else(|| class.parameter(Claim::OWN_KEYSLOT)));
+    let opener = Opener { encryption, secret: secret.as_ref(), keyslot };
+    check_image_key(review, &["spec", "storageClassName"], &image, &opener);
 }
 
 /// Refuses a volume that has no room for what it begins with, or a copy that would be opened in another way.
 fn check_source(review: &mut Review<'_>, claim: &Claim, source: &ClaimSource) {
     let namespace = review.object.namespace().map(str::to_owned);
-    let (name, size) = match source {
-        ClaimSource::Claim(name) => (Some(name.clone()), None),
-        ClaimSource::Snapshot(name) => {
-            let found = review.known.object(Resource::VolumeSnapshot, namespace.as_deref(), name);
-            let Some(found) = found else { return };
-            let size = found.text(&["status", "restoreSize"]).map(str::to_owned);
-            let size =
-                size.and_then(|size| crate::dialect::kubernetes::bytes_of_quantity(&size).ok());
-            let snapshot = VolumeSnapshot::try_from(&*found);
-            match snapshot.map(|snapshot| snapshot.source) {
-                Ok(SnapshotSource::Claim(claim)) => (Some(claim), size),
-                _ => (None, size),
-            }
-        }
-    };
-    let from = match source {
-        ClaimSource::Claim(name) => format!("the claim {name}"),
-        ClaimSource::Snapshot(name) => format!("the snapshot {name}"),
-    };
-    let original = name.and_then(|name| {
-        let found =
-            review.known.object(Resource::PersistentVolumeClaim, namespace.as_deref(), &name)?;
-        Claim::try_from(&*found).ok()
-    });
-    let original_size = match source {
-        ClaimSource::Claim(_) => original.as_ref().map(|original| original.size),
-        ClaimSource::Snapshot(_) => size,
-    };
-    check_room(review, claim, original_size, &from);
-    let Some(original) = original else { return };
-    let path = ["spec", "dataSource"];
-    let both = (claim_protection(&original, review.known), claim_protection(claim, review.known));
+    let original = original(source, namespace.as_deref(), review.known);
+    check_room(review, claim, original.size, &original.label);
+    let Some(of) = original.claim else { return };
+    let both = (claim_protection(&of, review.known), claim_protection(claim, review.known));
+    let (from, path) = (original.label, ["spec", "dataSource"]);
     match both {
-        (Protection::Unknown, _) | (_, Protection::Unknown) => {}
-        (Protection::Plain, Protection::Plain) | (Protection::Kms, Protection::Kms) => {}
+        (Protection::Unknown, _)
+        | (_, Protection::Unknown)
+        | (Protection::Plain, Protection::Plain)
+        | (Protection::Kms, Protection::Kms) => {}
         (Protection::Passphrase(one), Protection::Passphrase(other)) => {
-            let is_same = is_same_key(&one, &other, review.known);
-            if is_same == Some(false) && !has_own_keyslot(review) {
+            if is_same_key(&one, &other, review.known) == Some(false) {
                 let message = format!(
                     "{from} is encrypted with the secret {one}, which has another passphrase than the secret \
                      {other} of this claim's class: use a class with {one}"
@@ -187,6 +163,38 @@ fn check_source(review: &mut Review<'_>, claim: &Claim, source: &ClaimSource) {
     }
 }
 
+/// What a claim begins with, as far as it is there already.
+struct Original {
+    label: String,
+    size: Option<u64>,
+    claim: Option<Claim>,
+}
+
+fn original(source: &ClaimSource, namespace: Option<&str>, known: &dyn Known) -> Original {
+    let claim = |name: &str| {
+        let found = known.object(Resource::PersistentVolumeClaim, namespace, name)?;
+        Claim::try_from(&*found).ok()
+    };
+    match source {
+        ClaimSource::Claim(name) => {
+            let claim = claim(name);
+            let size = claim.as_ref().map(|claim| claim.size);
+            Original { label: format!("the claim {name}"), size, claim }
+        }
+        ClaimSource::Snapshot(name) => {
+            let found = known.object(Resource::VolumeSnapshot, namespace, name);
+            let size = found.as_ref().and_then(|found| found.text(&["status", "restoreSize"]));
+            let size = size.and_then(|size| bytes_of_quantity(size).ok());
+            let view = found.as_ref().and_then(|found| VolumeSnapshot::try_from(&**found).ok());
+            let claim = match view.map(|view| view.source) {
+                Some(SnapshotSource::Claim(of)) => claim(&of),
+                _ => None,
+            };
+            Original { label: format!("the snapshot {name}"), size, claim }
+        }
+    }
+}
+
 fn check_room(review: &mut Review<'_>, claim: &Claim, needed: Option<u64>, from: &str) {
     let Some(needed) = needed.filter(|needed| *needed > claim.size) else { return };
     let path = ["spec", "resources", "requests", "storage"];
@@ -202,8 +210,4 @@ fn described(protection: &Protection) -> &'static str {
         Protection::Kms => "encrypted with keys that a KMS wraps",
         Protection::Unknown => "of an unknown sort",
     }
-}
-
-fn has_own_keyslot(review: &Review<'_>) -> bool {
-    review.object.annotation(Claim::OWN_KEYSLOT) == Some("true")
 }

@@ -48,15 +48,15 @@ pub(super) fn class_protection(class: &StorageClass, claim: &Claim) -> Protectio
     }
 }
 
-/// Returns the image that a class or a volume names, which do not say in which namespace it is: the one in
-/// Longhorn's own, or else the only one of that name.
-pub fn backing_image_named(name: &str, known: &dyn Known) -> Option<Arc<Object>> {
+/// Returns the image that somebody names without its namespace: the one in Longhorn's own, or else the one in the
+/// namespace of whoever names it.
+pub fn backing_image_named(
+    name: &str,
+    namespace: Option<&str>,
+    known: &dyn Known,
+) -> Option<Arc<Object>> {
     let own = known.object(Resource::BackingImage, Some(LONGHORN), name);
-    own.or_else(|| {
-        let all = known.objects(Resource::BackingImage, None);
-        let mut named = all.into_iter().filter(|image| image.name() == name);
-        named.next().filter(|_| named.next().is_none())
-    })
+    own.or_else(|| known.object(Resource::BackingImage, Some(namespace?), name))
 }
 
 /// Returns whether two Secrets have the same passphrase, `None` when one of them is not there to tell.

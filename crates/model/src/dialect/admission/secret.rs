@@ -28,30 +28,33 @@ pub(super) fn review(review: &mut Review<'_>) {
             value.clone_from(old);
         }
     }
+    check_values(review, &values, &before);
+    if before.contains_key(VALUE) && before.get(VALUE) != values.get(VALUE) {
+        check_change(review);
+    }
+}
+
+fn check_values(review: &mut Review<'_>, values: &SecretValues, before: &SecretValues) {
     let size: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
     if size > LARGEST {
         review.note(&["data"], Reason::Invalid, "a Secret has at most 1 MiB");
     }
-    let is_fixed = |review: &Review<'_>| {
-        let immutable = review.old.and_then(|old| old.at(&["immutable"]));
-        immutable.is_some_and(|value| value == true)
-    };
-    if is_fixed(review) && values != before {
+    let immutable = review.old.and_then(|old| old.at(&["immutable"]));
+    if immutable.is_some_and(|immutable| *immutable == true) && values != before {
         let message = "the Secret says of itself that it is immutable: delete it and make it anew";
         review.note(&["data"], Reason::Immutable, message);
     }
-    if values.keys().any(|key| key.starts_with("CRYPTO_")) {
-        for (key, problem) in problems(&name, &values) {
-            let path: Vec<&str> = ["data"].into_iter().chain(key.as_deref()).collect();
-            let reason = match key.as_deref() {
-                Some(VALUE) => Reason::Required,
-                _ => Reason::Invalid,
-            };
-            review.note(&path, reason, problem);
-        }
+    if !values.keys().any(|key| key.starts_with("CRYPTO_")) {
+        return;
     }
-    if before.contains_key(VALUE) && before.get(VALUE) != values.get(VALUE) {
-        check_change(review);
+    let name = review.object.name().to_owned();
+    for (key, problem) in problems(&name, values) {
+        let path: Vec<&str> = ["data"].into_iter().chain(key.as_deref()).collect();
+        let reason = match key.as_deref() {
+            Some(VALUE) => Reason::Required,
+            _ => Reason::Invalid,
+        };
+        review.note(&path, reason, problem);
     }
 }
 

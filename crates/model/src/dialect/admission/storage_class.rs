@@ -4,7 +4,9 @@ use super::Reason;
 use super::keys::{Unusable, backing_image_named, check_secret, is_same_key};
 use super::review::Review;
 use crate::dialect::fields::shown;
-use crate::dialect::kubernetes::{BackingImageUse, SecretReference, SecretUse, StorageClass};
+use crate::dialect::kubernetes::{
+    BackingImageUse, Claim, SecretReference, SecretUse, StorageClass,
+};
 use crate::dialect::longhorn::BackingImage;
 use crate::dialect::object::Object;
 use crate::dialect::osc::Encryption;
@@ -98,7 +100,7 @@ fn check_image(
     encryption: &Encryption,
 ) {
     let path = ["parameters", "backingImage"];
-    let found = backing_image_named(&image.name, review.known);
+    let found = backing_image_named(&image.name, None, review.known);
     let Some(found) = found else {
         let message = match image.source_type.as_deref() {
             Some("download" | "export-from-volume") => return,
@@ -121,55 +123,88 @@ fn check_image(
         let message = format!("existing backing image {} has another checksum", image.name);
         review.note(&["parameters", "backingImageChecksum"], Reason::Invalid, message);
     }
-    let mut secrets = class.fixed_secrets();
-    check_image_key(review, &path, &found, encryption, secrets.pop().as_ref());
+    // A claim of the class may still ask for a keyslot of its own.
+    let keyslot = Keyslot::Unsaid;
+    let secret = class.fixed_secrets().pop();
+    let opener = Opener { encryption, secret: secret.as_ref(), keyslot };
+    check_image_key(review, &path, &found, &opener);
 }
 
-/// Refuses to make a volume of an encrypted image that nobody could open then. `secret` is what the volume will
-/// be opened with, if it is known.
+/// What shall open a volume that begins with an image.
+pub(super) struct Opener<'a> {
+    pub(super) encryption: &'a Encryption,
+    /// With which Secret, if that is known.
+    pub(super) secret: Option<&'a SecretReference>,
+    pub(super) keyslot: Keyslot,
+}
+
+/// Whether a volume shall have a keyslot that its image has not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyslot {
+    /// It shall.
+    Own,
+    /// It shall not.
+    OfImage,
+    /// Each claim says it for itself.
+    Unsaid,
+}
+
+impl Keyslot {
+    /// Returns what the annotation or the parameter says.
+    pub(super) fn of(said: Option<&str>) -> Self {
+        match said {
+            Some("true") => Self::Own,
+            _ => Self::OfImage,
+        }
+    }
+}
+
+/// Refuses to make a volume of an encrypted image that nobody could open then.
 pub(super) fn check_image_key(
     review: &mut Review<'_>,
     path: &[&str],
     image: &BackingImage,
-    encryption: &Encryption,
-    secret: Option<&SecretReference>,
+    opener: &Opener<'_>,
 ) {
     let Some(key) = image.key() else { return };
     let name = &image.name;
-    match encryption {
-        Encryption::None => {
+    let is_same = match (opener.encryption, opener.secret) {
+        (Encryption::None, _) => {
             let message = format!(
-                "backing image {name} is encrypted with the secret {key}, and a volume that is not \
-                 encrypted cannot begin with it: say encrypted, and name that secret, or decrypt the image \
-                 into another one"
+                "backing image {name} is encrypted with the secret {key}, and a volume that is not encrypted \
+                 cannot begin with it: say encrypted, and name that secret, or decrypt the image into another \
+                 one"
             );
-            review.note(path, Reason::Invalid, message);
+            return review.note(path, Reason::Invalid, message);
         }
-        Encryption::Kms(_) => {
+        (Encryption::Kms(_), _) => Some(false),
+        (Encryption::Passphrase, None) => return,
+        (Encryption::Passphrase, Some(secret)) => is_same_key(key, secret, review.known),
+    };
+    let other = match opener.secret {
+        Some(secret) if *opener.encryption == Encryption::Passphrase => {
+            format!("the secret {secret}")
+        }
+        _ => "the key that a KMS wraps".to_owned(),
+    };
+    match (is_same, opener.keyslot) {
+        (Some(true), _) | (_, Keyslot::Own) => {}
+        (None, _) => {
             let message = format!(
-                "backing image {name} is encrypted with the secret {key}, and a volume whose key a KMS wraps \
-                 cannot begin with it: decrypt the image into another one"
+                "backing image {name} is encrypted with the secret {key}: {other} must have the same \
+                 passphrase"
             );
-            review.note(path, Reason::NotSupported, message);
+            review.warn(path, &message);
         }
-        Encryption::Passphrase => {
-            let Some(secret) = secret else { return };
-            match is_same_key(key, secret, review.known) {
-                Some(true) => {}
-                None => {
-                    let message = format!(
-                        "backing image {name} is encrypted with the secret {key}: the secret {secret} must \
-                         have the same passphrase"
-                    );
-                    review.warn(path, &message);
-                }
-                Some(false) => {
-                    let message = format!(
-                        "backing image {name} is encrypted with the secret {key}, which has another passphrase \
-                         than the secret {secret}: name {key}"
-                    );
-                    review.note(path, Reason::Invalid, message);
-                }
+        (Some(false), keyslot) => {
+            let own = Claim::OWN_KEYSLOT;
+            let message = format!(
+                "backing image {name} is encrypted with the secret {key}, which is another key than {other}: \
+                 name {key}, or annotate the claim with {own}: \"true\" to give the volume a keyslot of its own"
+            );
+            match keyslot {
+                Keyslot::Unsaid => review.warn(path, &message),
+                _ => review.note(path, Reason::Invalid, message),
             }
         }
     }

@@ -360,14 +360,53 @@ fn volumes_of_an_encrypted_image_have_its_key() {
     assert!(of(Some("one"), "sealed").unwrap().warnings.is_empty());
     assert!(of(Some("same"), "sealed").is_ok());
     assert!(of(Some("two"), "plain").is_ok());
-    let told = of(Some("two"), "sealed").unwrap_err().to_string();
-    assert!(told.contains("keys/one") && told.contains("keys/two"), "{told}");
+    let warned = of(Some("two"), "sealed").unwrap().warnings.join("");
+    assert!(warned.contains("keys/one") && warned.contains("keys/two"), "{warned}");
     let told = of(None, "sealed").unwrap_err().to_string();
     assert!(told.contains("is encrypted with the secret keys/one"), "{told}");
     assert!(!of(None, "later").unwrap().warnings.is_empty());
     let other = json!({ "backingImage": "plain", "backingImageDataSourceType": "upload" });
     let told = documents.refusal(class("c", None, other));
     assert!(told.contains("data source is different from the parameters"), "{told}");
+}
+
+#[test]
+fn a_claim_of_an_encrypted_image_has_its_key_or_asks_for_one_of_its_own() {
+    let mut documents = library();
+    let of = json!({ "backingImage": "sealed" });
+    let kms = json!({ "backingImage": "sealed", "encryptionEnabled": "true",
+                      "encryptionKMSType": "local" });
+    let own = json!({ "backingImage": "sealed", Claim::OWN_KEYSLOT: "true" });
+    documents.put(class("one", Some("one"), of.clone()));
+    documents.put(class("two", Some("two"), of));
+    documents.put(class("own", Some("two"), own));
+    documents.put(class("kms", None, kms));
+    for name in ["one", "own"] {
+        assert!(documents.create(claim("disk", name, "1Gi")).is_ok(), "{name}");
+    }
+    for (name, other) in [("two", "keys/two"), ("kms", "a KMS wraps")] {
+        let mut disk = claim("disk", name, "1Gi");
+        let told = documents.refusal(disk.clone());
+        assert!(told.contains("keys/one") && told.contains(other), "{told}");
+        disk.set(&["metadata", "annotations", Claim::OWN_KEYSLOT], "true");
+        assert!(documents.create(disk).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn images_are_looked_for_in_longhorns_namespace_and_then_in_the_claims() {
+    let mut documents = Documents::default();
+    documents.put(class("imaged", None, json!({ "backingImage": "disk-image" })));
+    let mut own = image("disk-image", "upload", Value::Null);
+    own.set(&["metadata", "namespace"], "lab");
+    documents.put(own);
+    documents.put(claim("disk", "imaged", "1Gi"));
+    let users = documents.users(Resource::BackingImage, Some("lab"), "disk-image");
+    assert_eq!(users, ["PersistentVolumeClaim lab/disk"]);
+    documents.put(image("disk-image", "upload", Value::Null));
+    assert!(documents.users(Resource::BackingImage, Some("lab"), "disk-image").is_empty());
+    let system = Some("longhorn-system");
+    assert_eq!(documents.users(Resource::BackingImage, system, "disk-image"), users);
 }
 
 #[test]
@@ -468,9 +507,6 @@ fn a_copy_is_encrypted_as_its_original_is() {
     }
     let told = documents.refusal(copy("two", whole, "sealed"));
     assert!(told.contains("keys/one") && told.contains("keys/two"), "{told}");
-    let mut own = copy("two", whole, "sealed");
-    own.set(&["metadata", "annotations", Claim::OWN_KEYSLOT], "true");
-    assert!(documents.create(own).is_ok());
     let mut small = copy("one", whole, "sealed");
     small.set(&["spec", "resources", "requests", "storage"], "512Mi");
     assert!(
@@ -551,6 +587,22 @@ fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
     ] {
         let told = documents.refusal(export(volume, encryption, secret));
         assert!(told.contains(phrase), "{phrase}: {told}");
+    }
+}
+
+#[test]
+fn nothing_is_made_of_a_backup() {
+    let documents = Documents::default();
+    let restored = image("a1", "restore", json!({ "backup-url": "s3://bucket@region/?backup=x" }));
+    let volume = json!({ "size": "1", "fromBackup": "s3://bucket@region/?backup=x" });
+    let machine = json!({ "displayName": "a", "sourceType": "restore", "url": "s3://x" });
+    for object in [
+        restored,
+        document(Resource::LonghornVolume, Some("lab"), "v1", volume),
+        document(Resource::VirtualMachineImage, Some("lab"), "i1", machine),
+    ] {
+        let refused = documents.create(object).unwrap_err();
+        assert_eq!(refused.causes[0].reason, Reason::NotSupported, "{refused}");
     }
 }
 

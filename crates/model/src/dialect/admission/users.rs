@@ -148,20 +148,18 @@ fn users_of_class(name: &str, known: &dyn Known) -> Vec<String> {
 fn users_of_image(image: &Object, known: &dyn Known) -> Vec<String> {
     let (name, namespace) = (image.name(), image.namespace());
     let mut users = Vec::new();
-    // Whoever names no namespace means one image of that name, which may be another.
-    let is_meant = |known: &dyn Known| {
-        backing_image_named(name, known).is_some_and(|meant| meant.namespace() == namespace)
+    // Whoever names no namespace means Longhorn's own first, and then theirs.
+    let is_meant = |by: Option<&str>| {
+        backing_image_named(name, by, known).is_some_and(|meant| meant.namespace() == namespace)
     };
     for volume in known.objects(Resource::LonghornVolume, None) {
         let view = LonghornVolume::try_from(&*volume);
         let named = view.is_ok_and(|view| view.backing_image.as_deref() == Some(name));
-        if named && (volume.namespace() == namespace || is_meant(known)) {
+        if named && (volume.namespace() == namespace || is_meant(volume.namespace())) {
             users.push(format!("{volume:?}"));
         }
     }
-    if is_meant(known) {
-        users_of_image_by_class(name, known, &mut users);
-    }
+    users_of_image_by_class(name, known, &is_meant, &mut users);
     for clone in known.objects(Resource::BackingImage, namespace) {
         let view = BackingImage::try_from(&*clone);
         let is_of = |view: BackingImage| matches!(view.origin, ImageOrigin::Clone { source, .. } if source == name);
@@ -172,20 +170,28 @@ fn users_of_image(image: &Object, known: &dyn Known) -> Vec<String> {
     users
 }
 
-fn users_of_image_by_class(name: &str, known: &dyn Known, users: &mut Vec<String>) {
+fn users_of_image_by_class(
+    name: &str,
+    known: &dyn Known,
+    is_meant: &dyn Fn(Option<&str>) -> bool,
+    users: &mut Vec<String>,
+) {
     let mut classes = Classes::default();
     let mut claims = Vec::new();
     for object in known.objects(Resource::PersistentVolumeClaim, None) {
         let Ok(claim) = Claim::try_from(&*object) else { continue };
         let class = classes.of(&claim, known).filter(|_| claim.source.is_none());
-        if class.is_some_and(|class| class.parameter("backingImage") == Some(name)) {
+        let named = class.is_some_and(|class| class.parameter("backingImage") == Some(name));
+        if named && is_meant(object.namespace()) {
             users.push(format!("{object:?}"));
             claims.push((claim.namespace, claim.name));
         }
     }
     collect(users, known, Resource::PersistentVolume, |volume: PersistentVolume| {
-        let is_listed = volume.claim.as_ref().is_some_and(|claim| claims.contains(claim));
-        volume.attributes.get("backingImage").is_some_and(|image| image == name) && !is_listed
+        let claim = volume.claim.as_ref();
+        volume.attributes.get("backingImage").is_some_and(|image| image == name)
+            && is_meant(claim.map(|(namespace, _)| namespace.as_str()))
+            && !claim.is_some_and(|claim| claims.contains(claim))
     });
 }
 

@@ -1,6 +1,7 @@
 //! Harvester's images of virtual machines.
 
 use super::Reason;
+use super::backing_image::NO_BACKUPS;
 use super::keys::{Unusable, check_secret};
 use super::review::Review;
 use crate::dialect::fields::shown;
@@ -47,9 +48,10 @@ pub(super) fn review(review: &mut Review<'_>) {
                 review.note(&["spec", "pvcName"], Reason::NotFound, message);
             }
         }
-        VirtualMachineImageOrigin::Download { .. }
-        | VirtualMachineImageOrigin::Upload { .. }
-        | VirtualMachineImageOrigin::Restore { .. } => {}
+        VirtualMachineImageOrigin::Restore { .. } => {
+            review.note(&["spec", "sourceType"], Reason::NotSupported, NO_BACKUPS);
+        }
+        VirtualMachineImageOrigin::Download { .. } | VirtualMachineImageOrigin::Upload { .. } => {}
     }
 }
 

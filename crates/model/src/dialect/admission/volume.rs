@@ -1,10 +1,11 @@
 //! Longhorn's volumes, and PersistentVolumes.
 
 use super::Reason;
+use super::backing_image::NO_BACKUPS;
 use super::keys::{Unusable, backing_image_named, check_secret};
 use super::review::Review;
-use super::storage_class::check_image_key;
-use crate::dialect::kubernetes::PersistentVolume;
+use super::storage_class::{Keyslot, Opener, check_image_key};
+use crate::dialect::kubernetes::{Claim, PersistentVolume};
 use crate::dialect::longhorn::{BackingImage, LonghornVolume, VolumeEncryption};
 use crate::dialect::osc::Encryption;
 use crate::dialect::resource::Resource;
@@ -42,6 +43,9 @@ pub(super) fn review_persistent(review: &mut Review<'_>) {
 }
 
 fn created(review: &mut Review<'_>, volume: &LonghornVolume) {
+    if volume.from_backup.is_some() {
+        review.note(&["spec", "fromBackup"], Reason::NotSupported, NO_BACKUPS);
+    }
     let begins = volume.from_backup.is_some() || volume.data_source.is_some();
     if volume.size == 0 && !begins {
         let message = "say how large the volume shall be, in bytes: \"10737418240\"";
@@ -67,7 +71,7 @@ fn created(review: &mut Review<'_>, volume: &LonghornVolume) {
     let path = ["spec", "backingImage"];
     let namespace = review.object.namespace().map(str::to_owned);
     let own = review.known.object(Resource::BackingImage, namespace.as_deref(), name);
-    let Some(found) = own.or_else(|| backing_image_named(name, review.known)) else {
+    let Some(found) = own.or_else(|| backing_image_named(name, None, review.known)) else {
         let message = format!("there is no backing image {name}: make it first");
         return review.note(&path, Reason::NotFound, message);
     };
@@ -79,6 +83,12 @@ fn created(review: &mut Review<'_>, volume: &LonghornVolume) {
         review.note(&["spec", "size"], Reason::Invalid, message);
     }
     if let Ok(image) = BackingImage::try_from(&*found) {
-        check_image_key(review, &path, &image, &encryption, secret);
+        let keyslot = Keyslot::of(review.object.annotation(Claim::OWN_KEYSLOT));
+        check_image_key(
+            review,
+            &path,
+            &image,
+            &Opener { encryption: &encryption, secret, keyslot },
+        );
     }
 }

@@ -55,8 +55,9 @@ pub enum ClaimSource {
 }
 
 impl Claim {
-    /// The annotation with which a claim asks for a volume that its own Secret opens although what it begins with,
-    /// an image, a snapshot or another claim, is encrypted with another one: `"true"` adds a keyslot for it.
+    /// The annotation with which a claim, or a volume of Longhorn's, asks for a volume that its own key opens although
+    /// the image that it begins with is encrypted with another one: `"true"` adds a keyslot for it. As a parameter of
+    /// a class it goes for all of its claims.
     pub const OWN_KEYSLOT: &'static str = "strongroom.io/own-keyslot";
 
     /// Returns what the templates of a class are filled in with. `volume` is the name of the PersistentVolume.

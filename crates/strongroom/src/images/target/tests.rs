@@ -14,6 +14,7 @@ use strongroom_testkit::{Change, Pattern, RecordingDisk, Tearing};
 use super::*;
 use crate::images::Earlier;
 use crate::images::bytes::{DiskBytes, Identity};
+use crate::images::guard::Checking;
 use crate::images::journal::{Entry, Facts, Journal};
 use crate::images::source::{Source, SourceKind, unlock_qcow2};
 use crate::{Opener, OwnedNewKey};
@@ -115,7 +116,7 @@ impl Job {
             format: TargetFormat::Image(self.target),
             options,
             key: Cell::new(key),
-            guard: Guard::new(&request, None, &source, &work),
+            guard: Guard::new(&request, None, &source, Checking::Expected, &work),
             work: &work,
         };
         let journal =

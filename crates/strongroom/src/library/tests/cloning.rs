@@ -68,6 +68,24 @@ fn a_server_that_knows_no_ranges_or_no_names_of_states_will_do() {
 }
 
 #[test]
+fn a_part_that_looks_whole_is_refused_unless_its_checksum_is_known() {
+    let rig = Rig::new();
+    let file = rig.file(ImageFormat::Raw);
+    let bytes = fs::read(&file).unwrap();
+    let server = Server::start(move |_| {
+        // Nothing tells where it ends.
+        let body = strongroom_testkit::Body::Bytes(bytes.clone());
+        Reply { body, ..Reply::new(200) }.with("Connection", "close")
+    });
+    let fetch = |new: &NewImage| rig.library.fetch(new, &server.url("/x"), &rig.work());
+    let error = fetch(&new("untold")).unwrap_err();
+    assert!(matches!(error, Error::EndUntold { .. }), "{error}");
+    let checksum = Some(format!("sha512:{}", sha512(&file)).parse().unwrap());
+    let image = fetch(&NewImage { checksum, ..new("told") }).unwrap();
+    assert_eq!(image.checksum, Some(sha512(&file)));
+}
+
+#[test]
 fn a_checksum_that_is_not_met_leaves_nothing_to_use() {
     let rig = Rig::new();
     let file = rig.file(ImageFormat::Raw);

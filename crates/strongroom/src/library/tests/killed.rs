@@ -256,7 +256,7 @@ fn a_fetch_goes_on_where_it_was_stopped() {
     let rig = Rig::new();
     let server = server();
     let cancelled: Arc<AtomicBool> = Arc::default();
-    let at = LEN / 2;
+    let at = LEN - (16 << 20);
     let stop = StopAt { at, moved: AtomicU64::new(0), cancelled: Arc::clone(&cancelled) };
     let policy = rig.work().policy;
     let stopped = Work { policy, observer: &stop, cancelled: &cancelled };

@@ -241,6 +241,50 @@ fn what_cannot_be_made_is_refused_before_anything_is() {
 }
 
 #[test]
+fn a_volume_of_which_there_is_only_a_record_is_made_anew() {
+    let rig = Rig::new();
+    import(&rig, ImageFormat::Raw);
+    let new_volume = wanted("v", LEN, VolumeEncryption::Passphrase);
+    let made = rig.volume("raw", &new_volume, target(b"own")).unwrap();
+    let volumes = rig.volumes();
+    volumes.delete(&made.id).unwrap();
+    // As a process leaves it that is killed before there are any bytes.
+    let format = FormatState::Blank;
+    let begun = Volume { condition: Condition::Creating, format, ..made };
+    crate::catalog::Records::of(&*volumes.catalog()).insert(begun).unwrap();
+    let again = rig.volume("raw", &new_volume, target(b"own")).unwrap();
+    check_witnesses(&rig, &again);
+    assert_eq!(difference(&*rig.shown("v", b"own").unwrap()), None);
+}
+
+#[test]
+fn a_volume_of_which_only_the_records_are_missing_stays() {
+    let rig = Rig::new();
+    import(&rig, ImageFormat::Raw);
+    for (id, encryption) in
+        [("plain", VolumeEncryption::None), ("encrypted", VolumeEncryption::Passphrase)]
+    {
+        let new_volume = wanted(id, LEN, encryption);
+        let keys = || match &new_volume.encryption {
+            VolumeEncryption::None => Keys::default(),
+            _ => target(b"own"),
+        };
+        let made = rig.volume("raw", &new_volume, keys()).unwrap();
+        // As a process leaves it that is killed right after it has made the mark.
+        let catalog = rig.volumes().catalog();
+        let records = crate::catalog::Records::<Volume>::of(&*catalog);
+        let mut stored = records.load(id).unwrap().unwrap();
+        stored.record.condition = Condition::Creating;
+        stored.record.format = FormatState::Blank;
+        records.replace(stored).unwrap();
+        let again = rig.volume("raw", &new_volume, keys()).unwrap();
+        assert_eq!(again, made);
+        check_witnesses(&rig, &again);
+        assert_eq!(difference(&*rig.shown(id, b"own").unwrap()), None);
+    }
+}
+
+#[test]
 fn a_cancelled_volume_leaves_nothing_and_can_be_made_again() {
     let rig = Rig::new();
     import(&rig, ImageFormat::Raw);

@@ -1,0 +1,8 @@
+//! The server as a whole, over loopback.
+
+mod access;
+mod documents;
+mod house;
+mod kubectl;
+mod server;
+mod watching;
