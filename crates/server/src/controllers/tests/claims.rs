@@ -212,6 +212,35 @@ fn volumes_of_images_are_encrypted_with_the_same_key_or_on_the_way() {
 }
 
 #[test]
+fn volumes_with_data_keys_under_the_local_kek_are_made_of_plain_images_alone() {
+    let (stage, server) = (Stage::new(), serve(6 << 20));
+    stage.apply(secret("key", "canary passphrase"));
+    stage.apply(image("plain", "download", &json!({ "url": server.url("/disk.raw") })));
+    stage.apply(clone("locked", "plain", "encrypt", "key"));
+    let of = |image: &str| {
+        json!({
+            "encryptionEnabled": "true",
+            "encryptionKMSType": "local",
+            "backingImage": image,
+        })
+    };
+    stage.apply(class("kms", None, of("plain")));
+    stage.apply(class("mixed", None, of("locked")));
+    stage.apply(claim("data", "kms", "64Mi"));
+    stage.apply(claim("mixed", "mixed", "64Mi"));
+    stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    let document = stage.find(Resource::PersistentVolume, None, id.as_str()).unwrap();
+    let attribute = |key| document.text(&["spec", "csi", "volumeAttributes", key]);
+    assert_eq!(attribute("encrypted"), Some("true"));
+    assert_eq!(attribute("encryptionKMSType"), Some("local"));
+    let report = stage.context().volumes.report(&id).unwrap();
+    assert_eq!((report.envelopes.len(), report.findings.len()), (1, 0), "{report:?}");
+    let message = stage.wait_for_reason("mixed", "SecretMismatch");
+    assert!(message.contains("lab/key") && message.contains("KMS"), "{message}");
+}
+
+#[test]
 fn a_copy_with_another_secret_needs_a_keyslot_of_its_own() {
     let (stage, server) = (Stage::new(), serve(6 << 20));
     stage.apply(secret("key", "canary passphrase"));
