@@ -172,7 +172,8 @@ impl Planner<'_> {
         let image = match class.backing_image()? {
             Some(_) if new.source.is_some() => None,
             Some(image) => {
-                let found = backing_image_named(&image.name, self.known);
+                let own = Some(claim.namespace.as_str());
+                let found = backing_image_named(&image.name, own, self.known);
                 Some(self.image(&image.name, found, keyslot)?)
             }
             None => None,
@@ -212,7 +213,7 @@ impl Planner<'_> {
             Some(name) => {
                 let own = Some(volume.namespace.as_str());
                 let own = self.known.object(Resource::BackingImage, own, name);
-                let found = own.or_else(|| backing_image_named(name, self.known));
+                let found = own.or_else(|| backing_image_named(name, None, self.known));
                 Some(self.image(name, found, keyslot(object))?)
             }
             None => None,
