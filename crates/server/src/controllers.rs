@@ -26,7 +26,10 @@ mod virtual_machine;
 mod virtual_machine_image;
 mod work;
 
-pub(crate) use turn::chain;
+pub(crate) use backing_image::jobs::secret_of_volume;
+pub(crate) use key_material::KeyMaterial;
+pub(crate) use provision::bound_volume;
+pub(crate) use turn::{Trouble, chain};
 pub(crate) use uploading::Uploading;
 pub(crate) use virtual_machine_image::image_of as image_of_virtual_machine_image;
 pub use work::Work;
@@ -36,7 +39,6 @@ use std::thread::JoinHandle;
 
 use self::events::Recorder;
 use self::interests::Interests;
-use self::key_material::KeyMaterial;
 use self::queue::Queue;
 use crate::Context;
 

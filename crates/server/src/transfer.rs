@@ -1,6 +1,7 @@
-//! The bytes of images over HTTP, in both directions, without a copy in between.
+//! The bytes of images over HTTP, in both directions, without a copy in between; and volumes on the machine
+//! of the server (`/v1/volumes/NAMESPACE/CLAIM/attachment`).
 //!
-//! All of it is at `/v1/images/NAMESPACE/NAME/data`, where the name is that of a BackingImage or of a
+//! Images are at `/v1/images/NAMESPACE/NAME/data`, where the name is that of a BackingImage or of a
 //! VirtualMachineImage:
 //!
 //! - `GET` returns the stored bytes, whole or a `Range` of them; `HEAD` how many there are, and of an upload
@@ -11,6 +12,7 @@
 //!
 //! What has come is durable when it is answered, also when the connection breaks: `HEAD` tells where to go on.
 
+mod attachment;
 mod body;
 mod download;
 mod place;
@@ -25,6 +27,7 @@ use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use self::attachment::Asked;
 use self::place::Place;
 use self::refusal::Refusal;
 use crate::Context;
@@ -33,7 +36,13 @@ use crate::access::Caller;
 /// Returns the paths of images' bytes. Whoever asks was let in before.
 pub(crate) fn routes(context: Context) -> Router {
     let images = get(read).head(stand).put(take).patch(take).post(take);
-    Router::new().route("/v1/images/{namespace}/{name}/data", images).with_state(Arc::new(context))
+    Router::new()
+        .route("/v1/images/{namespace}/{name}/data", images)
+        .route(
+            "/v1/volumes/{namespace}/{name}/attachment",
+            get(attachment).put(attach).delete(detach),
+        )
+        .with_state(Arc::new(context))
 }
 
 type Named = Path<(String, String)>;
@@ -92,6 +101,40 @@ async fn take(
     taken.unwrap_or_else(Refusal::into_response)
 }
 
+async fn attachment(
+    State(context): State<Arc<Context>>,
+    Path(named): Named,
+    request: axum::extract::Request,
+) -> Response {
+    let asked = asked(named, &request);
+    blocking(move || asked.look(&context)).await.unwrap_or_else(Refusal::into_response)
+}
+
+async fn attach(
+    State(context): State<Arc<Context>>,
+    Path(named): Named,
+    request: axum::extract::Request,
+) -> Response {
+    let asked = asked(named, &request);
+    let Ok(body) = axum::body::to_bytes(request.into_body(), MOST_WORDS).await else {
+        return Refusal::bad_request("the body does not come, or is too large").into_response();
+    };
+    blocking(move || asked.attach(&context, &body)).await.unwrap_or_else(Refusal::into_response)
+}
+
+async fn detach(
+    State(context): State<Arc<Context>>,
+    Path(named): Named,
+    request: axum::extract::Request,
+) -> Response {
+    let asked = asked(named, &request);
+    blocking(move || asked.detach(&context)).await.unwrap_or_else(Refusal::into_response)
+}
+
+fn asked((namespace, claim): (String, String), request: &axum::extract::Request) -> Asked {
+    Asked { namespace, claim, caller: request.extensions().get::<Caller>().cloned() }
+}
+
 /// Returns who asks, for the audit log.
 fn actor(request: &axum::extract::Request) -> String {
     let caller = request.extensions().get::<Caller>();
@@ -107,6 +150,9 @@ async fn blocking<T: Send + 'static>(
         Err(_) => Err(Refusal::internal()),
     }
 }
+
+/// The longest body that says how a volume shall appear, in bytes.
+const MOST_WORDS: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests;

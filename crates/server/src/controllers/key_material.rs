@@ -13,7 +13,7 @@ use strongroom_model::dialect::longhorn::EncryptionSecret;
 use strongroom_model::dialect::osc::CredentialsSecret;
 use strongroom_model::{EncryptionSettings, KmsKind, KmsRequest, Pbkdf};
 
-use super::turn::{ACTOR, Trouble};
+use super::turn::Trouble;
 use crate::store::Store;
 
 /// What keys are read from.
@@ -22,6 +22,8 @@ pub(crate) struct KeyMaterial {
     pub(crate) store: Store,
     pub(crate) audit: Arc<Audit>,
     pub(crate) kek_file: PathBuf,
+    /// Who uses them, for the audit log.
+    pub(crate) actor: String,
 }
 
 /// A passphrase, and how its Secret wants things to be encrypted.
@@ -192,7 +194,7 @@ impl KeyMaterial {
 
     fn record(&self, subject: &str, purpose: &str) -> Result<(), Trouble> {
         let act = Act {
-            actor: ACTOR.to_owned(),
+            actor: self.actor.clone(),
             verb: "open-key".to_owned(),
             subject: subject.to_owned(),
             detail: purpose.to_owned(),

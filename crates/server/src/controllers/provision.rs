@@ -506,7 +506,7 @@ pub(super) fn ready_image(
 /// # Errors
 ///
 /// [`Trouble::Waiting`] when it is not, or not there.
-pub(super) fn bound_volume(
+pub(crate) fn bound_volume(
     known: &dyn Known,
     namespace: &str,
     name: &str,

@@ -31,7 +31,7 @@ pub(super) struct Turn<'a> {
 
 /// Why a reconciler cannot go on.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// Something is missing or not as it should be, and somebody has to do something about it: a document
     /// to wait for, or to be changed. A change of it gives another turn.
     Waiting(Obstacle),
@@ -41,11 +41,11 @@ pub(super) enum Trouble {
 
 /// What is in the way, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Obstacle {
+pub(crate) struct Obstacle {
     /// In one word, as reasons of events are.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
     /// What it is and what to do.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// Takes turns until the queue is closed.

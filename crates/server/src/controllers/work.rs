@@ -19,7 +19,7 @@ use super::key_material::KeyMaterial;
 use super::queue::Queue;
 use super::subject::Subject;
 use super::task::{Request, Task};
-use super::turn::{Trouble, chain};
+use super::turn::{ACTOR, Trouble, chain};
 use super::{backing_image, provision, snapshot};
 use crate::store::Store;
 
@@ -60,7 +60,8 @@ impl Work {
         audit: Arc<Audit>,
         kek_file: PathBuf,
     ) -> Self {
-        let keys = KeyMaterial { store: store.clone(), audit, kek_file };
+        let actor = ACTOR.to_owned();
+        let keys = KeyMaterial { store: store.clone(), audit, kek_file, actor };
         let policy = CostPolicy::default();
         Self { store, volumes, library, keys, policy, queue: Arc::default() }
     }

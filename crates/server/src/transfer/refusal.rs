@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use strongroom::ErrorKind;
 
-use crate::controllers::chain;
+use crate::controllers::{Trouble, chain};
 
 /// Why a request is not done.
 #[derive(Debug)]
@@ -70,6 +70,15 @@ impl From<crate::Error> for Refusal {
             crate::Error::Strongroom(error) => error.into(),
             crate::Error::NotFound { .. } => Self::not_found(chain(&error)),
             error => Self::conflict(chain(&error)),
+        }
+    }
+}
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Waiting(obstacle) => Self::conflict(obstacle.message),
+            Trouble::Failed(error) => error.into(),
         }
     }
 }

@@ -12,7 +12,8 @@ use strongroom_crypto::Hash;
 use strongroom_model::dialect::resource::Resource;
 use strongroom_testkit::Pattern;
 
-use crate::controllers::stage::{Stage, clone, image, secret};
+use crate::access::{Caller, Role};
+use crate::controllers::stage::{Stage, claim, class, clone, image, secret};
 
 /// A stage whose images can be reached.
 struct Face {
@@ -35,7 +36,8 @@ impl Face {
             .enable_all()
             .build()
             .unwrap();
-        let routes = super::routes(stage.context().clone());
+        let admin = Caller { name: "admin".to_owned(), role: Role::Admin, namespaces: Vec::new() };
+        let routes = super::routes(stage.context().clone()).layer(axum::Extension(admin));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         runtime.spawn(async move {
@@ -54,8 +56,12 @@ impl Face {
     }
 
     fn ask(&self, method: &str, name: &str, headers: &[(&str, String)], body: &[u8]) -> Answer {
+        self.ask_at(method, &format!("images/lab/{name}/data"), headers, body)
+    }
+
+    fn ask_at(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Answer {
         let mut stream = self.connect();
-        send(&mut stream, method, name, headers, body, body.len());
+        send(&mut stream, method, path, headers, body, body.len());
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
@@ -83,13 +89,13 @@ impl Answer {
 fn send(
     stream: &mut TcpStream,
     method: &str,
-    name: &str,
+    path: &str,
     headers: &[(&str, String)],
     body: &[u8],
     sent: usize,
 ) {
     let mut head = format!(
-        "{method} /v1/images/lab/{name}/data HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\
+        "{method} /v1/{path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\
          Content-Length: {}\r\n",
         body.len()
     );
@@ -145,7 +151,7 @@ fn an_upload_goes_on_where_its_connection_broke() {
     let total = bytes.len();
     let range = |from: usize| [("Content-Range", format!("bytes {from}-{}/{total}", total - 1))];
     let mut stream = face.connect();
-    send(&mut stream, "PUT", "disk", &range(0), &bytes, 3 << 20);
+    send(&mut stream, "PUT", "images/lab/disk/data", &range(0), &bytes, 3 << 20);
     stream.flush().unwrap();
     std::thread::sleep(Duration::from_millis(200));
     stream.shutdown(Shutdown::Both).unwrap();
@@ -234,4 +240,39 @@ fn what_does_not_wait_for_bytes_takes_none() {
     assert_eq!(face.ask("PUT", "empty", &[], &[]).status, 422);
     face.stage.delete(Resource::BackingImage, Some("lab"), "fetched");
     face.stage.wait_until_gone(Resource::BackingImage, Some("lab"), "fetched");
+}
+
+#[test]
+fn the_volume_of_a_claim_appears_on_this_machine_without_anybody_typing_a_key() {
+    let test = "the_volume_of_a_claim_appears_on_this_machine_without_anybody_typing_a_key";
+    if !rustix::process::geteuid().is_root() {
+        return strongroom_testkit::skip(test, "loop devices need root");
+    }
+    let (face, path) = (Face::new(), "volumes/lab/data/attachment");
+    assert_eq!(face.ask_at("GET", path, &[], &[]).status, 409);
+    face.stage.apply(class("plain", None, json!({})));
+    face.stage.apply(claim("data", "plain", "64Mi"));
+    face.stage.wait_for_claim("data", "Bound");
+    for wrong in ["", "{}", "{\"mount\": \"here\"}", "{\"device\": true, \"nbd\": \"/s\"}"] {
+        assert_eq!(face.ask_at("PUT", path, &[], wrong.as_bytes()).status, 400, "{wrong}");
+    }
+    let put = face.ask_at("PUT", path, &[], b"{\"device\": true}");
+    assert_eq!(put.status, 200, "{}", put.text());
+    let shown: serde_json::Value = serde_json::from_slice(&put.body).unwrap();
+    let device = shown["device"].as_str().unwrap();
+    assert!(std::path::Path::new(device).exists(), "{shown}");
+    let again = face.ask_at("PUT", path, &[], b"{\"device\": true}");
+    assert_eq!((again.status, again.text()), (200, put.text()));
+
+    // What is attached is not deleted below whoever uses it.
+    face.stage.delete(Resource::PersistentVolumeClaim, Some("lab"), "data");
+    face.stage.wait_for_event(&volume_of(&shown), "Failed");
+    assert_eq!(face.ask_at("DELETE", path, &[], &[]).status, 200);
+    face.stage.wait_until_gone(Resource::PersistentVolumeClaim, Some("lab"), "data");
+    let log = std::fs::read_to_string(face.stage.directory.path().join("audit.log")).unwrap();
+    assert!(log.contains("\"attach\"") && log.contains("token admin"), "{log}");
+}
+
+fn volume_of(shown: &serde_json::Value) -> String {
+    shown["volume"].as_str().unwrap().to_owned()
 }

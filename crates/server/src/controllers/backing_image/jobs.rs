@@ -117,7 +117,7 @@ fn keys_of_volume(run: &Run<'_>, id: &VolumeId, format: ImageFormat) -> Result<K
 }
 
 /// Returns the Secret that opens a volume, as far as a document names it.
-pub(in super::super) fn secret_of_volume(known: &dyn Known, name: &str) -> Option<SecretReference> {
+pub(crate) fn secret_of_volume(known: &dyn Known, name: &str) -> Option<SecretReference> {
     if let Some(volume) = known.object(Resource::PersistentVolume, None, name) {
         let text = |field| volume.text(&["spec", "csi", "nodeStageSecretRef", field]);
         let (namespace, name) = (text("namespace")?.to_owned(), text("name")?.to_owned());
