@@ -61,12 +61,12 @@ impl Ui {
     ///
     /// As [`Ui::data`].
     pub(crate) fn json(&mut self, value: &Value) -> Result<(), CommandError> {
-        self.data(&format!("{value:#}"))
+        self.data(&harmless_json(&format!("{value:#}")))
     }
 
     /// Prints a JSON value where words go, for a command whose data is something else.
     pub(crate) fn json_beside_data(&mut self, value: &Value) {
-        self.words("", &format!("{value:#}"));
+        self.words("", &harmless_json(&format!("{value:#}")));
     }
 
     /// Says how things stand.
@@ -166,18 +166,32 @@ impl Observer for ProgressWatch {
 }
 
 /// Returns text with those characters spelled out that a terminal obeys: headers, file names and the
-/// words of servers may hold some, even such as turn the order of letters around (Unicode, section
-/// 23.2).
+/// words of servers may hold some.
 fn harmless(text: &str) -> Cow<'_, str> {
-    let turns = |letter| matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let obeyed = |letter: char| letter.is_control() && letter != '\n' || turns(letter);
-    if !text.contains(obeyed) {
+    if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
     }
     let spelled = |letter: char| {
-        if obeyed(letter) { letter.escape_default().to_string() } else { letter.to_string() }
+        if is_obeyed(letter) { letter.escape_default().to_string() } else { letter.to_string() }
     };
     Cow::Owned(text.chars().map(spelled).collect())
+}
+
+/// Returns JSON with the same characters escaped as JSON does it, so that it stays what it is.
+fn harmless_json(text: &str) -> String {
+    // They stand in strings alone, and each has four digits.
+    let spelled = |letter: char| match is_obeyed(letter) {
+        true => format!("\\u{:04x}", u32::from(letter)),
+        false => letter.to_string(),
+    };
+    text.chars().map(spelled).collect()
+}
+
+/// Tells whether a terminal obeys a character, and does not just show it. Some turn the order of letters
+/// around (Unicode, section 23.2).
+fn is_obeyed(letter: char) -> bool {
+    let turns = matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    letter.is_control() && letter != '\n' || turns
 }
 
 /// Returns a number of bytes as people read it.
@@ -199,5 +213,14 @@ mod tests {
         assert_eq!(harmless("two\nlines"), "two\nlines");
         assert_eq!(harmless("a\u{1b}[31mred\u{7}"), "a\\u{1b}[31mred\\u{7}");
         assert_eq!(harmless("fdp\u{202e}.exe"), "fdp\\u{202e}.exe");
+    }
+
+    #[test]
+    fn json_with_them_spelled_out_is_the_same_json() {
+        let value =
+            serde_json::json!({ "a\u{7f}": ["fdp\u{202e}.exe", "two\nlines", "\u{85}\u{1b}"] });
+        let text = harmless_json(&format!("{value:#}"));
+        assert!(!text.contains(is_obeyed));
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn open(settings: &Settings) -> Result<Opened> {
         return Err(Error::Settings { problem });
     }
     let volumes = Volumes::open(&data.join("pool"), settings.launcher.clone())?;
-    let volumes = volumes.with_policy(settings.policy.clone());
+    let volumes = volumes.with_policy(settings.policy);
     let catalog = volumes.catalog();
     let kek_file = data.join("kek");
     let sealer = Sealer::open(&kek_file, &*catalog)?;

@@ -85,10 +85,12 @@ pub(crate) fn run(ui: &mut Ui, args: &ApplyArgs) -> Result<ExitCode, CommandErro
             Ok(_) => {}
             Err(failure) => {
                 failed += 1;
-                let lost = failure.kind == FailureKind::Unreachable;
+                // It is about no document, and nothing that follows would reach the server either.
+                if failure.kind == FailureKind::Unreachable {
+                    return Err(failure.into());
+                }
                 let error = manifest.refused(failure);
-                // Nothing that follows would reach it either.
-                if lost || manifests.len() == 1 {
+                if manifests.len() == 1 {
                     return Err(error);
                 }
                 error.print(ui);

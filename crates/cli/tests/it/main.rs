@@ -28,6 +28,7 @@ mod real_images;
 mod resizing;
 mod resume;
 mod secrecy;
+mod served;
 mod sources;
 mod streams;
 mod volume;

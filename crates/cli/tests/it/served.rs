@@ -62,7 +62,8 @@ impl Served {
             };
             let line = line.unwrap();
             if let Some(at) = line.find("http://127.0.0.1:") {
-                let end = line[at + 7..].find(|c: char| c != ':' && c != '.' && !c.is_ascii_digit());
+                let end =
+                    line[at + 7..].find(|c: char| c != ':' && c != '.' && !c.is_ascii_digit());
                 break line[at..end.map_or(line.len(), |end| at + 7 + end)].to_owned();
             }
             said.push_str(&line);
@@ -180,9 +181,8 @@ impl Drop for Served {
 fn elsewhere(place: &Workplace, name: &str) -> Server {
     let bytes = Arc::new(place.read(name));
     let len = bytes.len() as u64;
-    let content = move |range: std::ops::Range<u64>| {
-        bytes[range.start as usize..range.end as usize].to_vec()
-    };
+    let content =
+        move |range: std::ops::Range<u64>| bytes[range.start as usize..range.end as usize].to_vec();
     Server::serving(content, move |request| Reply::ranged(request, len, "\"one\""))
 }
 

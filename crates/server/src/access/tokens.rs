@@ -118,7 +118,7 @@ impl Access {
     /// # Errors
     ///
     /// [`Error::Exists`] when there is one of that name.
-    pub(crate) fn create(&self, new: NewToken) -> Result<Zeroizing<String>> {
+    pub(crate) fn create(&self, new: &NewToken) -> Result<Zeroizing<String>> {
         let exists = || Error::Exists { what: format!("token {}", new.name) };
         let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
         if new.name == ADMIN || tokens.iter().any(|token| token.name == new.name) {

@@ -60,7 +60,7 @@ async fn answer(api: Arc<Api>, request: Request<Body>) -> Answer<Response> {
     let body = if verb.only_reads() { Bytes::new() } else { body_of(body).await? };
     let asked = Asked { caller, target, verb, parameters, shape, content_type, body };
     if verb == Verb::Watch {
-        return watching::watch(api, &asked);
+        return watching::watch(&api, &asked);
     }
     blocking(move || match asked.verb {
         Verb::Get => reading::get(&api, &asked),

@@ -141,7 +141,7 @@ fn add_paths(paths: &mut Map<String, Value>, resource: Resource) {
     let (root, plural) = (root(resource), resource.plural());
     let all = format!("/{root}/{plural}");
     let (collection, mut parameters) = match resource.scope() {
-        Scope::Cluster => (all.clone(), Vec::new()),
+        Scope::Cluster => (all, Vec::new()),
         Scope::Namespaced => {
             let mut list = json!({});
             list["get"] = operation(resource, "list", &LIST);

@@ -95,9 +95,9 @@ fn merge(target: &mut Value, patch: Value) {
 }
 
 fn strategic(target: &mut Map<String, Value>, mut patch: Map<String, Value>) {
-    match patch.shift_remove("$patch").as_ref().and_then(Value::as_str) {
-        Some("replace" | "delete") => target.clear(),
-        _ => {}
+    let directive = patch.shift_remove("$patch");
+    if let Some("replace" | "delete") = directive.as_ref().and_then(Value::as_str) {
+        target.clear();
     }
     let retained = patch.shift_remove("$retainKeys");
     for (key, value) in patch {
@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    fn patched(kind: Kind, old: Value, patch: Value) -> Value {
+    fn patched(kind: Kind, old: Value, patch: &Value) -> Value {
         let old = Object::of_value(old).unwrap();
         kind.apply(patch.to_string().as_bytes(), &old).unwrap().into_value()
     }
@@ -189,7 +189,7 @@ mod tests {
         let old = json!({ "a": "b", "c": { "d": "e", "f": "g" }, "list": [1, 2] });
         let patch = json!({ "a": "z", "c": { "f": null, "h": { "i": null } }, "list": [3] });
         let new = json!({ "a": "z", "c": { "d": "e", "h": {} }, "list": [3] });
-        assert_eq!(patched(Kind::Merge, old, patch), new);
+        assert_eq!(patched(Kind::Merge, old, &patch), new);
     }
 
     #[test]
@@ -211,7 +211,7 @@ mod tests {
             "metadata": { "finalizers": ["b", "c"], "ownerReferences": [{ "uid": "2" }] },
             "spec": { "accessModes": ["ReadWriteMany"], "resources": { "requests": { "storage": "2Gi" } } },
         });
-        assert_eq!(patched(Kind::Strategic, old, patch), new);
+        assert_eq!(patched(Kind::Strategic, old, &patch), new);
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
             "other": { "$retainKeys": ["c", "e"], "e": 5 },
         });
         let new = json!({ "spec": { "x": 9 }, "other": { "c": 3, "e": 5 } });
-        assert_eq!(patched(Kind::Strategic, old, patch), new);
+        assert_eq!(patched(Kind::Strategic, old, &patch), new);
     }
 
     #[test]

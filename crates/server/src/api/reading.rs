@@ -34,7 +34,7 @@ pub(super) fn list(api: &Api, asked: &Asked) -> Answer<Response> {
         metadata["continue"] = page.token(last).into();
         metadata["remainingItemCount"] = left.into();
     }
-    Ok(json(StatusCode::OK, body(asked, &found, metadata)))
+    Ok(json(StatusCode::OK, body(asked, &found, &metadata)))
 }
 
 /// Returns the document that a request names.
@@ -56,13 +56,13 @@ pub(super) fn shown(asked: &Asked, code: StatusCode, object: &Object) -> Answer<
         Shape::Table => {
             let metadata = json!({ "resourceVersion": object.resource_version() });
             let table = Table::of(&asked.target, &asked.parameters);
-            table.whole(std::iter::once(object), metadata).to_string().into_bytes()
+            table.whole(std::iter::once(object), &metadata).to_string().into_bytes()
         }
     };
     Ok(json(code, body))
 }
 
-fn body(asked: &Asked, found: &[Arc<Object>], metadata: Value) -> Vec<u8> {
+fn body(asked: &Asked, found: &[Arc<Object>], metadata: &Value) -> Vec<u8> {
     if asked.shape == Shape::Table {
         let table = Table::of(&asked.target, &asked.parameters);
         let table = table.whole(found.iter().map(|object| &**object), metadata);

@@ -40,7 +40,7 @@ impl Table {
     pub(super) fn whole<'a>(
         &self,
         objects: impl Iterator<Item = &'a Object>,
-        metadata: Value,
+        metadata: &Value,
     ) -> Value {
         let rows: Vec<Value> = objects.map(|object| self.row(object)).collect();
         let columns: Vec<Value> = self.columns.iter().map(Column::definition).collect();

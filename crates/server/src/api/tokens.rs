@@ -42,12 +42,11 @@ pub(super) async fn create(
         let subject = format!("tokens {}", new.name);
         let detail = format!("role {:?} in {:?}", new.role, new.namespaces).to_lowercase();
         api.record(&caller, "create", &subject, &detail)?;
-        let (name, role, namespaces) = (new.name.clone(), new.role, new.namespaces.clone());
-        let token = api.access.create(new).map_err(|error| failed(error, &name))?;
+        let token = api.access.create(&new).map_err(|error| failed(&error, &new.name))?;
         let made = json!({
-            "name": name,
-            "role": role,
-            "namespaces": namespaces,
+            "name": new.name,
+            "role": new.role,
+            "namespaces": new.namespaces,
             "token": token.as_str(),
         });
         Ok(made.to_string())
@@ -66,7 +65,7 @@ pub(super) async fn delete(
             return Err(Failure::nothing(format!("there is no token {name:?}")));
         }
         api.record(&caller, "delete", &format!("tokens {name}"), "")?;
-        api.access.delete(&name).map_err(|error| failed(error, &name))?;
+        api.access.delete(&name).map_err(|error| failed(&error, &name))?;
         Ok(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }).to_string())
     });
     Ok(json(StatusCode::OK, gone.await?))
@@ -81,7 +80,7 @@ fn shown(token: &Token) -> Value {
     })
 }
 
-fn failed(error: Error, name: &str) -> Failure {
+fn failed(error: &Error, name: &str) -> Failure {
     match error {
         Error::Exists { .. } => Failure::there(format!("there is a token {name:?} already")),
         Error::NotFound { .. } => Failure::nothing(format!("there is no token {name:?}")),

@@ -28,7 +28,7 @@ use crate::store::{Event, Happened, Store};
 /// # Errors
 ///
 /// When what it wants to hear of is forgotten, or there are too many.
-pub(super) fn watch(api: Arc<Api>, asked: &Asked) -> Answer<Response> {
+pub(super) fn watch(api: &Api, asked: &Asked) -> Answer<Response> {
     let permit = Arc::clone(&api.watches).try_acquire_owned().map_err(|_| Failure::too_many())?;
     let store = &api.context.store;
     let target = asked.target.clone();
@@ -190,7 +190,7 @@ impl Form {
             return text.into();
         };
         let metadata = json!({ "resourceVersion": object.resource_version() });
-        let table = table.whole(std::iter::once(object), metadata);
+        let table = table.whole(std::iter::once(object), &metadata);
         line(&json!({ "type": word, "object": table }))
     }
 
@@ -200,7 +200,7 @@ impl Form {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
         let object = match &self.table {
-            Some(table) => table.whole(std::iter::empty(), metadata),
+            Some(table) => table.whole(std::iter::empty(), &metadata),
             None => json!({
                 "kind": self.target.resource.kind(),
                 "apiVersion": self.target.resource.api_version(),

@@ -167,10 +167,10 @@ fn fill_in(object: &mut Object, store: &Store) {
     let Some(values) = store.secret(namespace, name) else { return };
     let Some(Value::Object(data)) = object.fields_mut().get_mut("data") else { return };
     for (key, value) in data {
-        if value.is_null() || value.as_str() == Some("") {
-            if let Some(kept) = values.get(key) {
-                *value = STANDARD.encode(kept.as_slice()).into();
-            }
+        if (value.is_null() || value.as_str() == Some(""))
+            && let Some(kept) = values.get(key)
+        {
+            *value = STANDARD.encode(kept.as_slice()).into();
         }
     }
 }

@@ -14,7 +14,9 @@ fn three_and_thirty_clones_of_one_source_at_once_all_succeed() {
     served.image("lab", "qcow2");
     for (round, count) in [("three", 3), ("thirty", 30)] {
         let names: Vec<String> = (0..count).map(|number| format!("{round}-{number}")).collect();
-        served.applied(&names.iter().map(|name| clone(name, "qcow2", "encrypt", "key")).collect::<String>());
+        served.applied(
+            &names.iter().map(|name| clone(name, "qcow2", "encrypt", "key")).collect::<String>(),
+        );
         for name in &names {
             served.image("lab", name);
         }
@@ -31,7 +33,8 @@ fn many_claims_come_about() {
     let served = with_images();
     served.applied(&secret("lab", "key", CANARY));
     served.applied(&class("encrypted", "key", ""));
-    let count: usize = std::env::var("STRONGROOM_CLAIMS").map_or(300, |count| count.parse().unwrap());
+    let count: usize =
+        std::env::var("STRONGROOM_CLAIMS").map_or(300, |count| count.parse().unwrap());
     let start = Instant::now();
     for part in (0..count).collect::<Vec<_>>().chunks(100) {
         let claims = part.iter().map(|number| claim(&format!("c{number}"), "encrypted", "64Mi"));

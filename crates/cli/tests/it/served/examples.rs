@@ -12,8 +12,10 @@ fn every_example_is_applied_and_comes_about() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let mut count = 0;
     for folder in ["longhorn", "harvester", "osc", "strongroom"] {
-        let mut files: Vec<_> =
-            fs::read_dir(examples.join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<_> = fs::read_dir(examples.join(folder))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
         files.sort();
         for file in files {
             let text = fs::read_to_string(&file).unwrap();

@@ -3,9 +3,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha512};
 
-use super::{
-    LEN, Served, claim, class, clone, download, elsewhere, secret, with_images,
-};
+use super::{LEN, Served, claim, class, clone, download, elsewhere, secret, with_images};
 use crate::secrecy::{CANARY, NEW_CANARY};
 
 #[test]
@@ -68,7 +66,11 @@ fn what_upstream_accepts_and_cannot_do_is_refused_with_the_reason() {
     assert!(refused.contains("CRYPTO_"), "{refused}");
 
     let refused = served.run("delete secret key -n lab");
-    assert!(!refused.status.success() && refused.stderr.contains("locked"), "{}", refused.describe());
+    assert!(
+        !refused.status.success() && refused.stderr.contains("locked"),
+        "{}",
+        refused.describe()
+    );
     served.run("delete backingimage locked -n lab --wait").ok();
     served.run("delete secret key -n lab").ok();
 }
@@ -76,8 +78,13 @@ fn what_upstream_accepts_and_cannot_do_is_refused_with_the_reason() {
 #[test]
 fn an_encrypted_image_is_sent_and_used() {
     let served = with_images();
-    served.place.strongroom("image encrypt plain locked --passphrase-file pw --pbkdf pbkdf2 \
-                             --pbkdf-iterations 1000").ok();
+    served
+        .place
+        .strongroom(
+            "image encrypt plain locked --passphrase-file pw --pbkdf pbkdf2 \
+                             --pbkdf-iterations 1000",
+        )
+        .ok();
     served.applied(&secret("lab", "key", CANARY));
     served.applied(
         "apiVersion: longhorn.io/v1beta2\nkind: BackingImage\nmetadata: {name: sent, namespace: lab}\n\
@@ -93,7 +100,8 @@ fn an_encrypted_image_is_sent_and_used() {
     served.applied(&class("of-sent", "key", "  backingImage: sent\n"));
     served.applied(&claim("disk", "of-sent", "64Mi"));
     let volume = served.bound("lab", "disk");
-    let report = served.place.strongroom(&format!("volume report {volume} --pool data/pool --json"));
+    let report =
+        served.place.strongroom(&format!("volume report {volume} --pool data/pool --json"));
     let report: Value = serde_json::from_str(&report.ok()).unwrap();
     assert!(report.to_string().contains("aes-xts-plain64"), "{report:#}");
 }

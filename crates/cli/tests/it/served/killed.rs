@@ -25,7 +25,8 @@ fn a_server_that_is_killed_under_load_ends_every_job_and_leaks_nothing() {
             served.applied(&clone(&format!("locked-{round}-{number}"), "base", "encrypt", "key"));
         }
         served.applied(&claim(&format!("disk-{round}"), "encrypted", "64Mi"));
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(Duration::from_millis(random >> 32 & 0xff));
         served.kill();
         served.start();

@@ -35,14 +35,19 @@ fn kubectl_applies_waits_patches_and_deletes() {
     kubectl(&served, words).ok();
     let patch = "{\"spec\":{\"resources\":{\"requests\":{\"storage\":\"96Mi\"}}}}";
     kubectl(&served, &format!("patch pvc disk -n lab --type=merge -p {patch}")).ok();
-    let words = "wait --for=jsonpath={.status.capacity.storage}=96Mi pvc/disk -n lab --timeout=120s";
+    let words =
+        "wait --for=jsonpath={.status.capacity.storage}=96Mi pvc/disk -n lab --timeout=120s";
     kubectl(&served, words).ok();
     let watched = kubectl(&served, "get pvc disk -n lab -w --request-timeout=2s");
     assert!(watched.stdout.contains("disk"), "{}", watched.describe());
     let again = kubectl(&served, "create -f clone.yaml");
     assert!(again.stderr.contains("already exists"), "{}", again.describe());
     let refused = kubectl(&served, "delete secret key -n lab");
-    assert!(!refused.status.success() && refused.stderr.contains("locked"), "{}", refused.describe());
+    assert!(
+        !refused.status.success() && refused.stderr.contains("locked"),
+        "{}",
+        refused.describe()
+    );
     kubectl(&served, "delete pvc disk -n lab --timeout=60s").ok();
     kubectl(&served, "delete lhbi --all -n lab --timeout=60s").ok();
     kubectl(&served, "delete -f documents.yaml --ignore-not-found --timeout=60s").ok();

@@ -10,7 +10,8 @@ use crate::secrecy::{CANARY, NEW_CANARY, holds_canary};
 fn a_claim_waits_for_its_secret_and_goes_on_by_itself() {
     let served = Served::new();
     served.applied(
-        &class("own", "${pvc.name}", "").replace("namespace: lab\n", "namespace: ${pvc.namespace}\n"),
+        &class("own", "${pvc.name}", "")
+            .replace("namespace: lab\n", "namespace: ${pvc.namespace}\n"),
     );
     served.applied(&claim("ledger", "own", "64Mi"));
     served.until("events -n lab", |events| events.to_string().contains("lab/ledger"));

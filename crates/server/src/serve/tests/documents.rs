@@ -15,7 +15,7 @@ fn a_document_is_made_read_replaced_patched_and_deleted() {
     let again = server.admin_asks(&format!("POST {CLASSES}"), &class("fast"));
     assert_eq!((again.code, again.json()["reason"].as_str()), (409, Some("AlreadyExists")));
 
-    let mut changed = made.clone();
+    let mut changed = made;
     changed["metadata"]["labels"] = json!({ "tier": "gold" });
     let put = server.admin_asks(&format!("PUT {one}"), &changed);
     assert_eq!(put.code, 200, "{}", put.body);
