@@ -218,3 +218,33 @@ const LONGEST_NAME: usize = 200;
 
 /// The most letters of a message, as in Kubernetes.
 const LONGEST_MESSAGE: usize = 1023;
+
+#[cfg(test)]
+mod tests {
+    use super::super::stage::{Stage, secret};
+    use super::*;
+
+    #[test]
+    fn what_happens_often_is_written_down_once_and_goes_when_it_is_old() {
+        let stage = Stage::new();
+        let object = stage.apply(secret("key", "canary"));
+        let store = &stage.context().store;
+        for times in [3, 1] {
+            let recorder = Recorder::default();
+            for _ in 0..times {
+                recorder.record(&object, Tone::Warning, "Tried", "it was tried");
+            }
+            recorder.close();
+            recorder.run(store);
+        }
+        let events = store.list(Resource::Event, None).0;
+        let [event] = events.as_slice() else { panic!("{} events", events.len()) };
+        assert_eq!(event.at(&["count"]).unwrap(), 4);
+        assert_eq!(event.text(&["involvedObject", "uid"]), Some(object.uid()));
+        assert_eq!((event.namespace(), event.text(&["type"])), (Some("lab"), Some("Warning")));
+        sweep(store, SystemTime::now() + KEPT_FOR / 2);
+        assert_eq!(store.list(Resource::Event, None).0.len(), 1);
+        sweep(store, SystemTime::now() + KEPT_FOR * 2);
+        assert!(store.list(Resource::Event, None).0.is_empty());
+    }
+}

@@ -1,13 +1,15 @@
 //! From documents to volumes: what a claim, or a volume applied by hand, asks for, and the job that makes
 //! what cannot be made at once.
 
+mod making;
+
+pub(super) use making::make_volume;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use strongroom::images::Keys;
 use strongroom::library::{Image, ImageCondition, Library};
-use strongroom::volumes::{Condition, NewVolume, Source, Volume, VolumeEncryption, VolumeProblem};
-use strongroom::{OwnedNewKey, OwnedOpener};
+use strongroom::volumes::{NewVolume, Source, Volume, VolumeEncryption, VolumeProblem};
 use strongroom_model::dialect::admission::{Known, backing_image_named};
 use strongroom_model::dialect::kubernetes::{
     Claim, ClaimSource, SecretReference, StorageClass, VolumeMode,
@@ -17,12 +19,11 @@ use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::osc::Encryption;
 use strongroom_model::dialect::resource::Resource;
 use strongroom_model::dialect::{longhorn, volume_class::VolumeParameters};
-use strongroom_model::{EncryptionSettings, FileSystem, ImageId, SnapshotId, Tuning, VolumeId};
+use strongroom_model::{FileSystem, ImageId, SnapshotId, Tuning, VolumeId};
 
 use super::backing_image::jobs::secret_of_volume;
-use super::key_material::{KeyMaterial, VolumeKeys};
+use super::key_material::KeyMaterial;
 use super::turn::Trouble;
-use super::work::Run;
 use crate::store::Store;
 
 /// A volume as documents ask for it.
@@ -369,99 +370,6 @@ impl Planner<'_> {
         );
         Err(Trouble::waiting("SecretMismatch", message))
     }
-}
-
-/// Does the job that makes a volume.
-pub(super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
-    let work = run.work;
-    let planner = Planner { known: &work.store, library: &work.library, keys: &work.keys };
-    let plan = match run.subject.resource {
-        Resource::LonghornVolume => {
-            planner.of_volume(run.object, &LonghornVolume::try_from(run.object)?)?
-        }
-        _ => {
-            let claim = Claim::try_from(run.object)?;
-            planner.of_claim(run.object, &claim, &planner.class_of(&claim)?)?
-        }
-    };
-    let Plan { new, secret, image, copied } = plan;
-    if of_owner(work.volumes.volume(&new.id), run.object.uid())?
-        .is_some_and(|volume| volume.condition == Condition::Ready)
-    {
-        // It was made, and nobody was told.
-        return Ok(());
-    }
-    let Some(image) = image else {
-        return match copied {
-            Some(copied) if copied.keyslot == Keyslot::Own && new.encryption.is_encrypted() => {
-                copy_anew(run, &new, secret.as_ref(), &copied)
-            }
-            _ => Ok(work.volumes.create(&new, run.copying()).map(drop)?),
-        };
-    };
-    let (keys, settings) = keys_for(&work.keys, &new, secret.as_ref(), &image)?;
-    let library = run.library().with_settings(settings);
-    run.with(|told| library.make_volume(&image.id, &work.volumes, &new, keys, told))?;
-    Ok(())
-}
-
-/// Makes a copy that is encrypted anew, so that nothing but its own key opens it.
-fn copy_anew(
-    run: &Run<'_>,
-    new: &NewVolume,
-    secret: Option<&SecretReference>,
-    copied: &Copied,
-) -> Result<(), Trouble> {
-    let Copied { source, secret: of_source, .. } = copied;
-    let purpose = format!("make volume {} of {source}", new.id);
-    let volumes = &run.work.volumes;
-    let encryption = match source {
-        Source::Volume(id) => volumes.volume(id)?.encryption,
-        Source::Snapshot(id) => match volumes.snapshot_of(id)? {
-            Some(snapshot) => snapshot.of.encryption,
-            None => VolumeEncryption::None,
-        },
-    };
-    let keys = &run.work.keys;
-    let from = keys.volume_keys(&encryption, of_source.as_ref(), &purpose)?;
-    let to = keys.volume_keys(&new.encryption, secret, &purpose)?;
-    let (Some(from), Some(to)) = (from.opener(), to.opener()) else {
-        let message = format!("{source} is not encrypted: leave the keyslot of its own out");
-        return Err(Trouble::waiting("EncryptionMismatch", message));
-    };
-    Ok(volumes.copy_anew(new, from, to, run.watch()).map(drop)?)
-}
-
-/// Returns what opens the image, what will open the volume, and how its Secret wants it to be encrypted.
-fn keys_for(
-    keys: &KeyMaterial,
-    new: &NewVolume,
-    secret: Option<&SecretReference>,
-    image: &FromImage,
-) -> Result<(Keys, Option<EncryptionSettings>), Trouble> {
-    let purpose = format!("make volume {} of image {}", new.id, image.label);
-    let source = match (image.is_encrypted, image.secret.as_ref().or(secret)) {
-        (true, Some(secret)) => {
-            Some(OwnedOpener::Passphrase(keys.passphrase(secret, &purpose)?.passphrase))
-        }
-        _ => None,
-    };
-    // Where no document says what opens the image, it is tried, as for a keyslot of its own.
-    let is_proved = image.keyslot == Keyslot::OfOriginal && image.secret.is_some();
-    let of_volume = match image.is_encrypted && is_proved {
-        true => VolumeKeys::None,
-        false => keys.volume_keys(&new.encryption, secret, &purpose)?,
-    };
-    let (target, settings) = match of_volume {
-        VolumeKeys::None => (None, None),
-        VolumeKeys::Passphrase(held) => {
-            (Some(OwnedNewKey::Passphrase(held.passphrase)), Some(held.settings))
-        }
-        VolumeKeys::Kms(provider) => {
-            (Some(OwnedNewKey::Kms { provider, envelope_file: None }), None)
-        }
-    };
-    Ok((Keys { source, target }, settings))
 }
 
 /// Returns the Secret with which a job makes a volume, for the memory that it needs.

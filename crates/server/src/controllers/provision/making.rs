@@ -1,0 +1,107 @@
+//! The job that makes a volume of an image, of a snapshot or of another volume.
+
+use strongroom::images::Keys;
+use strongroom::volumes::{Condition, NewVolume, Source, VolumeEncryption};
+use strongroom::{OwnedNewKey, OwnedOpener};
+use strongroom_model::EncryptionSettings;
+use strongroom_model::dialect::kubernetes::{Claim, SecretReference};
+use strongroom_model::dialect::longhorn::LonghornVolume;
+use strongroom_model::dialect::resource::Resource;
+
+use super::super::key_material::{KeyMaterial, VolumeKeys};
+use super::super::turn::Trouble;
+use super::super::work::Run;
+use super::{Copied, FromImage, Keyslot, Plan, Planner, of_owner};
+
+/// Does the job that makes a volume.
+pub(in super::super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
+    let work = run.work;
+    let planner = Planner { known: &work.store, library: &work.library, keys: &work.keys };
+    let plan = match run.subject.resource {
+        Resource::LonghornVolume => {
+            planner.of_volume(run.object, &LonghornVolume::try_from(run.object)?)?
+        }
+        _ => {
+            let claim = Claim::try_from(run.object)?;
+            planner.of_claim(run.object, &claim, &planner.class_of(&claim)?)?
+        }
+    };
+    let Plan { new, secret, image, copied } = plan;
+    if of_owner(work.volumes.volume(&new.id), run.object.uid())?
+        .is_some_and(|volume| volume.condition == Condition::Ready)
+    {
+        // It was made, and nobody was told.
+        return Ok(());
+    }
+    let Some(image) = image else {
+        return match copied {
+            Some(copied) if copied.keyslot == Keyslot::Own && new.encryption.is_encrypted() => {
+                copy_anew(run, &new, secret.as_ref(), &copied)
+            }
+            _ => Ok(work.volumes.create(&new, run.copying()).map(drop)?),
+        };
+    };
+    let (keys, settings) = keys_for(&work.keys, &new, secret.as_ref(), &image)?;
+    let library = run.library().with_settings(settings);
+    run.with(|told| library.make_volume(&image.id, &work.volumes, &new, keys, told))?;
+    Ok(())
+}
+
+/// Makes a copy that is encrypted anew, so that nothing but its own key opens it.
+fn copy_anew(
+    run: &Run<'_>,
+    new: &NewVolume,
+    secret: Option<&SecretReference>,
+    copied: &Copied,
+) -> Result<(), Trouble> {
+    let Copied { source, secret: of_source, .. } = copied;
+    let purpose = format!("make volume {} of {source}", new.id);
+    let volumes = &run.work.volumes;
+    let encryption = match source {
+        Source::Volume(id) => volumes.volume(id)?.encryption,
+        Source::Snapshot(id) => match volumes.snapshot_of(id)? {
+            Some(snapshot) => snapshot.of.encryption,
+            None => VolumeEncryption::None,
+        },
+    };
+    let keys = &run.work.keys;
+    let from = keys.volume_keys(&encryption, of_source.as_ref(), &purpose)?;
+    let to = keys.volume_keys(&new.encryption, secret, &purpose)?;
+    let (Some(from), Some(to)) = (from.opener(), to.opener()) else {
+        let message = format!("{source} is not encrypted: leave the keyslot of its own out");
+        return Err(Trouble::waiting("EncryptionMismatch", message));
+    };
+    Ok(volumes.copy_anew(new, from, to, run.watch()).map(drop)?)
+}
+
+/// Returns what opens the image, what will open the volume, and how its Secret wants it to be encrypted.
+fn keys_for(
+    keys: &KeyMaterial,
+    new: &NewVolume,
+    secret: Option<&SecretReference>,
+    image: &FromImage,
+) -> Result<(Keys, Option<EncryptionSettings>), Trouble> {
+    let purpose = format!("make volume {} of image {}", new.id, image.label);
+    let source = match (image.is_encrypted, image.secret.as_ref().or(secret)) {
+        (true, Some(secret)) => {
+            Some(OwnedOpener::Passphrase(keys.passphrase(secret, &purpose)?.passphrase))
+        }
+        _ => None,
+    };
+    // Where no document says what opens the image, it is tried, as for a keyslot of its own.
+    let is_proved = image.keyslot == Keyslot::OfOriginal && image.secret.is_some();
+    let of_volume = match image.is_encrypted && is_proved {
+        true => VolumeKeys::None,
+        false => keys.volume_keys(&new.encryption, secret, &purpose)?,
+    };
+    let (target, settings) = match of_volume {
+        VolumeKeys::None => (None, None),
+        VolumeKeys::Passphrase(held) => {
+            (Some(OwnedNewKey::Passphrase(held.passphrase)), Some(held.settings))
+        }
+        VolumeKeys::Kms(provider) => {
+            (Some(OwnedNewKey::Kms { provider, envelope_file: None }), None)
+        }
+    };
+    Ok((Keys { source, target }, settings))
+}
