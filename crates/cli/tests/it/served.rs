@@ -117,7 +117,7 @@ impl Served {
     /// Applies a document that is refused, and returns why.
     fn refused(&self, document: &str) -> String {
         let outcome = self.apply(document);
-        assert!(!outcome.status.success(), "{}", outcome.describe());
+        assert!(outcome.code != Some(0), "{}", outcome.describe());
         outcome.stderr
     }
 
@@ -161,7 +161,7 @@ impl Served {
 
     /// Saves the bytes of an image.
     fn download(&self, namespace: &str, name: &str, to: &str) {
-        self.run(&format!("image download {namespace}/{name} {to}")).ok();
+        self.run(&format!("download backingimage/{name} {to} -n {namespace}")).ok();
     }
 }
 

@@ -43,7 +43,7 @@ fn every_example_is_applied_and_comes_about() {
     for name in ["database", "ledger", "lab-disk", "database-restored", "local-data"] {
         served.bound("default", name);
     }
-    for name in ["lab-copy", "lab-decrypted", "from-scratch"] {
+    for name in ["lab-copy", "lab-decrypted", "from-lab-volume"] {
         served.image("longhorn-system", name);
     }
     served.until("vm machine", |machine| machine.to_string().contains("\"some\""));

@@ -62,5 +62,7 @@ fn delete_all(served: &Served, kind: &str) {
 
 fn names(served: &Served, folder: &str) -> Vec<String> {
     let entries = fs::read_dir(served.place.path(folder)).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    // Locks stay, empty.
+    names.filter(|name| name != ".locks").collect()
 }
