@@ -214,7 +214,7 @@ mod tests {
         let of = |text: &str| places(&words(text), Some("lab"));
         let image = Place::of_one(Resource::BackingImage, Some("lab"), "a");
         for text in ["backingimage a", "lhbi/a", "backingimages.longhorn.io/a"] {
-            assert_eq!(of(text).unwrap(), [image.clone()], "{text}");
+            assert_eq!(of(text).unwrap(), std::slice::from_ref(&image), "{text}");
         }
         assert_eq!(of("pvc a sc/b").unwrap_err().kind(), strongroom::ErrorKind::Request);
         assert_eq!(of("pvc/a b").unwrap_err().kind(), strongroom::ErrorKind::Request);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use strongroom_testkit::{OpenBao, PyKmip, skip};
 
-use super::{Served, claim};
+use super::claim;
 
 #[test]
 fn a_class_with_a_transit_server_makes_volumes_that_it_opens() {
@@ -29,7 +29,7 @@ fn a_class_with_a_kmip_server_makes_volumes_that_it_opens() {
     let credentials = [
         ("ca.crt", server.authority().pem()),
         ("tls.crt", client.certificate.clone()),
-        ("tls.key", client.key.clone()),
+        ("tls.key", client.key),
     ];
     let credentials = credentials.each_ref().map(|(name, value)| (*name, value.as_str()));
     let endpoint = server.endpoint();
