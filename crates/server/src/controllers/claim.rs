@@ -4,6 +4,7 @@
 //! and nothing to choose.
 
 mod binding;
+mod image;
 
 pub(super) use binding::{claim_reference, quantity};
 
@@ -53,6 +54,7 @@ fn make(turn: &Turn<'_>, claim: &Claim) -> Result<Next, Trouble> {
     let context = turn.context();
     let planner = Planner { known: turn, library: &context.library, keys: turn.keys() };
     let class = planner.class_of(claim)?;
+    image::make(turn, claim, &class)?;
     let plan = planner.of_claim(turn.object, claim, &class)?;
     turn.hold()?;
     if plan.is_made_at_once() {

@@ -341,3 +341,28 @@ fn volumes_applied_by_hand_are_made_and_nobody_deletes_what_is_not_theirs() {
     stage.wait_until_gone(Resource::LonghornVolume, Some("lab"), "disk");
     assert!(stage.context().volumes.volume(&id).is_err());
 }
+
+#[test]
+fn an_image_that_a_class_describes_is_made_for_the_first_claim() {
+    let stage = Stage::new();
+    let served = serve(1 << 20);
+    let url = served.url("/disk.raw");
+    let parameters = |url: &str| {
+        json!({
+            "backingImage": "base",
+            "backingImageDataSourceType": "download",
+            "backingImageDataSourceParameters": json!({ "url": url }).to_string(),
+        })
+    };
+    stage.apply(class("of-base", None, parameters(&url)));
+    stage.apply(claim("one", "of-base", "2Mi"));
+    stage.apply(claim("two", "of-base", "2Mi"));
+    stage.wait_for_claim("one", "Bound");
+    stage.wait_for_claim("two", "Bound");
+    let image = stage.find(Resource::BackingImage, Some("longhorn-system"), "base").unwrap();
+    assert_eq!(image.text(&["spec", "sourceParameters", "url"]), Some(url.as_str()));
+    stage.apply(class("of-another", None, parameters("https://example.org/other.raw")));
+    stage.apply(claim("three", "of-another", "2Mi"));
+    let message = stage.wait_for_reason("three", "ImageDiffers");
+    assert!(message.contains("existing backing image base data source is different"), "{message}");
+}
