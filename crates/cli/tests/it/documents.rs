@@ -136,7 +136,7 @@ fn documents_are_applied_changed_shown_and_deleted() {
     }
 
     assert_eq!(
-        served.lines("delete -f docs --wait"),
+        served.lines("delete -f docs"),
         ["secret/key deleted", "storageclass.storage.k8s.io/plain deleted"]
     );
     let words = served.fails("get sc plain", 8);
