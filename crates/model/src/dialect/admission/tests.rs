@@ -313,6 +313,36 @@ fn a_passphrase_in_use_does_not_change_by_accident() {
 }
 
 #[test]
+fn a_snapshot_keeps_its_secret_and_its_class() {
+    let mut documents = Documents::default();
+    documents.put(key("one", "canary one"));
+    let mut keeping = Object::new(Resource::VolumeSnapshotClass, None, "keeping");
+    keeping.set(&["driver"], "driver.longhorn.io");
+    keeping.set(&["deletionPolicy"], "Delete");
+    let keeping = documents.put(keeping);
+    let old = documents.object(Resource::Secret, Some("keys"), "one").unwrap();
+    let change = |documents: &Documents| {
+        admit(key("one", "canary two"), Change::Update(&old), documents).map(drop)
+    };
+    assert!(refuse_deletion(&keeping, &documents).is_ok());
+    let spec = json!({ "source": { "persistentVolumeClaimName": "gone" },
+                       "volumeSnapshotClassName": "keeping" });
+    documents.put(document(Resource::VolumeSnapshot, Some("lab"), "monday", spec));
+    assert!(change(&documents).is_ok() && refuse_deletion(&old, &documents).is_ok());
+    let reference = json!({ "namespace": "keys", "name": "one" });
+    documents.set(Resource::VolumeSnapshot, "monday", &["status", "secretRef"], reference);
+    for refused in [
+        change(&documents),
+        refuse_deletion(&old, &documents),
+        refuse_deletion(&keeping, &documents),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.causes[0].reason, Reason::InUse);
+        assert!(refused.to_string().contains("VolumeSnapshot lab/monday"), "{refused}");
+    }
+}
+
+#[test]
 fn a_secret_that_calls_itself_immutable_is() {
     let mut documents = Documents::default();
     let mut fixed = key("fixed", "canary");
