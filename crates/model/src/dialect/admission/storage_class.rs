@@ -1,6 +1,7 @@
 //! StorageClasses.
 
 use super::Reason;
+use super::annotations::check_flag;
 use super::keys::{Unusable, backing_image_named, check_secret, is_same_key};
 use super::review::Review;
 use crate::dialect::fields::shown;
@@ -28,6 +29,11 @@ pub(super) fn review(review: &mut Review<'_>) {
         review.add(refused);
         None
     });
+    if let Some(Err(problem)) = class.parameter(Claim::OWN_KEYSLOT).map(check_flag)
+        && review.old.is_none()
+    {
+        review.note(&["parameters", Claim::OWN_KEYSLOT], Reason::Invalid, problem);
+    }
     let encryption = match class.volume_parameters() {
         Ok(parameters) => parameters.encryption,
         Err(refused) => return review.add(refused),

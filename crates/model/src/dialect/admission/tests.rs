@@ -8,7 +8,7 @@ use crate::dialect::longhorn::{BackingImage, LonghornVolume};
 
 /// Documents in memory, with the values of their Secrets.
 #[derive(Default)]
-struct Documents(Vec<Arc<Object>>);
+pub(super) struct Documents(Vec<Arc<Object>>);
 
 impl Known for Documents {
     fn object(
@@ -81,7 +81,7 @@ fn key(name: &str, passphrase: &str) -> Object {
     secret(name, json!({ "CRYPTO_KEY_VALUE": passphrase }))
 }
 
-fn image(name: &str, source_type: &str, parameters: impl Into<Value>) -> Object {
+pub(super) fn image(name: &str, source_type: &str, parameters: impl Into<Value>) -> Object {
     let parameters = parameters.into();
     let spec = json!({ "sourceType": source_type, "sourceParameters": parameters });
     document(Resource::BackingImage, Some("longhorn-system"), name, spec)
