@@ -503,6 +503,25 @@ fn a_volume_has_room_for_what_it_begins_with() {
 }
 
 #[test]
+fn a_claim_that_waits_for_a_class_is_told_so() {
+    let mut documents = Documents::default();
+    let warned = |documents: &Documents, class: Value| {
+        let mut disk = claim("disk", "", "1Gi");
+        disk.set(&["spec", "storageClassName"], class);
+        documents.create(disk).unwrap().warnings.join("")
+    };
+    assert!(warned(&documents, json!("vault")).contains("storage class \"vault\" not found"));
+    assert!(warned(&documents, Value::Null).contains("none is the default one"));
+    assert_eq!(warned(&documents, json!("")), "");
+    let mut vault = class("vault", None, json!({}));
+    let annotation = "storageclass.kubernetes.io/is-default-class";
+    vault.set(&["metadata", "annotations", annotation], "true");
+    documents.put(vault);
+    assert_eq!(warned(&documents, json!("vault")), "");
+    assert_eq!(warned(&documents, Value::Null), "");
+}
+
+#[test]
 fn a_copy_is_encrypted_as_its_original_is() {
     let mut documents = library();
     for (name, secret) in
