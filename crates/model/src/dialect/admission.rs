@@ -15,7 +15,7 @@ mod users;
 mod virtual_machine_image;
 mod volume;
 
-pub use keys::{Protection, backing_image_named, claim_protection, is_same_key};
+pub use keys::{Protection, backing_image_named, claim_protection};
 pub use unknown_fields::unknown_fields;
 pub use users::{refuse_deletion, users};
 

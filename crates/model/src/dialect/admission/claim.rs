@@ -1,7 +1,7 @@
 //! PersistentVolumeClaims.
 
 use super::keys::{
-    Protection, backing_image_named, claim_protection, class_protection, is_same_key,
+    Likeness, Protection, backing_image_named, claim_protection, class_protection, likeness,
 };
 use super::review::Review;
 use super::storage_class::{Keyslot, Opener, check_image_key};
@@ -167,13 +167,16 @@ fn check_source(review: &mut Review<'_>, claim: &Claim, source: &ClaimSource) {
         | (Protection::Plain, Protection::Plain)
         | (Protection::Kms, Protection::Kms) => {}
         (Protection::Passphrase(one), Protection::Passphrase(other)) => {
-            if is_same_key(&one, &other, review.known) == Some(false) {
-                let message = format!(
-                    "{from} is encrypted with the secret {one}, which has another passphrase than the secret \
-                     {other} of this claim's class: use a class with {one}"
-                );
-                review.note(&path, Reason::Invalid, message);
-            }
+            let has = match likeness(&one, &other, namespace.as_deref(), review.known) {
+                Likeness::Same | Likeness::Missing => return,
+                Likeness::Other => "has another passphrase than",
+                Likeness::Untold => "is not",
+            };
+            let message = format!(
+                "{from} is encrypted with the secret {one}, which {has} the secret {other} of this claim's \
+                 class: use a class with {one}"
+            );
+            review.note(&path, Reason::Invalid, message);
         }
         (one, other) => {
             let message = format!(

@@ -183,10 +183,38 @@ fn an_image_is_decrypted_with_the_key_that_encrypted_it_and_no_other() {
     let documents = library();
     let told = documents.refusal(cloned("open", "sealed", "decrypt", "two"));
     assert!(told.contains("keys/one") && told.contains("keys/two"), "{told}");
-    for key in ["one", "same"] {
-        let opened = documents.create(cloned("open", "sealed", "decrypt", key)).unwrap().object;
-        assert_eq!(BackingImage::try_from(&opened).unwrap().key(), None);
+    let opened = documents.create(cloned("open", "sealed", "decrypt", "one")).unwrap().object;
+    assert_eq!(BackingImage::try_from(&opened).unwrap().key(), None);
+}
+
+#[test]
+fn secrets_are_compared_only_for_who_is_in_their_namespace() {
+    let mut documents = library();
+    // A guess in another namespace is answered in the same words, whether it is right or not.
+    let told = |documents: &Documents, name: &str| {
+        let told = documents.refusal(cloned("open", "sealed", "decrypt", name));
+        assert!(told.contains("use the same Secret"), "{told}");
+        told.replace(&format!("keys/{name}"), "keys/…")
+    };
+    assert_eq!(told(&documents, "same"), told(&documents, "two"));
+    for name in ["two", "same"] {
+        documents.put(class(name, Some(name), json!({ "backingImage": "sealed" })));
     }
+    let claimed = |documents: &Documents, name: &str| {
+        documents.refusal(claim("disk", name, "1Gi")).replace(&format!("keys/{name}"), "keys/…")
+    };
+    assert_eq!(claimed(&documents, "same"), claimed(&documents, "two"));
+
+    // Who makes images beside the Secrets knows which of them are the same.
+    let here = |mut object: Object| {
+        object.set(&["metadata", "namespace"], "keys");
+        object
+    };
+    documents.put(here(image("near", "download", json!({ "url": "https://images.example/a" }))));
+    documents.put(here(cloned("shut", "near", "encrypt", "one")));
+    assert!(documents.create(here(cloned("open", "shut", "decrypt", "same"))).is_ok());
+    let told = documents.refusal(here(cloned("open", "shut", "decrypt", "two")));
+    assert!(told.contains("another passphrase"), "{told}");
 }
 
 #[test]
@@ -542,9 +570,8 @@ fn a_copy_is_encrypted_as_its_original_is() {
     let whole = "PersistentVolumeClaim";
     for (class, kind, of) in [
         ("one", whole, "sealed"),
-        ("same", whole, "sealed"),
         ("open", whole, "plain"),
-        ("same", "VolumeSnapshot", "monday"),
+        ("one", "VolumeSnapshot", "monday"),
         ("one", whole, "later"),
     ] {
         assert!(documents.create(copy(class, kind, of)).is_ok(), "{class} {of}");
@@ -554,8 +581,11 @@ fn a_copy_is_encrypted_as_its_original_is() {
     {
         assert!(documents.refusal(copy(class, kind, of)).contains("not encrypted"), "{class} {of}");
     }
-    let told = documents.refusal(copy("two", whole, "sealed"));
-    assert!(told.contains("keys/one") && told.contains("keys/two"), "{told}");
+    for (name, secret) in [("two", "keys/two"), ("same", "keys/same")] {
+        let told = documents.refusal(copy(name, whole, "sealed"));
+        assert!(told.contains("keys/one") && told.contains(secret), "{told}");
+        assert!(!told.contains("passphrase"), "{told}");
+    }
     let mut small = copy("one", whole, "sealed");
     small.set(&["spec", "resources", "requests", "storage"], "512Mi");
     assert!(
@@ -628,7 +658,7 @@ fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
     let plain = documents.create(export("pvc-open", "", "")).unwrap().object;
     assert_eq!(plain.text(&["spec", "secret"]), None);
     for (volume, encryption, secret, phrase) in [
-        ("pvc-vault", "decrypt", "two", "keys/one, which has another passphrase"),
+        ("pvc-vault", "decrypt", "two", "keys/one: use the same Secret"),
         ("pvc-open", "decrypt", "one", "is not encrypted"),
         ("pvc-open", "encrypt", "one", "as it is, or decrypted"),
         ("pvc-kms", "", "", "wrapped by a KMS"),
