@@ -670,6 +670,26 @@ fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
 }
 
 #[test]
+fn an_image_names_no_secret_of_another_namespace() {
+    let documents = Documents::default();
+    let image = |namespace: &str| {
+        let [name, of] = SecretUse::NodeStage.parameters();
+        let parameters = json!({ "encrypted": "true", name: "key", of: namespace });
+        let spec = json!({ "displayName": "a", "sourceType": "upload",
+                           "storageClassParameters": parameters });
+        document(Resource::VirtualMachineImage, Some("lab"), "i1", spec)
+    };
+    for own in ["lab", "${pvc.namespace}"] {
+        assert!(documents.create(image(own)).is_ok(), "{own}");
+    }
+    for other in ["keys", "${pvc.annotations['a']}", ""] {
+        let told = documents.refusal(image(other));
+        assert!(told.starts_with("spec.storageClassParameters['csi."), "{told}");
+        assert!(told.contains("use \"lab\""), "{told}");
+    }
+}
+
+#[test]
 fn nothing_is_made_of_a_backup() {
     let documents = Documents::default();
     let restored = image("a1", "restore", json!({ "backup-url": "s3://bucket@region/?backup=x" }));
