@@ -116,6 +116,9 @@ fn documents_to(text: &mut Text, context: &Context) {
         let count = context.store.objects(resource, None).len();
         text.line(name, &[("kind", resource.kind()), ("group", resource.group())], count);
     }
+    let name = "strongroom_documents_set_aside";
+    text.head(name, "gauge", "Documents in the catalog that could not be read at the start.");
+    text.line(name, &[], context.store.set_aside().len());
     let name = "strongroom_images";
     text.head(name, "gauge", "Images by state.");
     let mut states: BTreeMap<String, u64> = BTreeMap::new();

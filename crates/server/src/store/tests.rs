@@ -295,3 +295,45 @@ fn ten_thousand_documents_are_opened_and_listed_soon() {
     println!("10,000 documents: opened in {opened:?}, listed in {listed:?}");
     assert!(opened < Duration::from_secs(10) && listed < Duration::from_secs(1));
 }
+
+#[test]
+fn a_document_that_could_not_be_read_again_is_refused() {
+    let place = Place::new();
+    let store = place.store();
+    let nested = |levels: usize| (0..levels).fold(json!(0), |value, _| json!([value]));
+    let mut deep = image("deep");
+    // The document, `spec` and the lists below it.
+    deep.set(&["spec", "deep"], nested(62));
+    store.create(deep.clone()).unwrap();
+    deep.set(&["spec", "deep"], nested(63));
+    let refused = |result: Result<Arc<Object>>| match result {
+        Err(Error::Refused { refused, .. }) => refused.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(refused(store.replace(deep.clone(), Part::Document)).contains("64 levels"));
+    deep.set(&["metadata", "name"], "deeper");
+    assert!(refused(store.create(deep)).contains("64 levels"));
+    let mut long = image("long");
+    long.set(&["spec", "text"], "x".repeat(3 << 19));
+    assert!(refused(store.create(long.clone())).contains("1572864 are the most"));
+    store.create(image("long")).unwrap();
+    assert!(refused(store.replace(long, Part::Document)).contains("1572864 are the most"));
+    drop(store);
+    assert!(at(&place.store(), "deep").is_some());
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_set_aside_with_its_name() {
+    let place = Place::new();
+    place.store().create(image("good")).unwrap();
+    let id = "backingimages.longhorn.io/lab/bad";
+    let text = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    let catalog = SqliteCatalog::open(&place.directory.path().join("catalog.sqlite")).unwrap();
+    catalog.insert(Kind::Object, id, &text).unwrap();
+    let store = place.store();
+    assert!(at(&store, "good").is_some());
+    let aside: Vec<_> = store.set_aside().iter().map(|aside| aside.id.as_str()).collect();
+    assert_eq!(aside, [id]);
+    assert!(matches!(store.create(image("bad")), Err(Error::Exists { .. })));
+    assert_eq!(catalog.load(Kind::Object, id).unwrap().unwrap().json, text);
+}
