@@ -66,6 +66,15 @@ pub enum Part {
     Status,
 }
 
+/// Who changes a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Author {
+    /// The server itself, which knows when the data of a document is gone.
+    Server,
+    /// Somebody who asks for it.
+    Client,
+}
+
 /// A change of a document.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -174,7 +183,17 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::NotFound`] and [`Error::Conflict`]; [`Error::Refused`] when it is too deep or too long.
-    pub fn replace(&self, mut object: Object, part: Part) -> Result<Arc<Object>> {
+    pub fn replace(&self, object: Object, part: Part) -> Result<Arc<Object>> {
+        self.replace_by(object, part, Author::Server)
+    }
+
+    /// Does the same for somebody.
+    pub(crate) fn replace_by(
+        &self,
+        mut object: Object,
+        part: Part,
+        author: Author,
+    ) -> Result<Arc<Object>> {
         bounds::refuse_depth(&object)?;
         let key = naming::settle(&mut object)?;
         let mut versions = self.writing();
@@ -190,6 +209,9 @@ impl Store {
             Part::Status => old.sealed.clone(),
         };
         let mut new = joined(&old.object, object, part);
+        if author == Author::Client {
+            keep_hold(Some(&old.object), &mut new);
+        }
         if new == *old.object && sealed == old.sealed {
             return Ok(old.object);
         }
@@ -397,6 +419,25 @@ pub(crate) fn redacted(mut object: Object) -> Object {
     object
 }
 
+/// Leaves it to the server to hold a document until its data is gone, and to let it go.
+pub(crate) fn keep_hold(old: Option<&Object>, new: &mut Object) {
+    let is_held = |object: &Object| object.finalizers().any(|name| name == DATA_FINALIZER);
+    let held = old.is_some_and(is_held);
+    if is_held(new) == held {
+        return;
+    }
+    let others = new.finalizers().filter(|name| *name != DATA_FINALIZER).map(str::to_owned);
+    let mut finalizers: Vec<String> = others.collect();
+    if held {
+        finalizers.push(DATA_FINALIZER.to_owned());
+    }
+    if finalizers.is_empty() {
+        new.take(&["metadata", "finalizers"]);
+    } else {
+        new.set(&["metadata", "finalizers"], finalizers);
+    }
+}
+
 /// Returns what a document becomes: what the server itself keeps of it stays as it was.
 fn joined(old: &Object, mut new: Object, part: Part) -> Object {
     if part == Part::Status {
@@ -439,6 +480,9 @@ fn same_request(old: &Object, new: &Object) -> bool {
 fn set_version(object: &mut Object, version: u64) {
     object.set(&["metadata", "resourceVersion"], version.to_string());
 }
+
+/// What keeps a document until its data is gone.
+pub(crate) const DATA_FINALIZER: &str = "strongroom.io/data";
 
 /// What the server alone sets in `metadata`.
 const KEPT: [&str; 6] = [

@@ -337,3 +337,26 @@ fn a_record_that_cannot_be_read_is_set_aside_with_its_name() {
     assert!(matches!(store.create(image("bad")), Err(Error::Exists { .. })));
     assert_eq!(catalog.load(Kind::Object, id).unwrap().unwrap().json, text);
 }
+
+#[test]
+fn the_server_alone_lets_a_document_go_whose_data_is_there() {
+    let store = Place::new().store();
+    let mut new = image("ubuntu");
+    new.set(&["metadata", "finalizers"], json!([DATA_FINALIZER, "example.com/mine"]));
+    store.create(new).unwrap();
+    let finalizers = || {
+        let object = at(&store, "ubuntu").unwrap();
+        object.finalizers().map(str::to_owned).collect::<Vec<_>>()
+    };
+    store.replace_by(image("ubuntu"), Part::Document, Author::Client).unwrap();
+    assert_eq!(finalizers(), [DATA_FINALIZER]);
+    store.delete(Resource::BackingImage, Some("lab"), "ubuntu", None).unwrap();
+    store.replace_by(image("ubuntu"), Part::Document, Author::Client).unwrap();
+    assert_eq!(finalizers(), [DATA_FINALIZER]);
+    store.replace(image("ubuntu"), Part::Document).unwrap();
+    assert!(at(&store, "ubuntu").is_none());
+    let mut made = image("debian");
+    made.set(&["metadata", "finalizers"], json!([DATA_FINALIZER]));
+    keep_hold(None, &mut made);
+    assert_eq!(made.at(&["metadata", "finalizers"]), None);
+}
