@@ -16,6 +16,7 @@ use super::patch::Kind;
 use super::protobuf;
 use super::reading::{read, shown};
 use super::target::Verb;
+use crate::access::denied_reference;
 use crate::store::{self, Author, Part, Store};
 
 /// Puts a document in.
@@ -38,6 +39,7 @@ pub(super) fn create(api: &Api, asked: &Asked) -> Answer<Response> {
         .map_err(|refused| Failure::refused(resource, &name, &refused))?;
     warnings.extend(admitted.warnings);
     let object = admitted.object;
+    check_references(api, asked, &object, None)?;
     if dry {
         return warned(shown(asked, StatusCode::CREATED, &store::redacted(object))?, &warnings);
     }
@@ -108,6 +110,7 @@ fn keep(api: &Api, asked: &Asked, mut object: Object, old: &Object) -> Answer<Re
     let admitted = admission::admit(object, Change::Update(old), store)
         .map_err(|refused| Failure::refused(resource, name, &refused))?;
     warnings.extend(admitted.warnings);
+    check_references(api, asked, &admitted.object, Some(old))?;
     if dry {
         let object = store::redacted(admitted.object);
         return warned(shown(asked, StatusCode::OK, &object)?, &warnings);
@@ -175,6 +178,14 @@ fn fill_in(object: &mut Object, store: &Store) {
         {
             *value = STANDARD.encode(kept.as_slice()).into();
         }
+    }
+}
+
+/// Refuses what leads into namespaces that the caller does not reach.
+fn check_references(api: &Api, asked: &Asked, new: &Object, old: Option<&Object>) -> Answer<()> {
+    match denied_reference(&asked.caller, new, old, &api.context.store) {
+        Some(why) => Err(Failure::forbidden(why)),
+        None => Ok(()),
     }
 }
 
