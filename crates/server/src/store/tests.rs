@@ -173,6 +173,24 @@ fn the_ring_is_bounded_by_bytes_too() {
 }
 
 #[test]
+fn the_ring_counts_what_documents_were_before() {
+    let events = Events::after(0);
+    let mut large = image("large");
+    large.set(&["spec", "text"], "x".repeat(1 << 20));
+    let large = Arc::new(large);
+    for version in 1..=80 {
+        events.push(Event {
+            version,
+            resource: Resource::BackingImage,
+            happened: Happened::Modified,
+            object: Arc::new(image("large")),
+            before: Some(Arc::clone(&large)),
+        });
+    }
+    assert!(matches!(events.changes(0, Duration::ZERO), Err(Error::Expired { .. })));
+}
+
+#[test]
 fn many_threads_change_one_document_and_no_change_is_lost() {
     let store = Place::new().store();
     store.create(image("ubuntu")).unwrap();
