@@ -17,7 +17,7 @@ use super::protobuf;
 use super::reading::{read, shown};
 use super::target::Verb;
 use crate::access::denied_reference;
-use crate::store::{self, Part, Store};
+use crate::store::{self, Author, Part, Store};
 
 /// Puts a document in.
 pub(super) fn create(api: &Api, asked: &Asked) -> Answer<Response> {
@@ -26,6 +26,7 @@ pub(super) fn create(api: &Api, asked: &Asked) -> Answer<Response> {
     let dry = asked.parameters.dry_run()?;
     object.take(&["status"]);
     object.take(&["metadata", "resourceVersion"]);
+    store::keep_hold(None, &mut object);
     store::name(&mut object).map_err(|error| Failure::of(error, resource, ""))?;
     let name = object.name().to_owned();
     let mut warnings = strange_fields(asked, &object, None)?;
@@ -104,6 +105,7 @@ fn keep(api: &Api, asked: &Asked, mut object: Object, old: &Object) -> Answer<Re
     }
     store::name(&mut object).map_err(failed)?;
     let mut warnings = strange_fields(asked, &object, Some(old))?;
+    store::keep_hold(Some(old), &mut object);
     fill_in(&mut object, store);
     let admitted = admission::admit(object, Change::Update(old), store)
         .map_err(|refused| Failure::refused(resource, name, &refused))?;
@@ -114,7 +116,8 @@ fn keep(api: &Api, asked: &Asked, mut object: Object, old: &Object) -> Answer<Re
         return warned(shown(asked, StatusCode::OK, &object)?, &warnings);
     }
     record(api, asked, name)?;
-    let kept = store.replace(admitted.object, Part::Document).map_err(failed)?;
+    let kept = store.replace_by(admitted.object, Part::Document, Author::Client);
+    let kept = kept.map_err(failed)?;
     warned(shown(asked, StatusCode::OK, &kept)?, &warnings)
 }
 
