@@ -9,6 +9,7 @@ use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 use strongroom_model::{ImageFormat, VolumeId};
 
+use super::super::bound_volume;
 use super::super::stage::{Stage, claim, class, clone, image, secret, serve};
 use crate::store::Part;
 
@@ -121,6 +122,31 @@ fn what_is_to_be_retained_outlives_its_claim_and_can_be_claimed_again() {
     stage.apply(again);
     stage.wait_for_claim("again", "Bound");
     assert_eq!(volume_id(&stage, "again"), id);
+}
+
+#[test]
+fn a_claim_that_says_to_be_bound_does_not_get_the_volume_of_another() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    let mut forged = claim("forged", "plain", "96Mi");
+    forged["spec"]["volumeName"] = id.as_str().into();
+    forged["status"] = json!({ "phase": "Bound", "capacity": { "storage": "64Mi" } });
+    stage.apply(forged);
+    let message = stage.wait_for_reason("forged", "VolumeTaken");
+    assert!(message.contains("bound to another claim"), "{message}");
+    assert_eq!(stage.context().volumes.volume(&id).unwrap().size, 64 << 20);
+    let store = &stage.context().store;
+    let set_bound = &mut |object: &mut Object| object.set(&["status", "phase"], "Bound");
+    let resource = Resource::PersistentVolumeClaim;
+    store.edit(resource, Some("lab"), "forged", Part::Status, set_bound).unwrap();
+    assert!(bound_volume(store, "lab", "forged").is_err());
+    assert_eq!(bound_volume(store, "lab", "data").unwrap(), id);
+    stage.delete(resource, Some("lab"), "forged");
+    stage.wait_until_gone(resource, Some("lab"), "forged");
+    assert!(stage.context().volumes.volume(&id).is_ok());
 }
 
 #[test]
