@@ -1,7 +1,10 @@
+use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde_json::Value;
 use strongroom::catalog::{Catalog, Kind, SqliteCatalog};
+use strongroom::volumes::{NewVolume, VolumeEncryption};
+use strongroom_model::{Tuning, VolumeId};
 
 use super::super::{runtime, serve_until};
 use super::server::{Answered, IMAGES, SECRETS, Server, image, secret, settings};
@@ -111,4 +114,29 @@ fn an_act_that_cannot_be_recorded_does_not_happen() {
     assert_eq!(other.code, 503);
     assert_eq!(server.get(&format!("{SECRETS}/other")).code, 404);
     assert_eq!(server.admin_asks(&delete, &Value::Null).code, 200);
+}
+
+#[test]
+fn snapshots_of_exports_that_nobody_goes_on_with_are_gone_after_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder.path().join("data"), None);
+    let opened = crate::opening::open(&settings).unwrap();
+    let id: VolumeId = "disk".parse().unwrap();
+    let new = NewVolume {
+        id: id.clone(),
+        size: 4 << 20,
+        encryption: VolumeEncryption::None,
+        tuning: Tuning::default(),
+        source: None,
+        parameters: BTreeMap::new(),
+    };
+    opened.volumes.create(&new, &()).unwrap();
+    for name in ["image-export-lost", "own"] {
+        opened.volumes.snapshot(&id, &name.parse().unwrap(), &()).unwrap();
+    }
+    drop(opened);
+    let opened = crate::opening::open(&settings).unwrap();
+    let left = opened.volumes.snapshots(None, 10).unwrap();
+    let left: Vec<_> = left.iter().map(|snapshot| snapshot.id.as_str()).collect();
+    assert_eq!(left, ["own"]);
 }
