@@ -169,10 +169,18 @@ fn delete(turn: &Turn<'_>) -> Result<Next, Trouble> {
     let Some(object) = bound else {
         // It was never bound: whatever was made is of nobody else.
         let id = provision::identifier(&own_name)?;
-        persistent_volume::delete_data(turn, &id, uid)?;
+        // Where somebody has given it away, it goes with that document, if at all.
+        if persistent_volume::others_of(turn, &id).is_empty() {
+            persistent_volume::delete_data(turn, &id, uid)?;
+        }
         turn.release()?;
         return Ok(Next::Settled);
     };
+    if object.text(&["status", "phase"]) == Some(persistent_volume::FAILED) {
+        // Its data stays, and tells why.
+        turn.release()?;
+        return Ok(Next::Settled);
+    }
     persistent_volume::set_phase(store, object.name(), "Released")?;
     match PersistentVolume::try_from(&*object)?.reclaim {
         ReclaimPolicy::Retain => {

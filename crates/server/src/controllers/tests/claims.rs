@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use strongroom::Opener;
 use strongroom::images::{Side, Work};
 use strongroom::volumes::VolumeEncryption;
@@ -11,6 +11,7 @@ use strongroom_model::{ImageFormat, VolumeId};
 
 use super::super::bound_volume;
 use super::super::stage::{Stage, claim, class, clone, image, secret, serve};
+use super::super::turn::FINALIZER;
 use crate::store::Part;
 
 fn volume_id(stage: &Stage, claim: &str) -> VolumeId {
@@ -146,6 +147,71 @@ fn a_claim_that_says_to_be_bound_does_not_get_the_volume_of_another() {
     assert_eq!(bound_volume(store, "lab", "data").unwrap(), id);
     stage.delete(resource, Some("lab"), "forged");
     stage.wait_until_gone(resource, Some("lab"), "forged");
+    assert!(stage.context().volumes.volume(&id).is_ok());
+}
+
+/// Returns a PersistentVolume that somebody writes down.
+fn persistent(name: &str, volume: &VolumeId, claim: &str, uid: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": { "name": name, "finalizers": [FINALIZER] },
+        "spec": {
+            "capacity": { "storage": "64Mi" },
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Delete",
+            "claimRef": { "namespace": "lab", "name": claim, "uid": uid },
+            "csi": { "driver": "driver.longhorn.io", "volumeHandle": volume.as_str() },
+        },
+    })
+}
+
+#[test]
+fn a_second_document_of_a_volume_does_not_take_its_data_along() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    let bound = stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    let mut second = persistent("second", &id, "gone", bound.uid());
+    second["status"] = json!({ "phase": "Bound" });
+    stage.apply(second);
+    stage.delete(Resource::PersistentVolume, None, "second");
+    let message = stage.wait_for_event("second", "DataKept");
+    assert!(message.text(&["message"]).unwrap().contains("another name"));
+    assert!(stage.context().volumes.volume(&id).is_ok());
+    let keep = &mut |volume: &mut Object| {
+        volume.set(&["spec", "persistentVolumeReclaimPolicy"], "Retain");
+    };
+    let store = &stage.context().store;
+    let found = stage.find(Resource::PersistentVolume, None, "second").unwrap();
+    assert_eq!(found.text(&["status", "phase"]), Some("Failed"));
+    store.edit(Resource::PersistentVolume, None, "second", Part::Document, keep).unwrap();
+    stage.wait_until_gone(Resource::PersistentVolume, None, "second");
+    assert!(stage.context().volumes.volume(&id).is_ok());
+}
+
+#[test]
+fn a_document_that_is_put_back_before_its_claim_keeps_the_data() {
+    let stage = Stage::new();
+    let mut keep = class("keep", None, json!({}));
+    keep["reclaimPolicy"] = "Retain".into();
+    stage.apply(keep);
+    stage.apply(claim("data", "keep", "64Mi"));
+    let bound = stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    let resource = Resource::PersistentVolume;
+    stage.delete(Resource::PersistentVolumeClaim, Some("lab"), "data");
+    stage.wait_until_gone(Resource::PersistentVolumeClaim, Some("lab"), "data");
+    stage.delete(resource, None, id.as_str());
+    stage.wait_until_gone(resource, None, id.as_str());
+    stage.apply(persistent(id.as_str(), &id, "data", bound.uid()));
+    stage.wait(resource, None, id.as_str(), |found| {
+        found.unwrap().text(&["status", "phase"]) == Some("Pending")
+    });
+    stage.wait_for_event(id.as_str(), "ClaimMissing");
+    stage.delete(resource, None, id.as_str());
+    stage.wait_for_event(id.as_str(), "DataKept");
     assert!(stage.context().volumes.volume(&id).is_ok());
 }
 
