@@ -216,6 +216,47 @@ fn a_document_that_is_put_back_before_its_claim_keeps_the_data() {
 }
 
 #[test]
+fn a_snapshot_that_is_to_be_retained_outlives_its_class_and_its_document() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    let snapshots = Resource::VolumeSnapshotClass;
+    stage.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshotClass",
+        "metadata": { "name": "keep" },
+        "driver": "driver.longhorn.io",
+        "deletionPolicy": "Retain",
+    }));
+    let resource = Resource::VolumeSnapshot;
+    for name in ["one", "two"] {
+        stage.apply(json!({
+            "apiVersion": "snapshot.storage.k8s.io/v1",
+            "kind": "VolumeSnapshot",
+            "metadata": { "namespace": "lab", "name": name },
+            "spec": {
+                "volumeSnapshotClassName": "keep",
+                "source": { "persistentVolumeClaimName": "data" },
+            },
+        }));
+        let is_ready = |found: Option<&Object>| {
+            found.unwrap().at(&["status", "readyToUse"]) == Some(&true.into())
+        };
+        stage.wait(resource, Some("lab"), name, is_ready);
+    }
+    stage.delete(snapshots, None, "keep");
+    stage.delete(resource, Some("lab"), "one");
+    stage.wait_until_gone(resource, Some("lab"), "one");
+    // One that was made when nobody wrote the policy down.
+    let forget = &mut |object: &mut Object| drop(object.take(&["status", "deletionPolicy"]));
+    let store = &stage.context().store;
+    store.edit(resource, Some("lab"), "two", Part::Status, forget).unwrap();
+    stage.delete(resource, Some("lab"), "two");
+    stage.wait_for_event("two", "ClassMissing");
+    assert_eq!(stage.context().volumes.snapshots(None, 10).unwrap().len(), 2);
+}
+
+#[test]
 fn snapshots_are_made_cloned_and_deleted() {
     let stage = Stage::new();
     stage.apply(class("plain", None, json!({})));
