@@ -13,7 +13,7 @@ use strongroom_model::dialect::resource::Resource;
 
 use super::claim::{claim_reference, quantity};
 use super::events::Tone;
-use super::provision;
+use super::provision::{self, OWNER};
 use super::queue::Next;
 use super::turn::{FINALIZER, Trouble, Turn};
 use crate::store::{Part, Store};
@@ -129,6 +129,40 @@ fn why_kept(turn: &Turn<'_>, id: &VolumeId, uid: &str) -> Result<Option<String>,
     Ok((!was_bound(turn.object)).then_some(never))
 }
 
+/// Makes the claim of this turn the owner of the volume for which a PersistentVolume stands, so that it can be
+/// deleted with it; but only where the owner is gone, and no other document stands for it.
+pub(super) fn take_over(turn: &Turn<'_>, document: &Object) -> Result<(), Trouble> {
+    let handle = document.text(&["spec", "csi", "volumeHandle"]).unwrap_or_default();
+    let id = provision::identifier(handle)?;
+    if document.name() != handle || others_of(turn, &id).len() > 1 {
+        return Ok(());
+    }
+    let volumes = &turn.context().volumes;
+    let found = match volumes.volume(&id) {
+        Ok(volume) => volume,
+        Err(error) if error.kind() == strongroom::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let owner = found.parameters.get(OWNER).map(String::as_str);
+    let uid = turn.object.uid();
+    let owners = [Resource::PersistentVolumeClaim, Resource::LonghornVolume];
+    let is_there = |of: &str| owners.into_iter().any(|resource| is_there(turn, resource, of));
+    if owner == Some(uid) || owner.is_none_or(is_there) {
+        return Ok(());
+    }
+    turn.audit(
+        "take-over",
+        &format!("volume {id}: its owner is gone, and it is this claim's now"),
+    )?;
+    volumes.change_parameter(&id, OWNER, owner, uid)?;
+    Ok(())
+}
+
+fn is_there(turn: &Turn<'_>, resource: Resource, uid: &str) -> bool {
+    let all = turn.context().store.list(resource, None).0;
+    all.iter().any(|object| object.uid() == uid)
+}
+
 /// Returns the PersistentVolumes that stand for a volume, but for the one of this turn.
 pub(super) fn others_of(turn: &Turn<'_>, id: &VolumeId) -> Vec<Arc<Object>> {
     let mut found = turn.list(Resource::PersistentVolume, None);
@@ -140,7 +174,7 @@ pub(super) fn others_of(turn: &Turn<'_>, id: &VolumeId) -> Vec<Arc<Object>> {
 }
 
 /// Returns the document of a kind that has this UID and stays.
-pub(super) fn living(turn: &Turn<'_>, resource: Resource, uid: &str) -> Option<Arc<Object>> {
+fn living(turn: &Turn<'_>, resource: Resource, uid: &str) -> Option<Arc<Object>> {
     let all = turn.context().store.list(resource, None).0;
     all.into_iter().find(|object| object.uid() == uid && !object.is_being_deleted())
 }

@@ -6,9 +6,10 @@ use strongroom_model::dialect::resource::Resource;
 
 use super::super::events::Tone;
 use super::super::moments::{self, Truth};
-use super::super::provision;
 use super::super::queue::Next;
-use super::super::turn::{Trouble, Turn};
+use super::super::subject::Subject;
+use super::super::turn::{Trouble, Turn, hold};
+use super::super::{persistent_volume, provision};
 use super::PROVISIONED;
 use crate::store::Part;
 
@@ -36,6 +37,9 @@ pub(super) fn bind_to_existing(turn: &Turn<'_>, name: &str) -> Result<Next, Trou
     if !edited.is_some_and(|volume| provision::names(&volume, claim)) {
         return Err(taken(name));
     }
+    let subject = Subject::new(Resource::PersistentVolume, None, name);
+    hold(store, &subject, object.uid())?;
+    persistent_volume::take_over(turn, &object)?;
     bound(turn, name, volume.capacity)?;
     turn.tell(Tone::Normal, "Bound", &format!("bound to PersistentVolume {name}"));
     Ok(Next::Settled)

@@ -123,6 +123,15 @@ fn what_is_to_be_retained_outlives_its_claim_and_can_be_claimed_again() {
     stage.apply(again);
     stage.wait_for_claim("again", "Bound");
     assert_eq!(volume_id(&stage, "again"), id);
+    // It is that claim's now, and goes with it when it is to.
+    let change = &mut |object: &mut Object| {
+        object.set(&["spec", "persistentVolumeReclaimPolicy"], "Delete");
+    };
+    store.edit(Resource::PersistentVolume, None, id.as_str(), Part::Document, change).unwrap();
+    stage.delete(Resource::PersistentVolumeClaim, Some("lab"), "again");
+    stage.wait_until_gone(Resource::PersistentVolumeClaim, Some("lab"), "again");
+    stage.wait_until_gone(Resource::PersistentVolume, None, id.as_str());
+    assert!(stage.context().volumes.volume(&id).is_err());
 }
 
 #[test]
