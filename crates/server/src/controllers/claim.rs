@@ -48,8 +48,8 @@ fn make(turn: &Turn<'_>, claim: &Claim) -> Result<Next, Trouble> {
     }
     let id = provision::identifier(&own_name)?;
     let found = provision::of_owner(turn.context().volumes.volume(&id), &claim.uid)?;
-    if let Some(volume) = found.filter(|volume| volume.condition == Condition::Ready) {
-        return bind(turn, claim, &volume);
+    if let Some(volume) = found.as_ref().filter(|it| it.condition == Condition::Ready) {
+        return bind(turn, claim, volume);
     }
     let context = turn.context();
     let planner = Planner { known: turn, library: &context.library, keys: turn.keys() };
@@ -58,6 +58,7 @@ fn make(turn: &Turn<'_>, claim: &Claim) -> Result<Next, Trouble> {
     let plan = planner.of_claim(turn.object, claim, &class)?;
     turn.hold()?;
     if plan.is_made_at_once() {
+        provision::clear_outdated(&context.volumes, found.as_ref(), &plan.new)?;
         let volume = context.volumes.create(&plan.new, &())?;
         return bind(turn, claim, &volume);
     }

@@ -3,7 +3,7 @@
 
 mod making;
 
-pub(super) use making::make_volume;
+pub(super) use making::{clear_outdated, make_volume};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

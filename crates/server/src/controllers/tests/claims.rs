@@ -2,14 +2,16 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use strongroom::Opener;
+use strongroom::catalog::{Catalog, Kind};
 use strongroom::images::{Side, Work};
-use strongroom::volumes::VolumeEncryption;
+use strongroom::volumes::{Condition, FormatState, Volume, VolumeEncryption};
 use strongroom_crypto::{CostPolicy, Passphrase};
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
-use strongroom_model::{ImageFormat, VolumeId};
+use strongroom_model::{ImageFormat, Tuning, VolumeId};
 
 use super::super::bound_volume;
+use super::super::provision::OWNER;
 use super::super::stage::{Stage, claim, class, clone, image, secret, serve};
 use super::super::turn::FINALIZER;
 use crate::store::Part;
@@ -263,6 +265,36 @@ fn a_snapshot_that_is_to_be_retained_outlives_its_class_and_its_document() {
     stage.delete(resource, Some("lab"), "two");
     stage.wait_for_event("two", "ClassMissing");
     assert_eq!(stage.context().volumes.snapshots(None, 10).unwrap().len(), 2);
+}
+
+#[test]
+fn a_copy_that_was_begun_with_another_size_is_begun_anew() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    let mut copied = claim("copied", "plain", "96Mi");
+    copied["spec"]["dataSource"] = json!({ "kind": "PersistentVolumeClaim", "name": "data" });
+    let copied = stage.apply(copied);
+    stage.wait_for_reason("copied", "SourceNotReady");
+    // What a killed server leaves.
+    let half_made = Volume {
+        id: format!("pvc-{}", copied.uid()).parse().unwrap(),
+        size: 64 << 20,
+        encryption: VolumeEncryption::None,
+        format: FormatState::Blank,
+        file_system: None,
+        tuning: Tuning::default(),
+        source: Some("volume data".to_owned()),
+        parameters: [(OWNER.to_owned(), copied.uid().to_owned())].into(),
+        created: 0,
+        grown_to: None,
+        condition: Condition::Creating,
+    };
+    let text = serde_json::to_string(&half_made).unwrap();
+    let catalog = stage.context().volumes.catalog();
+    catalog.insert(Kind::Volume, half_made.id.as_str(), &text).unwrap();
+    stage.apply(claim("data", "plain", "64Mi"));
+    let bound = stage.wait_for_claim("copied", "Bound");
+    assert_eq!(bound.text(&["status", "capacity", "storage"]), Some("96Mi"));
 }
 
 #[test]
