@@ -60,6 +60,8 @@ pub(crate) fn open(settings: &Settings) -> Result<Opened> {
     let audit = Arc::new(Audit::open(&data.join("audit.log"), Arc::clone(&catalog))?);
     let library = Library::open(&data.join("images"), Arc::clone(&catalog))?;
     let library = library.with_downloads(settings.downloads.clone());
+    // Nothing exports yet. What cannot be cleared now only takes room, and is tried at the next start.
+    let _ = library.clear_exports(&volumes);
     let store = Store::open(catalog, sealer)?;
     let admin_file = data.join("admin.token");
     Ok(Opened { store, volumes, library, audit, kek_file, admin_file, lock })

@@ -178,7 +178,9 @@ fn delete(turn: &Turn<'_>) -> Result<Next, Trouble> {
     }
     let id = image_id(turn.object.uid())?;
     turn.audit("delete", &format!("image {id}: its bytes"))?;
-    turn.context().library.delete(&id)?;
+    let context = turn.context();
+    context.library.delete(&id)?;
+    context.library.clear_export(&id, &context.volumes)?;
     turn.release()?;
     Ok(Next::Settled)
 }

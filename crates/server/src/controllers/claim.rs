@@ -48,8 +48,8 @@ fn make(turn: &Turn<'_>, claim: &Claim) -> Result<Next, Trouble> {
     }
     let id = provision::identifier(&own_name)?;
     let found = provision::of_owner(turn.context().volumes.volume(&id), &claim.uid)?;
-    if let Some(volume) = found.filter(|volume| volume.condition == Condition::Ready) {
-        return bind(turn, claim, &volume);
+    if let Some(volume) = found.as_ref().filter(|it| it.condition == Condition::Ready) {
+        return bind(turn, claim, volume);
     }
     let context = turn.context();
     let planner = Planner { known: turn, library: &context.library, keys: turn.keys() };
@@ -58,6 +58,7 @@ fn make(turn: &Turn<'_>, claim: &Claim) -> Result<Next, Trouble> {
     let plan = planner.of_claim(turn.object, claim, &class)?;
     turn.hold()?;
     if plan.is_made_at_once() {
+        provision::clear_outdated(&context.volumes, found.as_ref(), &plan.new)?;
         let volume = context.volumes.create(&plan.new, &())?;
         return bind(turn, claim, &volume);
     }
@@ -88,15 +89,17 @@ fn make(turn: &Turn<'_>, claim: &Claim) -> Result<Next, Trouble> {
 /// Writes down that a claim has its volume.
 fn bind(turn: &Turn<'_>, claim: &Claim, volume: &Volume) -> Result<Next, Trouble> {
     let name = volume.id.as_str();
-    if turn.read(Resource::PersistentVolume, None, name).is_none() {
+    if let Some(found) = turn.read(Resource::PersistentVolume, None, name) {
+        if !provision::names(&found, turn.object) {
+            return Err(binding::taken(name));
+        }
+    } else {
         let context = turn.context();
         let planner = Planner { known: turn, library: &context.library, keys: turn.keys() };
         let class = planner.class_of(claim)?;
         let document = persistent_volume::document(turn.object, claim, &class, volume)?;
-        match context.store.create(document) {
-            Ok(_) | Err(crate::Error::Exists { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        // Where somebody else was quicker, the next turn looks whose it is.
+        context.store.create(document)?;
     }
     turn.hold()?;
     binding::bound(turn, name, volume.size)?;
@@ -109,17 +112,22 @@ fn bind(turn: &Turn<'_>, claim: &Claim, volume: &Volume) -> Result<Next, Trouble
 /// Lets the volume of a bound claim grow with it.
 fn maintain(turn: &Turn<'_>, claim: &Claim) -> Result<Next, Trouble> {
     turn.hold()?;
+    let name = claim.volume_name.as_deref().unwrap_or_default();
+    let lost = |problem: &str| -> Result<Next, Trouble> {
+        turn.set_status(&mut |object| object.set(&["status", "phase"], "Lost"))?;
+        Err(Trouble::waiting("ClaimLost", format!("PersistentVolume {name} {problem}")))
+    };
+    let Some(object) = turn.read(Resource::PersistentVolume, None, name) else {
+        return lost("is gone, to which it was bound");
+    };
+    if !provision::names(&object, turn.object) {
+        return lost("is not bound to it, whatever the claim says");
+    }
     let has = turn.object.text(&["status", "capacity", "storage"]);
     let has = has.and_then(|text| bytes_of_quantity(text).ok()).unwrap_or(0);
     if has >= claim.size {
         return Ok(Next::Settled);
     }
-    let name = claim.volume_name.as_deref().unwrap_or_default();
-    let Some(object) = turn.read(Resource::PersistentVolume, None, name) else {
-        turn.set_status(&mut |object| object.set(&["status", "phase"], "Lost"))?;
-        let message = format!("PersistentVolume {name}, to which it was bound, is gone");
-        return Err(Trouble::waiting("ClaimLost", message));
-    };
     let volume = PersistentVolume::try_from(&*object)?;
     let context = turn.context();
     let planner = Planner { known: turn, library: &context.library, keys: turn.keys() };
@@ -162,10 +170,18 @@ fn delete(turn: &Turn<'_>) -> Result<Next, Trouble> {
     let Some(object) = bound else {
         // It was never bound: whatever was made is of nobody else.
         let id = provision::identifier(&own_name)?;
-        persistent_volume::delete_data(turn, &id, uid)?;
+        // Where somebody has given it away, it goes with that document, if at all.
+        if persistent_volume::others_of(turn, &id).is_empty() {
+            persistent_volume::delete_data(turn, &id, uid)?;
+        }
         turn.release()?;
         return Ok(Next::Settled);
     };
+    if object.text(&["status", "phase"]) == Some(persistent_volume::FAILED) {
+        // Its data stays, and tells why.
+        turn.release()?;
+        return Ok(Next::Settled);
+    }
     persistent_volume::set_phase(store, object.name(), "Released")?;
     match PersistentVolume::try_from(&*object)?.reclaim {
         ReclaimPolicy::Retain => {

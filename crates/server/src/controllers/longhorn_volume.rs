@@ -35,13 +35,14 @@ fn make(turn: &Turn<'_>, document: &LonghornVolume) -> Result<Next, Trouble> {
     let context = turn.context();
     let id = provision::identifier(&document.name)?;
     let found = provision::of_owner(context.volumes.volume(&id), &document.uid)?;
-    if let Some(volume) = found.filter(|volume| volume.condition == Condition::Ready) {
-        return show(turn, document, volume);
+    if let Some(volume) = found.as_ref().filter(|it| it.condition == Condition::Ready) {
+        return show(turn, document, volume.clone());
     }
     let planner = Planner { known: turn, library: &context.library, keys: turn.keys() };
     let plan = planner.of_volume(turn.object, document)?;
     turn.hold()?;
     if plan.is_made_at_once() {
+        provision::clear_outdated(&context.volumes, found.as_ref(), &plan.new)?;
         let volume = context.volumes.create(&plan.new, &())?;
         turn.tell(Tone::Normal, "Created", &format!("volume {id} was made"));
         return show(turn, document, volume);

@@ -1,6 +1,7 @@
 //! PersistentVolumes: what a claim is bound to, and what keeps its data until nobody wants it any more.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use strongroom::volumes::{Volume, VolumeEncryption};
 use strongroom_model::VolumeId;
@@ -12,7 +13,7 @@ use strongroom_model::dialect::resource::Resource;
 
 use super::claim::{claim_reference, quantity};
 use super::events::Tone;
-use super::provision;
+use super::provision::{self, OWNER};
 use super::queue::Next;
 use super::turn::{FINALIZER, Trouble, Turn};
 use crate::store::{Part, Store};
@@ -34,14 +35,21 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
             _ => delete(turn, &volume, uid),
         };
     }
-    let phase = match (&volume.claim, claim) {
-        (None, _) => "Available",
-        (Some(_), Some(_)) => "Bound",
+    let phase = match (&volume.claim, &claim) {
         // Somebody may apply the claim after the volume that names it.
-        (Some(_), None) if uid.is_none() => "Available",
-        (Some(_), None) => "Released",
+        (None, _) => "Available",
+        (Some(_), _) if uid.is_none() => "Available",
+        (Some(_), Some(claim)) if is_named_by(turn.object, claim) => "Bound",
+        (Some(_), None) if was_bound(turn.object) => "Released",
+        // It comes from elsewhere: what it says of its claim was never so here.
+        (Some(_), _) => "Pending",
     };
     turn.set_status(&mut |object| object.set(&["status", "phase"], phase))?;
+    if phase == "Pending" {
+        let message = "the claim of spec.claimRef.uid is not bound to it: take spec.claimRef out, and \
+                       name it in spec.volumeName of the claim that is to have it";
+        turn.tell(Tone::Warning, "ClaimMissing", message);
+    }
     if phase == "Released" && volume.reclaim == ReclaimPolicy::Delete && turn.is_held() {
         let store = &turn.context().store;
         store.delete(
@@ -54,6 +62,20 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
     Ok(Next::Settled)
 }
 
+/// Returns whether a claim names a PersistentVolume that names the claim.
+fn is_named_by(volume: &Object, claim: &Object) -> bool {
+    match claim.text(&["spec", "volumeName"]) {
+        Some(name) => name == volume.name(),
+        // It is about to, if the volume was made for it.
+        None => volume.name() == format!("pvc-{}", claim.uid()),
+    }
+}
+
+/// Returns whether it was bound to its claim at some time. Nobody but the controllers writes that.
+fn was_bound(volume: &Object) -> bool {
+    matches!(volume.text(&["status", "phase"]), Some("Bound" | "Released" | FAILED))
+}
+
 fn delete(
     turn: &Turn<'_>,
     volume: &PersistentVolume,
@@ -64,10 +86,97 @@ fn delete(
     }
     if volume.reclaim == ReclaimPolicy::Delete {
         let id = provision::identifier(&volume.volume)?;
-        delete_data(turn, &id, claim_uid.unwrap_or_default())?;
+        let uid = claim_uid.unwrap_or_default();
+        if let Some(reason) = why_kept(turn, &id, uid)? {
+            let message = format!(
+                "the data of volume {id} stays, since {reason}: set \
+                 spec.persistentVolumeReclaimPolicy to Retain to delete this document alone"
+            );
+            if was_bound(turn.object) {
+                turn.set_status(&mut |object| {
+                    object.set(&["status", "phase"], FAILED);
+                    object.set(&["status", "message"], message.as_str());
+                })?;
+            }
+            return Err(Trouble::waiting("DataKept", message));
+        }
+        delete_data(turn, &id, uid)?;
     }
     turn.release()?;
     Ok(Next::Settled)
+}
+
+/// Returns why the data must not go with a PersistentVolume, `None` when it must, or is not there.
+fn why_kept(turn: &Turn<'_>, id: &VolumeId, uid: &str) -> Result<Option<String>, Trouble> {
+    match provision::of_owner(turn.context().volumes.volume(id), uid) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(None),
+        Err(Trouble::Waiting(_)) => {
+            return Ok(Some("it was not made for the claim of spec.claimRef.uid".to_owned()));
+        }
+        Err(trouble) => return Err(trouble),
+    }
+    if turn.object.name() != id.as_str() {
+        return Ok(Some("the document bears another name than the volume".to_owned()));
+    }
+    if let Some(other) = others_of(turn, id).first() {
+        return Ok(Some(format!("{other:?} stands for it, too")));
+    }
+    if let Some(claim) = living(turn, Resource::PersistentVolumeClaim, uid) {
+        return Ok(Some(format!("{claim:?} is still there")));
+    }
+    let never = "the document was never bound here".to_owned();
+    Ok((!was_bound(turn.object)).then_some(never))
+}
+
+/// Makes the claim of this turn the owner of the volume for which a PersistentVolume stands, so that it can be
+/// deleted with it; but only where the owner is gone, and no other document stands for it.
+pub(super) fn take_over(turn: &Turn<'_>, document: &Object) -> Result<(), Trouble> {
+    let handle = document.text(&["spec", "csi", "volumeHandle"]).unwrap_or_default();
+    let id = provision::identifier(handle)?;
+    if document.name() != handle || others_of(turn, &id).len() > 1 {
+        return Ok(());
+    }
+    let volumes = &turn.context().volumes;
+    let found = match volumes.volume(&id) {
+        Ok(volume) => volume,
+        Err(error) if error.kind() == strongroom::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let owner = found.parameters.get(OWNER).map(String::as_str);
+    let uid = turn.object.uid();
+    let owners = [Resource::PersistentVolumeClaim, Resource::LonghornVolume];
+    let is_there = |of: &str| owners.into_iter().any(|resource| is_there(turn, resource, of));
+    if owner == Some(uid) || owner.is_none_or(is_there) {
+        return Ok(());
+    }
+    turn.audit(
+        "take-over",
+        &format!("volume {id}: its owner is gone, and it is this claim's now"),
+    )?;
+    volumes.change_parameter(&id, OWNER, owner, uid)?;
+    Ok(())
+}
+
+fn is_there(turn: &Turn<'_>, resource: Resource, uid: &str) -> bool {
+    let all = turn.context().store.list(resource, None).0;
+    all.iter().any(|object| object.uid() == uid)
+}
+
+/// Returns the PersistentVolumes that stand for a volume, but for the one of this turn.
+pub(super) fn others_of(turn: &Turn<'_>, id: &VolumeId) -> Vec<Arc<Object>> {
+    let mut found = turn.list(Resource::PersistentVolume, None);
+    found.retain(|volume| {
+        volume.uid() != turn.object.uid()
+            && volume.text(&["spec", "csi", "volumeHandle"]) == Some(id.as_str())
+    });
+    found
+}
+
+/// Returns the document of a kind that has this UID and stays.
+fn living(turn: &Turn<'_>, resource: Resource, uid: &str) -> Option<Arc<Object>> {
+    let all = turn.context().store.list(resource, None).0;
+    all.into_iter().find(|object| object.uid() == uid && !object.is_being_deleted())
 }
 
 /// Deletes a volume that was made for the document with this UID. Any other one stays.
@@ -181,3 +290,6 @@ pub(super) fn set_phase(store: &Store, name: &str, phase: &str) -> crate::Result
         })
         .map(drop)
 }
+
+/// The phase of one that is to be deleted with its data, which cannot be.
+pub(super) const FAILED: &str = "Failed";

@@ -3,7 +3,7 @@
 
 mod making;
 
-pub(super) use making::make_volume;
+pub(super) use making::{clear_outdated, make_volume};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -429,7 +429,17 @@ pub(crate) fn bound_volume(
     let volume = volume.ok_or_else(|| waiting("is not bound to a volume yet"))?;
     let volume = known.object(Resource::PersistentVolume, None, volume);
     let volume = volume.ok_or_else(|| waiting("has lost its PersistentVolume"))?;
+    if !names(&volume, &claim) {
+        return Err(waiting("names a PersistentVolume that is not bound to it"));
+    }
     identifier(volume.text(&["spec", "csi", "volumeHandle"]).unwrap_or_default())
+}
+
+/// Returns whether a PersistentVolume says that it is bound to this claim. What the claim says proves nothing:
+/// whoever writes claims could name any volume.
+pub(super) fn names(volume: &Object, claim: &Object) -> bool {
+    let uid = volume.text(&["spec", "claimRef", "uid"]);
+    !claim.uid().is_empty() && uid == Some(claim.uid())
 }
 
 /// Returns whether a claim is bound.

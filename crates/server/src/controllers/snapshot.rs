@@ -101,7 +101,18 @@ fn show(turn: &Turn<'_>, found: &Snapshot) -> Result<Next, Trouble> {
     let secret = secret_of(turn.object)
         .or_else(|| secret_of_volume(&turn.context().store, found.of.id.as_str()));
     let content = format!("snapcontent-{}", turn.object.uid());
+    let policy = match turn.object.at(&["status", POLICY]) {
+        Some(_) => None,
+        None => {
+            let snapshot = VolumeSnapshot::try_from(turn.object)?;
+            class_of(turn, &snapshot).ok().flatten().map(|class| class.deletion)
+        }
+    };
     turn.set_status(&mut |object| {
+        if let Some(policy) = policy {
+            // The class may be gone when the snapshot is deleted.
+            object.set(&["status", POLICY], policy.name());
+        }
         object.set(&["status", "boundVolumeSnapshotContentName"], content.as_str());
         object.set(&["status", "readyToUse"], true);
         object.set(&["status", "restoreSize"], quantity(found.of.size));
@@ -126,17 +137,24 @@ fn delete(turn: &Turn<'_>) -> Result<Next, Trouble> {
         return Ok(Next::Settled);
     }
     task::give_up(turn, Task::MakeSnapshot)?;
-    let snapshot = VolumeSnapshot::try_from(turn.object)?;
-    let class = class_of(turn, &snapshot).ok().flatten();
-    if class.is_none_or(|class| class.deletion == ReclaimPolicy::Delete) {
-        let id = id_of(turn.object)?;
-        if turn.context().volumes.snapshot_of(&id)?.is_some() {
-            turn.audit("delete", &format!("snapshot {id}: its data"))?;
-            turn.context().volumes.delete_snapshot(&id)?;
-        }
+    let id = id_of(turn.object)?;
+    if turn.context().volumes.snapshot_of(&id)?.is_some() && is_deleted_with_data(turn)? {
+        turn.audit("delete", &format!("snapshot {id}: its data"))?;
+        turn.context().volumes.delete_snapshot(&id)?;
     }
     turn.release()?;
     Ok(Next::Settled)
+}
+
+/// Returns whether the data goes with the document: as was written down when the snapshot was made, or as its
+/// class says, without which it stays as it is.
+fn is_deleted_with_data(turn: &Turn<'_>) -> Result<bool, Trouble> {
+    if let Some(policy) = turn.object.text(&["status", POLICY]) {
+        return Ok(policy == ReclaimPolicy::Delete.name());
+    }
+    let snapshot = VolumeSnapshot::try_from(turn.object)?;
+    let class = class_of(turn, &snapshot)?;
+    Ok(class.is_none_or(|class| class.deletion == ReclaimPolicy::Delete))
 }
 
 /// Returns the class of a snapshot, `None` when it names none.
@@ -175,3 +193,6 @@ pub(super) fn secret_of(object: &Object) -> Option<SecretReference> {
     let text = |field| object.text(&["status", "secretRef", field]).map(str::to_owned);
     Some(SecretReference { namespace: text("namespace")?, name: text("name")? })
 }
+
+/// Where the status of a snapshot has what becomes of its data when it is deleted.
+const POLICY: &str = "deletionPolicy";

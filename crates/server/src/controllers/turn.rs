@@ -1,6 +1,7 @@
 //! One look at one document.
 
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,9 +52,15 @@ pub(crate) struct Obstacle {
 /// Takes turns until the queue is closed.
 pub(super) fn run(shared: &Shared) {
     while let Some(subject) = shared.queue.next() {
-        let next = look(shared, &subject);
+        let next = contained(|| look(shared, &subject));
         shared.queue.done(subject, next);
     }
+}
+
+/// Takes a turn that may panic: it has failed then, and neither its thread nor its document is lost to others.
+fn contained(turn: impl FnOnce() -> Next) -> Next {
+    // What a turn works with it changes only by calls that are whole or not at all.
+    catch_unwind(AssertUnwindSafe(turn)).unwrap_or(Next::Failed)
 }
 
 /// Returns whether anything follows from documents of a kind.
@@ -302,3 +309,14 @@ pub(super) const ACTOR: &str = "controller";
 
 /// After how long somebody who waits looks again although nothing has changed.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_panics_has_failed() {
+        assert_eq!(contained(|| panic!("a bug")), Next::Failed);
+        assert_eq!(contained(|| Next::Settled), Next::Settled);
+    }
+}

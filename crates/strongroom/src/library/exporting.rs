@@ -77,7 +77,8 @@ impl Library {
     }
 
     /// Deletes the snapshots that exports have left which will not be gone on with: their images are ready,
-    /// or are no more. For whoever starts a server, or has deleted an image that was being made.
+    /// or are no more. For whoever starts a server, before any export runs; where an image was deleted that was being made,
+    /// [`clear_export`](Self::clear_export) does.
     ///
     /// # Errors
     ///
@@ -103,6 +104,16 @@ impl Library {
                 }
             }
         }
+    }
+
+    /// Deletes the snapshot that an export to this image has left, which is no more. One that is not there
+    /// succeeds.
+    ///
+    /// # Errors
+    ///
+    /// What pool or catalog say.
+    pub fn clear_export(&self, id: &ImageId, volumes: &Volumes) -> Result<()> {
+        volumes.delete_snapshot(&moment(id))
     }
 
     fn take(

@@ -140,6 +140,28 @@ impl Volumes {
         Ok(Records::of(&*self.catalog).replace(stored)?.record)
     }
 
+    /// Changes a parameter of a volume, if it still has the value `from`. Returns the volume; `None` when the
+    /// parameter has another value by now.
+    ///
+    /// # Errors
+    ///
+    /// [`VolumeProblem::NotFound`]; what the catalog says.
+    pub fn change_parameter(
+        &self,
+        id: &VolumeId,
+        key: &str,
+        from: Option<&str>,
+        to: &str,
+    ) -> Result<Option<Volume>> {
+        let _guard = self.lock(id)?;
+        let mut stored = self.load_ready(id)?;
+        if stored.record.parameters.get(key).map(String::as_str) != from {
+            return Ok(None);
+        }
+        stored.record.parameters.insert(key.to_owned(), to.to_owned());
+        Ok(Some(Records::of(&*self.catalog).replace(stored)?.record))
+    }
+
     /// Returns a volume that can be used.
     pub(super) fn load_ready(&self, id: &VolumeId) -> Result<Stored<Volume>> {
         let stored = self.load(id)?;

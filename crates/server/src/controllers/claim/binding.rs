@@ -7,7 +7,9 @@ use strongroom_model::dialect::resource::Resource;
 use super::super::events::Tone;
 use super::super::moments::{self, Truth};
 use super::super::queue::Next;
-use super::super::turn::{Trouble, Turn};
+use super::super::subject::Subject;
+use super::super::turn::{Trouble, Turn, hold};
+use super::super::{persistent_volume, provision};
 use super::PROVISIONED;
 use crate::store::Part;
 
@@ -20,29 +22,47 @@ pub(super) fn bind_to_existing(turn: &Turn<'_>, name: &str) -> Result<Next, Trou
     })?;
     let volume = PersistentVolume::try_from(&*object)?;
     let claim = turn.object;
-    let of_other = match (object.text(&["spec", "claimRef", "uid"]), &volume.claim) {
-        (Some(uid), _) if uid == claim.uid() => false,
-        (None, Some((namespace, name))) => {
-            Some(namespace.as_str()) != claim.namespace() || name != claim.name()
-        }
-        (None, None) => false,
-        (Some(_), _) => true,
-    };
-    if of_other {
-        let message = format!(
-            "PersistentVolume {name} is bound to another claim: take its spec.claimRef out when that \
-             is gone"
-        );
-        return Err(Trouble::waiting("VolumeTaken", message));
+    if !is_free(&object, claim) {
+        return Err(taken(name));
     }
     turn.hold()?;
     let store = &turn.context().store;
-    store.edit(Resource::PersistentVolume, None, name, Part::Document, &mut |volume| {
-        volume.set(&["spec", "claimRef"], claim_reference(claim));
-    })?;
+    let edited =
+        store.edit(Resource::PersistentVolume, None, name, Part::Document, &mut |volume| {
+            // Another claim may have been quicker.
+            if is_free(volume, claim) {
+                volume.set(&["spec", "claimRef"], claim_reference(claim));
+            }
+        })?;
+    if !edited.is_some_and(|volume| provision::names(&volume, claim)) {
+        return Err(taken(name));
+    }
+    let subject = Subject::new(Resource::PersistentVolume, None, name);
+    hold(store, &subject, object.uid())?;
+    persistent_volume::take_over(turn, &object)?;
     bound(turn, name, volume.capacity)?;
     turn.tell(Tone::Normal, "Bound", &format!("bound to PersistentVolume {name}"));
     Ok(Next::Settled)
+}
+
+/// Returns whether a PersistentVolume is bound to no other claim than this one, and not on its way out.
+fn is_free(volume: &Object, claim: &Object) -> bool {
+    let text = |field| volume.text(&["spec", "claimRef", field]);
+    match (text("uid"), text("name")) {
+        (Some(_), _) => provision::names(volume, claim),
+        (None, _) if volume.is_being_deleted() => false,
+        (None, Some(name)) => name == claim.name() && text("namespace") == claim.namespace(),
+        (None, None) => true,
+    }
+}
+
+/// Says that a PersistentVolume is somebody else's.
+pub(super) fn taken(name: &str) -> Trouble {
+    let message = format!(
+        "PersistentVolume {name} is bound to another claim: take its spec.claimRef out when that is \
+         gone"
+    );
+    Trouble::waiting("VolumeTaken", message)
 }
 
 /// Writes into a claim to which PersistentVolume it is bound.

@@ -1,7 +1,7 @@
 //! The job that makes a volume of an image, of a snapshot or of another volume.
 
 use strongroom::images::Keys;
-use strongroom::volumes::{Condition, NewVolume, Source, VolumeEncryption};
+use strongroom::volumes::{Condition, NewVolume, Source, Volume, VolumeEncryption, Volumes};
 use strongroom::{OwnedNewKey, OwnedOpener};
 use strongroom_model::EncryptionSettings;
 use strongroom_model::dialect::kubernetes::{Claim, SecretReference};
@@ -27,12 +27,12 @@ pub(in super::super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
         }
     };
     let Plan { new, secret, image, copied } = plan;
-    if of_owner(work.volumes.volume(&new.id), run.object.uid())?
-        .is_some_and(|volume| volume.condition == Condition::Ready)
-    {
+    let found = of_owner(work.volumes.volume(&new.id), run.object.uid())?;
+    if found.as_ref().is_some_and(|volume| volume.condition == Condition::Ready) {
         // It was made, and nobody was told.
         return Ok(());
     }
+    clear_outdated(&work.volumes, found.as_ref(), &new)?;
     let Some(image) = image else {
         return match copied {
             Some(copied) if copied.keyslot == Keyslot::Own && new.encryption.is_encrypted() => {
@@ -44,6 +44,20 @@ pub(in super::super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
     let (keys, settings) = keys_for(&work.keys, &new, secret.as_ref(), &image)?;
     let library = run.library().with_settings(settings);
     run.with(|told| library.make_volume(&image.id, &work.volumes, &new, keys, told))?;
+    Ok(())
+}
+
+/// Deletes what an interrupted call has left of a volume that is to be another one by now: the size of its
+/// document was changed meanwhile. Nobody has used it.
+pub(in super::super) fn clear_outdated(
+    volumes: &Volumes,
+    found: Option<&Volume>,
+    new: &NewVolume,
+) -> Result<(), Trouble> {
+    let half_made = found.filter(|volume| volume.condition == Condition::Creating);
+    if half_made.is_some_and(|volume| volume.size != new.size) {
+        volumes.delete(&new.id)?;
+    }
     Ok(())
 }
 

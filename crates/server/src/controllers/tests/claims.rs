@@ -1,15 +1,19 @@
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use strongroom::Opener;
+use strongroom::catalog::{Catalog, Kind};
 use strongroom::images::{Side, Work};
-use strongroom::volumes::VolumeEncryption;
+use strongroom::volumes::{Condition, FormatState, Volume, VolumeEncryption};
 use strongroom_crypto::{CostPolicy, Passphrase};
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
-use strongroom_model::{ImageFormat, VolumeId};
+use strongroom_model::{ImageFormat, Tuning, VolumeId};
 
+use super::super::bound_volume;
+use super::super::provision::OWNER;
 use super::super::stage::{Stage, claim, class, clone, image, secret, serve};
+use super::super::turn::FINALIZER;
 use crate::store::Part;
 
 fn volume_id(stage: &Stage, claim: &str) -> VolumeId {
@@ -121,6 +125,176 @@ fn what_is_to_be_retained_outlives_its_claim_and_can_be_claimed_again() {
     stage.apply(again);
     stage.wait_for_claim("again", "Bound");
     assert_eq!(volume_id(&stage, "again"), id);
+    // It is that claim's now, and goes with it when it is to.
+    let change = &mut |object: &mut Object| {
+        object.set(&["spec", "persistentVolumeReclaimPolicy"], "Delete");
+    };
+    store.edit(Resource::PersistentVolume, None, id.as_str(), Part::Document, change).unwrap();
+    stage.delete(Resource::PersistentVolumeClaim, Some("lab"), "again");
+    stage.wait_until_gone(Resource::PersistentVolumeClaim, Some("lab"), "again");
+    stage.wait_until_gone(Resource::PersistentVolume, None, id.as_str());
+    assert!(stage.context().volumes.volume(&id).is_err());
+}
+
+#[test]
+fn a_claim_that_says_to_be_bound_does_not_get_the_volume_of_another() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    let mut forged = claim("forged", "plain", "96Mi");
+    forged["spec"]["volumeName"] = id.as_str().into();
+    forged["status"] = json!({ "phase": "Bound", "capacity": { "storage": "64Mi" } });
+    stage.apply(forged);
+    let message = stage.wait_for_reason("forged", "VolumeTaken");
+    assert!(message.contains("bound to another claim"), "{message}");
+    assert_eq!(stage.context().volumes.volume(&id).unwrap().size, 64 << 20);
+    let store = &stage.context().store;
+    let set_bound = &mut |object: &mut Object| object.set(&["status", "phase"], "Bound");
+    let resource = Resource::PersistentVolumeClaim;
+    store.edit(resource, Some("lab"), "forged", Part::Status, set_bound).unwrap();
+    assert!(bound_volume(store, "lab", "forged").is_err());
+    assert_eq!(bound_volume(store, "lab", "data").unwrap(), id);
+    stage.delete(resource, Some("lab"), "forged");
+    stage.wait_until_gone(resource, Some("lab"), "forged");
+    assert!(stage.context().volumes.volume(&id).is_ok());
+}
+
+/// Returns a PersistentVolume that somebody writes down.
+fn persistent(name: &str, volume: &VolumeId, claim: &str, uid: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": { "name": name, "finalizers": [FINALIZER] },
+        "spec": {
+            "capacity": { "storage": "64Mi" },
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Delete",
+            "claimRef": { "namespace": "lab", "name": claim, "uid": uid },
+            "csi": { "driver": "driver.longhorn.io", "volumeHandle": volume.as_str() },
+        },
+    })
+}
+
+#[test]
+fn a_second_document_of_a_volume_does_not_take_its_data_along() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    let bound = stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    let mut second = persistent("second", &id, "gone", bound.uid());
+    second["status"] = json!({ "phase": "Bound" });
+    stage.apply(second);
+    stage.delete(Resource::PersistentVolume, None, "second");
+    let message = stage.wait_for_event("second", "DataKept");
+    assert!(message.text(&["message"]).unwrap().contains("another name"));
+    assert!(stage.context().volumes.volume(&id).is_ok());
+    let keep = &mut |volume: &mut Object| {
+        volume.set(&["spec", "persistentVolumeReclaimPolicy"], "Retain");
+    };
+    let store = &stage.context().store;
+    let found = stage.find(Resource::PersistentVolume, None, "second").unwrap();
+    assert_eq!(found.text(&["status", "phase"]), Some("Failed"));
+    store.edit(Resource::PersistentVolume, None, "second", Part::Document, keep).unwrap();
+    stage.wait_until_gone(Resource::PersistentVolume, None, "second");
+    assert!(stage.context().volumes.volume(&id).is_ok());
+}
+
+#[test]
+fn a_document_that_is_put_back_before_its_claim_keeps_the_data() {
+    let stage = Stage::new();
+    let mut keep = class("keep", None, json!({}));
+    keep["reclaimPolicy"] = "Retain".into();
+    stage.apply(keep);
+    stage.apply(claim("data", "keep", "64Mi"));
+    let bound = stage.wait_for_claim("data", "Bound");
+    let id = volume_id(&stage, "data");
+    let resource = Resource::PersistentVolume;
+    stage.delete(Resource::PersistentVolumeClaim, Some("lab"), "data");
+    stage.wait_until_gone(Resource::PersistentVolumeClaim, Some("lab"), "data");
+    stage.delete(resource, None, id.as_str());
+    stage.wait_until_gone(resource, None, id.as_str());
+    stage.apply(persistent(id.as_str(), &id, "data", bound.uid()));
+    stage.wait(resource, None, id.as_str(), |found| {
+        found.unwrap().text(&["status", "phase"]) == Some("Pending")
+    });
+    stage.wait_for_event(id.as_str(), "ClaimMissing");
+    stage.delete(resource, None, id.as_str());
+    stage.wait_for_event(id.as_str(), "DataKept");
+    assert!(stage.context().volumes.volume(&id).is_ok());
+}
+
+#[test]
+fn a_snapshot_that_is_to_be_retained_outlives_its_class_and_its_document() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    stage.apply(claim("data", "plain", "64Mi"));
+    let snapshots = Resource::VolumeSnapshotClass;
+    stage.apply(json!({
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshotClass",
+        "metadata": { "name": "keep" },
+        "driver": "driver.longhorn.io",
+        "deletionPolicy": "Retain",
+    }));
+    let resource = Resource::VolumeSnapshot;
+    for name in ["one", "two"] {
+        stage.apply(json!({
+            "apiVersion": "snapshot.storage.k8s.io/v1",
+            "kind": "VolumeSnapshot",
+            "metadata": { "namespace": "lab", "name": name },
+            "spec": {
+                "volumeSnapshotClassName": "keep",
+                "source": { "persistentVolumeClaimName": "data" },
+            },
+        }));
+        let is_ready = |found: Option<&Object>| {
+            found.unwrap().at(&["status", "readyToUse"]) == Some(&true.into())
+        };
+        stage.wait(resource, Some("lab"), name, is_ready);
+    }
+    stage.delete(snapshots, None, "keep");
+    stage.delete(resource, Some("lab"), "one");
+    stage.wait_until_gone(resource, Some("lab"), "one");
+    // One that was made when nobody wrote the policy down.
+    let forget = &mut |object: &mut Object| drop(object.take(&["status", "deletionPolicy"]));
+    let store = &stage.context().store;
+    store.edit(resource, Some("lab"), "two", Part::Status, forget).unwrap();
+    stage.delete(resource, Some("lab"), "two");
+    stage.wait_for_event("two", "ClassMissing");
+    assert_eq!(stage.context().volumes.snapshots(None, 10).unwrap().len(), 2);
+}
+
+#[test]
+fn a_copy_that_was_begun_with_another_size_is_begun_anew() {
+    let stage = Stage::new();
+    stage.apply(class("plain", None, json!({})));
+    let mut copied = claim("copied", "plain", "96Mi");
+    copied["spec"]["dataSource"] = json!({ "kind": "PersistentVolumeClaim", "name": "data" });
+    let copied = stage.apply(copied);
+    stage.wait_for_reason("copied", "SourceNotReady");
+    // What a killed server leaves.
+    let half_made = Volume {
+        id: format!("pvc-{}", copied.uid()).parse().unwrap(),
+        size: 64 << 20,
+        encryption: VolumeEncryption::None,
+        format: FormatState::Blank,
+        file_system: None,
+        tuning: Tuning::default(),
+        source: Some("volume data".to_owned()),
+        parameters: [(OWNER.to_owned(), copied.uid().to_owned())].into(),
+        created: 0,
+        grown_to: None,
+        condition: Condition::Creating,
+    };
+    let text = serde_json::to_string(&half_made).unwrap();
+    let catalog = stage.context().volumes.catalog();
+    catalog.insert(Kind::Volume, half_made.id.as_str(), &text).unwrap();
+    stage.apply(claim("data", "plain", "64Mi"));
+    let bound = stage.wait_for_claim("copied", "Bound");
+    assert_eq!(bound.text(&["status", "capacity", "storage"]), Some("96Mi"));
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -5,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use strongroom::catalog::{Catalog, Kind, SqliteCatalog};
+use strongroom::volumes::{NewVolume, VolumeEncryption};
+use strongroom_model::{Tuning, VolumeId};
 
 use super::super::{runtime, serve_until};
 use super::server::{Answered, IMAGES, SECRETS, Server, image, secret, settings};
@@ -123,4 +126,29 @@ fn a_connection_that_asks_nothing_is_closed_soon() {
     let mut silent = TcpStream::connect(server.address).unwrap();
     silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn snapshots_of_exports_that_nobody_goes_on_with_are_gone_after_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder.path().join("data"), None);
+    let opened = crate::opening::open(&settings).unwrap();
+    let id: VolumeId = "disk".parse().unwrap();
+    let new = NewVolume {
+        id: id.clone(),
+        size: 4 << 20,
+        encryption: VolumeEncryption::None,
+        tuning: Tuning::default(),
+        source: None,
+        parameters: BTreeMap::new(),
+    };
+    opened.volumes.create(&new, &()).unwrap();
+    for name in ["image-export-lost", "own"] {
+        opened.volumes.snapshot(&id, &name.parse().unwrap(), &()).unwrap();
+    }
+    drop(opened);
+    let opened = crate::opening::open(&settings).unwrap();
+    let left = opened.volumes.snapshots(None, 10).unwrap();
+    let left: Vec<_> = left.iter().map(|snapshot| snapshot.id.as_str()).collect();
+    assert_eq!(left, ["own"]);
 }
