@@ -35,6 +35,9 @@ pub(super) async fn create(
         let problem = "names have 1 to 63 lower-case letters, digits and hyphens";
         return Err(Failure::bad_request(problem));
     }
+    if let Some(problem) = new.problem() {
+        return Err(Failure::bad_request(problem));
+    }
     let made = blocking(move || {
         if api.access.has(&new.name) {
             return Err(Failure::there(format!("there is a token {:?} already", new.name)));

@@ -228,12 +228,6 @@ fn ready(turn: &Turn<'_>, document: &BackingImage, image: &Image) -> Result<Next
     };
     let message = format!("{} bytes of {}, {kind}", image.len, image.format);
     turn.tell(Tone::Normal, "ImageReady", &message);
-    // Nobody asks for them any more.
-    for task in [Task::DownloadImage, Task::CloneImage, Task::ExportImage] {
-        if task::job(turn, task)?.is_some_and(|job| job.state == JobState::Done) {
-            task::give_up(turn, task)?;
-        }
-    }
     Ok(Next::Settled)
 }
 

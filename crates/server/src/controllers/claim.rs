@@ -103,7 +103,6 @@ fn bind(turn: &Turn<'_>, claim: &Claim, volume: &Volume) -> Result<Next, Trouble
     }
     turn.hold()?;
     binding::bound(turn, name, volume.size)?;
-    task::give_up(turn, Task::MakeVolume)?;
     let message = format!("volume {name} was made and bound: {}", encrypted(volume));
     turn.tell(Tone::Normal, "Bound", &message);
     Ok(Next::Settled)

@@ -75,7 +75,6 @@ fn show(turn: &Turn<'_>, document: &LonghornVolume, mut volume: Volume) -> Resul
         volume = volumes.expand(&volume.id, wanted)?;
         turn.tell(Tone::Normal, "Resized", &format!("it has {wanted} bytes now"));
     }
-    task::give_up(turn, Task::MakeVolume)?;
     let attachment = volumes.attachment(&volume.id)?;
     let (state, robustness) = match attachment {
         Some(_) => ("attached", "healthy"),

@@ -89,11 +89,6 @@ pub(super) fn carry_out(turn: &Turn<'_>, task: Task, stamp: &str) -> Result<Job,
     })?)
 }
 
-/// Returns the job that does, or did, a task for the document of a turn.
-pub(super) fn job(turn: &Turn<'_>, task: Task) -> Result<Option<Job>, Trouble> {
-    Ok(turn.context().jobs.job(&task.job_id(turn.object.uid()))?)
-}
-
 /// Stops a task for the document of a turn for good, and forgets it.
 pub(super) fn give_up(turn: &Turn<'_>, task: Task) -> Result<(), Trouble> {
     let id = task.job_id(turn.object.uid());
