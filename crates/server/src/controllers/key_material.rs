@@ -124,26 +124,23 @@ impl KeyMaterial {
         }
     }
 
-    /// Tells whether two Secrets have the same passphrase.
-    ///
-    /// # Errors
-    ///
-    /// [`Trouble::Waiting`] when one of them is not there.
+    /// Tells whether two Secrets have the same passphrase. They have not when one of them is not there, or has
+    /// none: whoever reads the answer is not told which Secrets there are in other namespaces.
     pub(crate) fn is_same_passphrase(
         &self,
         one: &SecretReference,
         other: &SecretReference,
-    ) -> Result<bool, Trouble> {
+    ) -> bool {
         if one == other {
-            return Ok(true);
+            return true;
         }
-        let passphrase = |secret: &SecretReference| -> Result<Passphrase, Trouble> {
-            let values = self.values(secret)?;
-            let (_, mut bytes) = encryption_secret(secret, &values)?.into_parts();
-            Ok(Passphrase::new(std::mem::take(&mut *bytes)))
+        let passphrase = |secret: &SecretReference| {
+            let values = self.values(secret).ok()?;
+            let (_, mut bytes) = encryption_secret(secret, &values).ok()?.into_parts();
+            Some(Passphrase::new(std::mem::take(&mut *bytes)))
         };
         // In constant time, as all secrets compare.
-        Ok(passphrase(one)? == passphrase(other)?)
+        matches!((passphrase(one), passphrase(other)), (Some(one), Some(other)) if one == other)
     }
 
     /// Returns how many bytes of memory it takes to derive a key from the passphrase of a Secret; `None`

@@ -351,7 +351,7 @@ impl Planner<'_> {
             _ if keyslot == Keyslot::Own => true,
             // Whether a copy of a volume has the same KMS is compared where it is copied.
             (VolumeEncryption::Kms(_), ..) => new.source.is_some(),
-            (_, Some(one), Some(other)) => self.keys.is_same_passphrase(one, other)?,
+            (_, Some(one), Some(other)) => self.keys.is_same_passphrase(one, other),
             // Whether it opens the image is seen when it is tried.
             _ => true,
         };
@@ -359,8 +359,9 @@ impl Planner<'_> {
             return Ok(());
         }
         let message = format!(
-            "{what} is encrypted{}, and the volume is to be opened{}, which is another key: name the same \
-             Secret, or annotate the claim with {}: \"true\" to give the volume a keyslot of its own",
+            "{what} is encrypted{}, and the volume is to be opened{}, which is not known to be the same \
+             key: name the same Secret, or annotate the claim with {}: \"true\" to give the volume a \
+             keyslot of its own",
             with(opened_by),
             match &new.encryption {
                 VolumeEncryption::Kms(request) => format!(" by a KMS ({})", request.kind),

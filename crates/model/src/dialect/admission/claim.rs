@@ -147,10 +147,15 @@ fn check_image(
         Protection::Passphrase(secret) => Some(secret),
         _ => None,
     };
-    let said = review.object.annotation(Claim::OWN_KEYSLOT);
-    let keyslot = Keyslot::of(said.or_else(|| class.parameter(Claim::OWN_KEYSLOT)));
+    let keyslot = keyslot(review, Some(class));
     let opener = Opener { encryption, secret: secret.as_ref(), keyslot };
     check_image_key(review, &["spec", "storageClassName"], &image, &opener);
+}
+
+/// Returns whether the volume of a claim shall have a keyslot of its own: the claim says it, or else its class.
+fn keyslot(review: &Review<'_>, class: Option<&StorageClass>) -> Keyslot {
+    let said = review.object.annotation(Claim::OWN_KEYSLOT);
+    Keyslot::of(said.or_else(|| class?.parameter(Claim::OWN_KEYSLOT)))
 }
 
 /// Refuses a volume that has no room for what it begins with, or a copy that would be opened in another way.
@@ -166,6 +171,8 @@ fn check_source(review: &mut Review<'_>, claim: &Claim, source: &ClaimSource) {
         | (_, Protection::Unknown)
         | (Protection::Plain, Protection::Plain)
         | (Protection::Kms, Protection::Kms) => {}
+        (Protection::Passphrase(_), Protection::Passphrase(_))
+            if keyslot(review, class_of(claim, review.known).as_ref()) == Keyslot::Own => {}
         (Protection::Passphrase(one), Protection::Passphrase(other)) => {
             let has = match likeness(&one, &other, namespace.as_deref(), review.known) {
                 Likeness::Same | Likeness::Missing => return,
@@ -174,7 +181,9 @@ fn check_source(review: &mut Review<'_>, claim: &Claim, source: &ClaimSource) {
             };
             let message = format!(
                 "{from} is encrypted with the secret {one}, which {has} the secret {other} of this claim's \
-                 class: use a class with {one}"
+                 class: use a class with {one}, or annotate the claim with {}: \"true\" to give the volume a \
+                 keyslot of its own",
+                Claim::OWN_KEYSLOT
             );
             review.note(&path, Reason::Invalid, message);
         }

@@ -585,6 +585,9 @@ fn a_copy_is_encrypted_as_its_original_is() {
         let told = documents.refusal(copy(name, whole, "sealed"));
         assert!(told.contains("keys/one") && told.contains(secret), "{told}");
         assert!(!told.contains("passphrase"), "{told}");
+        let mut own = copy(name, whole, "sealed");
+        own.set(&["metadata", "annotations", Claim::OWN_KEYSLOT], "true");
+        assert!(documents.create(own).is_ok(), "{name}");
     }
     let mut small = copy("one", whole, "sealed");
     small.set(&["spec", "resources", "requests", "storage"], "512Mi");
