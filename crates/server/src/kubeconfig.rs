@@ -1,7 +1,7 @@
 //! What `kubectl` has to know, in a file.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -34,4 +34,33 @@ pub(crate) fn write(file: &Path, address: SocketAddr, token_file: &Path) -> Resu
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
     opened.write_all(text.as_bytes()).map_err(failed)?;
     std::fs::rename(&new, file).map_err(failed)
+}
+
+/// Takes away the file of a server that had no TLS before: it would send the admin's token in the clear.
+///
+/// # Errors
+///
+/// When it cannot be taken away.
+pub(crate) fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::Io { what: format!("cannot take away {}", file.display()), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_server_without_tls_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kubeconfig");
+        std::fs::write(&file, "old").unwrap();
+        remove(&file).unwrap();
+        assert!(!file.exists());
+        remove(&file).unwrap();
+    }
 }

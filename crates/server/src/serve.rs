@@ -65,8 +65,10 @@ pub(crate) fn serve_until(
         let failed = |source| Error::Io { what: "cannot listen".to_owned(), source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        if settings.tls.is_none() {
-            kubeconfig::write(&settings.data.join("kubeconfig"), address, &token_file)?;
+        let file = settings.data.join("kubeconfig");
+        match settings.tls {
+            None => kubeconfig::write(&file, address, &token_file)?,
+            Some(_) => kubeconfig::remove(&file)?,
         }
         let set_aside = beside.context.store.set_aside().to_vec();
         ready(&Serving { address, token_file, set_aside });

@@ -42,11 +42,11 @@ pub(super) fn delete(api: &Api, asked: &Asked) -> Answer<Response> {
     let found = read(api, asked)?;
     options.preconditions.check(asked, &found)?;
     let lost = allowed(api, asked, &found)?;
-    let warnings: Vec<String> = lost.into_iter().collect();
+    let warnings: Vec<String> = lost.iter().map(|lost| lost.warning.clone()).collect();
     let gone = if options.is_dry() || asked.parameters.dry_run()? {
         found
     } else {
-        remove(api, asked, &found, warnings.first())?
+        remove(api, asked, &found, lost.as_ref())?
     };
     let still_there = api
         .context
@@ -79,16 +79,16 @@ pub(super) fn delete_all(api: &Api, asked: &Asked) -> Answer<Response> {
     let _admitting = api.admitting();
     let (mut found, version) = api.context.store.list(target.resource, target.namespace.as_deref());
     found.retain(|object| selector.takes(object));
-    let mut warnings = Vec::new();
+    let mut lost = Vec::new();
     for object in &found {
-        warnings.push(allowed(api, asked, object)?);
+        lost.push(allowed(api, asked, object)?);
     }
     if !(options.is_dry() || asked.parameters.dry_run()?) {
-        for (object, lost) in found.iter().zip(&warnings) {
+        for (object, lost) in found.iter().zip(&lost) {
             remove(api, asked, object, lost.as_ref())?;
         }
     }
-    let warnings: Vec<String> = warnings.into_iter().flatten().collect();
+    let warnings: Vec<String> = lost.into_iter().flatten().map(|lost| lost.warning).collect();
     let list = json!({
         "kind": format!("{}List", target.resource.kind()),
         "apiVersion": target.resource.api_version(),
@@ -129,8 +129,16 @@ fn options(asked: &Asked) -> Answer<Options> {
     }
 }
 
+/// What is lost with a document that goes although it is in use.
+struct Lost {
+    /// For the one who forces it.
+    warning: String,
+    /// For the audit log, whose lines do not grow with the users.
+    detail: String,
+}
+
 /// Tells whether a document may go. Somebody who forces it is told what is lost.
-fn allowed(api: &Api, asked: &Asked, object: &Object) -> Answer<Option<String>> {
+fn allowed(api: &Api, asked: &Asked, object: &Object) -> Answer<Option<Lost>> {
     if let Some(refused) = inhabited(object, &api.context.store) {
         return Err(Failure::refused(asked.target.resource, object.name(), &refused));
     }
@@ -142,7 +150,10 @@ fn allowed(api: &Api, asked: &Asked, object: &Object) -> Answer<Option<String>> 
         let name = object.name();
         return Err(Failure::refused(asked.target.resource, name, &refused));
     }
-    Ok(Some(format!("{object:?} goes although it is in use: {refused}")))
+    let warning = format!("{object:?} goes although it is in use: {refused}");
+    let users = admission::users(object, &api.context.store);
+    let detail = format!("used by {}", first_of(&users));
+    Ok(Some(Lost { warning, detail }))
 }
 
 /// Returns why a namespace has to stay: documents are in it, and would stay without it. Nobody may force
@@ -171,7 +182,7 @@ fn first_of(names: &[String]) -> String {
 }
 
 /// Records that a document goes, and lets it.
-fn remove(api: &Api, asked: &Asked, object: &Object, lost: Option<&String>) -> Answer<Arc<Object>> {
+fn remove(api: &Api, asked: &Asked, object: &Object, lost: Option<&Lost>) -> Answer<Arc<Object>> {
     let (resource, name) = (asked.target.resource, object.name());
     let namespace = object.namespace();
     let subject = match namespace {
@@ -179,7 +190,7 @@ fn remove(api: &Api, asked: &Asked, object: &Object, lost: Option<&String>) -> A
         None => format!("{} {name}", resource.plural()),
     };
     let detail = match lost {
-        Some(lost) => format!("uid {}, forced: {lost}", object.uid()),
+        Some(lost) => format!("uid {}, forced: {}", object.uid(), lost.detail),
         None => format!("uid {}", object.uid()),
     };
     api.record(&asked.caller, "delete", &subject, &detail)?;
@@ -194,3 +205,17 @@ const MOST_NAMES: usize = 50;
 
 /// The annotation that lets a document go although it is in use.
 const FORCE: &str = "strongroom.io/force-delete";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_names_are_counted_and_few_are_written_out() {
+        let names: Vec<String> = (0..=MOST_NAMES).map(|number| format!("n{number}")).collect();
+        let text = first_of(&names);
+        assert!(text.starts_with("51 in all, n0, n1, "), "{text}");
+        assert!(text.ends_with(", n49, ..."), "{text}");
+        assert_eq!(first_of(&names[..2]), "2 in all, n0, n1");
+    }
+}

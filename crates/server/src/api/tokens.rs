@@ -7,12 +7,41 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::failure::{Answer, Failure};
 use super::{Api, blocking, body_of, json};
 use crate::Error;
-use crate::access::{Caller, NewToken, Token};
+use crate::access::{Caller, NewToken, Role, Token};
+
+/// A token as somebody asks for it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wanted {
+    name: String,
+    role: Role,
+    #[serde(default)]
+    namespaces: Vec<String>,
+    #[serde(default)]
+    all_namespaces: bool,
+}
+
+impl Wanted {
+    /// Returns the token that is meant. One for everything is never made because a word was forgotten.
+    fn token(self) -> Answer<NewToken> {
+        let Self { name, role, namespaces, all_namespaces } = self;
+        match (namespaces.is_empty(), all_namespaces) {
+            (true, true) | (false, false) => Ok(NewToken { name, role, namespaces }),
+            (true, false) => Err(Failure::bad_request(
+                "say for which namespaces the token is, or \"allNamespaces\": true for all of them",
+            )),
+            (false, true) => Err(Failure::bad_request(
+                "a token is for namespaces or for allNamespaces, not for both",
+            )),
+        }
+    }
+}
 
 /// Lists what is known of the tokens.
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Response {
@@ -27,10 +56,11 @@ pub(super) async fn create(
     body: Body,
 ) -> Answer<Response> {
     let body = body_of(body).await?;
-    let new: NewToken = serde_json::from_slice(&body).map_err(|_| {
-        let wanted = "name, role (admin, operator or viewer) and perhaps namespaces";
+    let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| {
+        let wanted = "name, role (admin, operator or viewer) and namespaces or allNamespaces";
         Failure::bad_request(format!("a token is asked for by {wanted}"))
     })?;
+    let new = wanted.token()?;
     if !is_name(&new.name) || !new.namespaces.iter().all(|namespace| is_name(namespace)) {
         let problem = "names have 1 to 63 lower-case letters, digits and hyphens";
         return Err(Failure::bad_request(problem));

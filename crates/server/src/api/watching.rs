@@ -21,6 +21,7 @@ use super::selector::Selector;
 use super::table::Table;
 use super::target::Target;
 use super::{Api, json};
+use crate::access::Caller;
 use crate::store::{Event, Happened, Store};
 
 /// Begins a watch.
@@ -28,7 +29,7 @@ use crate::store::{Event, Happened, Store};
 /// # Errors
 ///
 /// When what it wants to hear of is forgotten, or there are too many.
-pub(super) fn watch(api: &Api, asked: &Asked) -> Answer<Response> {
+pub(super) fn watch(api: &Arc<Api>, asked: &Asked) -> Answer<Response> {
     let permit = Arc::clone(&api.watches).try_acquire_owned().map_err(|_| Failure::too_many())?;
     let store = &api.context.store;
     let target = asked.target.clone();
@@ -64,6 +65,8 @@ pub(super) fn watch(api: &Api, asked: &Asked) -> Answer<Response> {
         store: store.clone(),
         newest: store.newest(),
         stopping: api.stopping.clone(),
+        api: Arc::clone(api),
+        caller: asked.caller.clone(),
         selector,
         form,
         bookmarks: asked.parameters.is_true("allowWatchBookmarks"),
@@ -83,6 +86,8 @@ struct Watching {
     store: Store,
     newest: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
+    api: Arc<Api>,
+    caller: Caller,
     selector: Selector,
     form: Form,
     bookmarks: bool,
@@ -109,8 +114,15 @@ impl Watching {
     /// Tells of changes until time is over, the server stops, or nobody listens.
     async fn run(mut self, mut waiting: VecDeque<Bytes>) {
         let mut bookmark = Instant::now() + BOOKMARKS;
+        let mut check = Instant::now() + CHECKS;
         let mut stopping = self.stopping.clone();
         loop {
+            if check <= Instant::now() {
+                check = Instant::now() + CHECKS;
+                if !self.api.still_knows(&self.caller) {
+                    return;
+                }
+            }
             self.newest.mark_unchanged();
             match self.store.changes(self.after, Duration::ZERO) {
                 Ok(events) => {
@@ -139,6 +151,7 @@ impl Watching {
                     bookmark = Instant::now() + BOOKMARKS;
                     waiting.push_back(self.form.bookmark(self.after, Initial::Ended));
                 }
+                () = tokio::time::sleep_until(check) => {}
                 () = tokio::time::sleep_until(self.until) => {
                     if self.bookmarks {
                         let last = self.form.bookmark(self.after, Initial::Ended);
@@ -229,6 +242,9 @@ const LINES: usize = 256;
 
 /// How long somebody may read nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether the token is still one.
+const CHECKS: Duration = Duration::from_secs(10);
 
 /// How often somebody is told how far the store is.
 const BOOKMARKS: Duration = Duration::from_secs(60);

@@ -1,9 +1,11 @@
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 
-use super::server::{Answered, IMAGES, SECRETS, Server, secret, volume};
+use super::server::{Answered, IMAGES, SECRETS, Server, image, secret, volume};
 
 /// Returns where the documents of a kind are.
 fn path(resource: Resource, namespace: Option<&str>) -> String {
@@ -119,13 +121,22 @@ fn tokens_are_shown_once_kept_as_digests_and_taken_away() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let token = server.token("ci", "operator", &["lab"]);
-    let twice = json!({ "name": "ci", "role": "viewer" });
+    let twice = json!({ "name": "ci", "role": "viewer", "allNamespaces": true });
     assert_eq!(server.admin_asks("POST /v1/tokens", &twice).code, 409);
-    let admin = json!({ "name": "admin", "role": "viewer" });
+    let admin = json!({ "name": "admin", "role": "viewer", "namespaces": ["lab"] });
     assert_eq!(server.admin_asks("POST /v1/tokens", &admin).code, 409);
     for bad in [json!({ "name": "A b", "role": "viewer" }), json!({ "name": "x", "role": "king" })]
     {
         assert_eq!(server.admin_asks("POST /v1/tokens", &bad).code, 400);
+    }
+    for vague in [
+        json!({ "name": "vague", "role": "viewer" }),
+        json!({ "name": "vague", "role": "viewer", "namespaces": [] }),
+        json!({ "name": "vague", "role": "viewer", "namespaces": ["lab"], "allNamespaces": true }),
+    ] {
+        let answer = server.admin_asks("POST /v1/tokens", &vague);
+        assert_eq!(answer.code, 400);
+        assert!(answer.body.contains("allNamespaces"), "{}", answer.body);
     }
     let listed = server.get("/v1/tokens");
     assert_eq!(listed.json()["items"][0]["name"], "ci");
@@ -198,4 +209,18 @@ fn a_namespace_with_documents_in_it_stays() {
     assert!(refused.body.contains("Secret lab/key"), "{}", refused.body);
     server.admin_asks(&format!("DELETE {SECRETS}/key"), &Value::Null);
     assert_eq!(delete().code, 200);
+}
+
+#[test]
+fn the_watches_of_a_token_that_is_taken_away_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let token = server.token("ci", "viewer", &["lab"]);
+    let headers = format!("Authorization: Bearer {token}\r\n");
+    let watch = server.open(&format!("GET {IMAGES}?watch=true"), &headers, b"");
+    server.create(IMAGES, &image("ubuntu"));
+    assert_eq!(server.admin_asks("DELETE /v1/tokens/ci", &Value::Null).code, 200);
+    let begun = Instant::now();
+    assert_eq!(Answered::read(watch).code, 200);
+    assert!(begun.elapsed() < Duration::from_secs(55), "{:?}", begun.elapsed());
 }

@@ -133,7 +133,9 @@ impl Server {
 
     /// Makes a token.
     pub(super) fn token(&self, name: &str, role: &str, namespaces: &[&str]) -> String {
-        let wanted = json!({ "name": name, "role": role, "namespaces": namespaces });
+        let all = namespaces.is_empty();
+        let wanted =
+            json!({ "name": name, "role": role, "namespaces": namespaces, "allNamespaces": all });
         let made = self.create("/v1/tokens", &wanted);
         made["token"].as_str().unwrap().to_owned()
     }
