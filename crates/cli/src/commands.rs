@@ -22,6 +22,7 @@ mod kms;
 mod luks;
 mod man;
 mod manifests;
+mod token;
 mod transfer;
 mod volume;
 mod wait;
@@ -58,6 +59,10 @@ pub(crate) enum Command {
     /// See and stop the work of a server
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+
+    /// Make and take away the tokens by which a server knows who asks
+    #[command(subcommand)]
+    Token(token::TokenCommand),
 
     /// Send the bytes of an image that waits for them
     Upload(Box<transfer::UploadArgs>),
@@ -121,6 +126,7 @@ impl Command {
             Self::Events(args) => done(events::run(ui, &args)),
             Self::Get(args) => done(get::run(ui, &args)),
             Self::Jobs(command) => done(command.run(ui)),
+            Self::Token(command) => done(command.run(ui)),
             Self::Upload(args) => done(transfer::upload(ui, &args)),
             Self::Download(args) => done(transfer::download(ui, &args)),
             Self::Wait(args) => done(wait::run(ui, &args)),

@@ -1,8 +1,10 @@
 //! Who may do what: tokens, roles and namespaces.
 
+mod references;
 mod role;
 mod tokens;
 
+pub(crate) use references::denied as denied_reference;
 pub use role::Role;
 pub(crate) use role::Wish;
 pub(crate) use tokens::{Access, NewToken, Token};

@@ -1,11 +1,19 @@
 //! Connections: taken, encrypted, and answered until somebody says that it is enough.
 
+mod seats;
+
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -14,9 +22,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use self::seats::{Busy, Seat, Seats};
 use crate::settings::TlsFiles;
 use crate::{Error, Result};
 
@@ -70,26 +78,24 @@ pub(crate) async fn listen(
     enough: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let seats = Seats::default();
     let mut enough = std::pin::pin!(enough);
     loop {
-        let next = async {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, stream) = tokio::select! {
-            (permit, accepted) = next => match (permit, accepted) {
-                (Ok(permit), Ok((stream, _))) => (permit, stream),
-                // Mostly too many open files: those that are there will end.
-                _ => {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                // Mostly too many open files.
+                Err(_) => {
+                    seats.make_room();
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             },
             () = &mut enough => break,
         };
-        let connection =
-            Connection { router: router.clone(), watcher: graceful.watcher(), _permit: permit };
+        // Without a place it is closed.
+        let Some(seat) = seats.take(peer.ip()) else { continue };
+        let connection = Connection { router: router.clone(), watcher: graceful.watcher(), seat };
         tokio::spawn(connection.serve(stream, encryption.clone()));
     }
     drop(listener);
@@ -100,18 +106,33 @@ pub(crate) async fn listen(
 struct Connection {
     router: Router,
     watcher: Watcher,
-    _permit: OwnedSemaphorePermit,
+    seat: Arc<Seat>,
 }
 
 impl Connection {
+    /// Answers until the other end goes, asks nothing, or has to make room.
     async fn serve(self, stream: TcpStream, encryption: Option<TlsAcceptor>) {
+        let seat = Arc::clone(&self.seat);
+        let late = async {
+            tokio::time::sleep(FIRST).await;
+            if seat.was_asked() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.shake(stream, encryption) => {}
+            () = seat.closed() => {}
+            () = late => {}
+        }
+    }
+
+    async fn shake(self, stream: TcpStream, encryption: Option<TlsAcceptor>) {
         // Answers are written whole; waiting to fill packets would only delay them.
         let _ = stream.set_nodelay(true);
         match encryption {
             None => self.answer(stream).await,
             Some(encryption) => {
-                let shaken = tokio::time::timeout(HANDSHAKE, encryption.accept(stream)).await;
-                if let Ok(Ok(stream)) = shaken {
+                if let Ok(stream) = encryption.accept(stream).await {
                     self.answer(stream).await;
                 }
             }
@@ -119,25 +140,53 @@ impl Connection {
     }
 
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let (router, seat) = (TowerToHyperService::new(self.router), self.seat);
+        let service = service_fn(move |request| {
+            let (busy, answer) = (seat.busy(), router.call(request));
+            async move { answer.await.map(|answer| answer.map(|body| Answer { body, _busy: busy })) }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // It runs while nothing is asked, too.
             .header_read_timeout(IDLE)
             .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+            .serve_connection(TokioIo::new(stream), service);
         // What goes wrong with a connection is the business of the other end.
         let _ = self.watcher.watch(connection).await;
     }
 }
 
-/// Connections at the same time.
-const CONNECTIONS: usize = 1024;
+/// The body of an answer. The connection is busy until it is sent.
+struct Answer {
+    body: Body,
+    _busy: Busy,
+}
 
-/// How long the head of a request may take to come.
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How long a new connection has until its first request is there, with the beginning of TLS.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// How long the head of another request may take to come.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// How long the beginning of TLS may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The most bytes of a head, and of what is read ahead.
 const BUFFER: usize = 64 << 10;

@@ -14,6 +14,15 @@ use strongroom_model::dialect::resource::Resource;
 
 use crate::Context;
 
+/// Whether somebody may see how volumes are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// He may.
+    Shown,
+    /// They are in namespaces that are none of his business.
+    Hidden,
+}
+
 /// What is counted.
 #[derive(Default)]
 pub(crate) struct Metrics {
@@ -40,10 +49,10 @@ impl Metrics {
     }
 
     /// Returns everything that is known, in the text format of Prometheus.
-    pub(crate) fn text(&self, context: &Context) -> String {
+    pub(crate) fn text(&self, context: &Context, names: Names) -> String {
         let mut text = Text(String::new());
         self.requests_to(&mut text);
-        volumes_to(&mut text, context);
+        volumes_to(&mut text, context, names);
         documents_to(&mut text, context);
         jobs_to(&mut text, context);
         text.head(
@@ -79,7 +88,7 @@ impl Metrics {
     }
 }
 
-fn volumes_to(text: &mut Text, context: &Context) {
+fn volumes_to(text: &mut Text, context: &Context, names: Names) {
     let mut volumes = Vec::new();
     while let Ok(page) = context.volumes.list(volumes.last().map(|(id, _)| id), PAGE) {
         if page.is_empty() {
@@ -95,6 +104,9 @@ fn volumes_to(text: &mut Text, context: &Context) {
     for (word, wanted) in [("true", true), ("false", false)] {
         let count = volumes.iter().filter(|(_, encrypted)| *encrypted == wanted).count();
         text.line(name, &[("encrypted", word)], count);
+    }
+    if names == Names::Hidden {
+        return;
     }
     let name = "strongroom_volume_encrypted";
     text.head(name, "gauge", "1 when the volume is encrypted.");
@@ -116,6 +128,9 @@ fn documents_to(text: &mut Text, context: &Context) {
         let count = context.store.objects(resource, None).len();
         text.line(name, &[("kind", resource.kind()), ("group", resource.group())], count);
     }
+    let name = "strongroom_documents_set_aside";
+    text.head(name, "gauge", "Documents in the catalog that could not be read at the start.");
+    text.line(name, &[], context.store.set_aside().len());
     let name = "strongroom_images";
     text.head(name, "gauge", "Images by state.");
     let mut states: BTreeMap<String, u64> = BTreeMap::new();

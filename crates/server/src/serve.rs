@@ -14,6 +14,7 @@ use crate::api::{Api, router};
 use crate::controllers::{self, Controllers, Work};
 use crate::listening::{bind, encryption, listen};
 use crate::opening::{Opened, open};
+use crate::store::SetAside;
 use crate::{Context, Error, Result, Settings, kubeconfig, notify, transfer};
 
 /// A server that takes connections.
@@ -23,6 +24,8 @@ pub struct Serving {
     pub address: SocketAddr,
     /// The file with the admin's token.
     pub token_file: PathBuf,
+    /// The documents that cannot be read, and are left alone.
+    pub set_aside: Vec<SetAside>,
 }
 
 /// Serves until SIGTERM or SIGINT, and then until the requests that are there are answered. `ready` is
@@ -65,7 +68,8 @@ pub(crate) fn serve_until(
         if settings.tls.is_none() {
             kubeconfig::write(&settings.data.join("kubeconfig"), address, &token_file)?;
         }
-        ready(&Serving { address, token_file });
+        let set_aside = beside.context.store.set_aside().to_vec();
+        ready(&Serving { address, token_file, set_aside });
         notify::tell("READY=1");
         let enough = async {
             enough.await;

@@ -1,5 +1,6 @@
 //! The documents: all of them in memory, each change in the catalog before anybody sees it.
 
+mod bounds;
 mod documents;
 mod events;
 mod naming;
@@ -17,6 +18,7 @@ use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 use tokio::sync::watch;
 
+pub(crate) use self::bounds::{LEVELS, is_deeper};
 use self::documents::{Documents, Kept};
 use self::events::Events;
 use self::naming::Key;
@@ -43,6 +45,16 @@ struct Inner {
     versions: Mutex<Versions>,
     documents: RwLock<Documents>,
     events: Events,
+    set_aside: Vec<SetAside>,
+}
+
+/// A record of a document that could not be read. It stays in the catalog as it is, and nobody gets its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its identifier in the catalog: `PLURAL.GROUP/NAMESPACE/NAME`.
+    pub id: String,
+    /// Why it cannot be read.
+    pub problem: String,
 }
 
 /// Which part of a document somebody changes. The other part stays as it was.
@@ -52,6 +64,15 @@ pub enum Part {
     Document,
     /// `status`.
     Status,
+}
+
+/// Who changes a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Author {
+    /// The server itself, which knows when the data of a document is gone.
+    Server,
+    /// Somebody who asks for it.
+    Client,
 }
 
 /// A change of a document.
@@ -81,13 +102,13 @@ pub enum Happened {
 }
 
 impl Store {
-    /// Reads the documents of a catalog.
+    /// Reads the documents of a catalog. Those that cannot be read are set aside.
     ///
     /// # Errors
     ///
     /// What the catalog says.
     pub fn open(catalog: Arc<dyn Catalog>, sealer: Sealer) -> Result<Self> {
-        let mut documents = Documents::read(&*catalog)?;
+        let (mut documents, set_aside) = Documents::read(&*catalog)?;
         let versions = Versions::open(&*catalog, documents.version())?;
         documents.begin_at(versions.newest());
         let events = Events::after(versions.newest());
@@ -97,7 +118,13 @@ impl Store {
             versions: Mutex::new(versions),
             documents: RwLock::new(documents),
             events,
+            set_aside,
         })))
+    }
+
+    /// Returns the records that could not be read when the store was opened.
+    pub fn set_aside(&self) -> &[SetAside] {
+        &self.0.set_aside
     }
 
     /// Returns a document.
@@ -127,18 +154,23 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`]; [`Error::Refused`] when it has no name that can be kept.
+    /// [`Error::Exists`]; [`Error::Refused`] when it has no name that can be kept, or is too deep or too long.
     pub fn create(&self, mut object: Object) -> Result<Arc<Object>> {
+        bounds::refuse_depth(&object)?;
         let key = naming::settle(&mut object)?;
         let sealed = Sealed::of(&mut object, &key, None, &self.0.sealer)?;
         let mut versions = self.writing();
-        if self.kept(&key).is_some() {
+        let id = key.id();
+        let is_aside = self.0.set_aside.iter().any(|aside| aside.id == id);
+        if is_aside || self.kept(&key).is_some() {
             return Err(Error::Exists { what: key.to_string() });
         }
         naming::stamp(&mut object);
         let version = versions.next(&*self.0.catalog)?;
         set_version(&mut object, version);
-        let written = self.0.catalog.insert(Kind::Object, &key.id(), &sealed.text(&object));
+        let text = sealed.text(&object);
+        bounds::refuse_length(&key, &text, || 0)?;
+        let written = self.0.catalog.insert(Kind::Object, &id, &text);
         self.wrote(&key, written)?;
         let kept = Kept { object: Arc::new(object), stored: 1, sealed };
         Ok(self.put(&key, kept, version, Happened::Added))
@@ -150,8 +182,19 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] and [`Error::Conflict`].
-    pub fn replace(&self, mut object: Object, part: Part) -> Result<Arc<Object>> {
+    /// [`Error::NotFound`] and [`Error::Conflict`]; [`Error::Refused`] when it is too deep or too long.
+    pub fn replace(&self, object: Object, part: Part) -> Result<Arc<Object>> {
+        self.replace_by(object, part, Author::Server)
+    }
+
+    /// Does the same for somebody.
+    pub(crate) fn replace_by(
+        &self,
+        mut object: Object,
+        part: Part,
+        author: Author,
+    ) -> Result<Arc<Object>> {
+        bounds::refuse_depth(&object)?;
         let key = naming::settle(&mut object)?;
         let mut versions = self.writing();
         let old = self.expected(&key)?;
@@ -166,6 +209,9 @@ impl Store {
             Part::Status => old.sealed.clone(),
         };
         let mut new = joined(&old.object, object, part);
+        if author == Author::Client {
+            keep_hold(Some(&old.object), &mut new);
+        }
         if new == *old.object && sealed == old.sealed {
             return Ok(old.object);
         }
@@ -175,6 +221,7 @@ impl Store {
         let version = versions.next(&*self.0.catalog)?;
         set_version(&mut new, version);
         let text = sealed.text(&new);
+        bounds::refuse_length(&key, &text, || old.sealed.text(&old.object).len())?;
         let written = self.0.catalog.replace(Kind::Object, &key.id(), old.stored, &text);
         self.wrote(&key, written)?;
         let kept = Kept { object: Arc::new(new), stored: old.stored + 1, sealed };
@@ -372,6 +419,25 @@ pub(crate) fn redacted(mut object: Object) -> Object {
     object
 }
 
+/// Leaves it to the server to hold a document until its data is gone, and to let it go.
+pub(crate) fn keep_hold(old: Option<&Object>, new: &mut Object) {
+    let is_held = |object: &Object| object.finalizers().any(|name| name == DATA_FINALIZER);
+    let held = old.is_some_and(is_held);
+    if is_held(new) == held {
+        return;
+    }
+    let others = new.finalizers().filter(|name| *name != DATA_FINALIZER).map(str::to_owned);
+    let mut finalizers: Vec<String> = others.collect();
+    if held {
+        finalizers.push(DATA_FINALIZER.to_owned());
+    }
+    if finalizers.is_empty() {
+        new.take(&["metadata", "finalizers"]);
+    } else {
+        new.set(&["metadata", "finalizers"], finalizers);
+    }
+}
+
 /// Returns what a document becomes: what the server itself keeps of it stays as it was.
 fn joined(old: &Object, mut new: Object, part: Part) -> Object {
     if part == Part::Status {
@@ -414,6 +480,9 @@ fn same_request(old: &Object, new: &Object) -> bool {
 fn set_version(object: &mut Object, version: u64) {
     object.set(&["metadata", "resourceVersion"], version.to_string());
 }
+
+/// What keeps a document until its data is gone.
+pub(crate) const DATA_FINALIZER: &str = "strongroom.io/data";
 
 /// What the server alone sets in `metadata`.
 const KEPT: [&str; 6] = [

@@ -22,10 +22,11 @@ mod upload;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{FromRef, Path, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::attachment::Asked;
 use self::place::Place;
@@ -35,6 +36,13 @@ use crate::access::Caller;
 
 /// Returns the paths of images' bytes. Whoever asks was let in before.
 pub(crate) fn routes(context: Context) -> Router {
+    routes_for(context, AT_ONCE)
+}
+
+/// Returns the same, for so many who bring or fetch bytes at the same time.
+fn routes_for(context: Context, at_once: usize) -> Router {
+    let slots = Arc::new(Semaphore::new(at_once));
+    let transfers = Transfers { context: Arc::new(context), slots };
     let images = get(read).head(stand).put(take).patch(take).post(take);
     Router::new()
         .route("/v1/images/{namespace}/{name}/data", images)
@@ -42,16 +50,41 @@ pub(crate) fn routes(context: Context) -> Router {
             "/v1/volumes/{namespace}/{name}/attachment",
             get(attachment).put(attach).delete(detach),
         )
-        .with_state(Arc::new(context))
+        .with_state(transfers)
+}
+
+/// What the bytes of images are moved with.
+#[derive(Clone)]
+struct Transfers {
+    context: Arc<Context>,
+    /// Each of them takes a thread that may block, of which other requests need some, too.
+    slots: Arc<Semaphore>,
+}
+
+impl Transfers {
+    fn slot(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.slots).try_acquire_owned().map_err(|_| Refusal::too_many())
+    }
+}
+
+impl FromRef<Transfers> for Arc<Context> {
+    fn from_ref(transfers: &Transfers) -> Self {
+        Self::clone(&transfers.context)
+    }
 }
 
 type Named = Path<(String, String)>;
 
 async fn read(
-    State(context): State<Arc<Context>>,
+    State(transfers): State<Transfers>,
     Path((namespace, name)): Named,
     request: axum::extract::Request,
 ) -> Response {
+    let slot = match transfers.slot() {
+        Ok(slot) => slot,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let context = transfers.context;
     let actor = actor(&request);
     let headers = request.headers().clone();
     let found = blocking(move || {
@@ -59,7 +92,7 @@ async fn read(
         download::Download::open(&context, &place, &headers, &actor)
     });
     match found.await {
-        Ok(download) => download.into_response(),
+        Ok(download) => download.answer(slot),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -73,20 +106,25 @@ async fn stand(State(context): State<Arc<Context>>, Path((namespace, name)): Nam
 }
 
 async fn take(
-    State(context): State<Arc<Context>>,
+    State(transfers): State<Transfers>,
     Path((namespace, name)): Named,
     request: axum::extract::Request,
 ) -> Response {
     let actor = actor(&request);
     let awaits = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
-    let shared = Arc::clone(&context);
-    let admitted = blocking(move || {
-        let part = upload::Part::read(&head.headers, head.method == Method::POST)?;
-        upload::admit(&shared, Place::find(&shared, &namespace, &name)?, part)
-    });
-    let upload = match admitted.await {
-        Ok(upload) => upload,
+    let context = Arc::clone(&transfers.context);
+    let admitted = async {
+        let slot = transfers.slot()?;
+        let context = Arc::clone(&context);
+        let upload = blocking(move || {
+            let part = upload::Part::read(&head.headers, head.method == Method::POST)?;
+            upload::admit(&context, Place::find(&context, &namespace, &name)?, part)
+        });
+        Ok::<_, Refusal>((slot, upload.await?))
+    };
+    let (_slot, upload) = match admitted.await {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             // Nobody has told a client that waits for it to go on.
             if !awaits {
@@ -150,6 +188,9 @@ async fn blocking<T: Send + 'static>(
         Err(_) => Err(Refusal::internal()),
     }
 }
+
+/// Who bring or fetch bytes at the same time.
+const AT_ONCE: usize = 32;
 
 /// The longest body that says how a volume shall appear, in bytes.
 const MOST_WORDS: usize = 64 << 10;

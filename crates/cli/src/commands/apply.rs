@@ -4,7 +4,7 @@ mod merge;
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 use strongroom_server::client::{Action, Client, Failure, FailureKind, Place, Request};
@@ -35,11 +35,26 @@ pub(crate) struct ApplyArgs {
     #[arg(long)]
     dry_run: bool,
 
+    /// What is done about fields that nobody knows
+    #[arg(long, value_name = "HOW", default_value = "strict")]
+    validate: Validate,
+
     #[command(flatten)]
     output: OutputArgs,
 
     #[command(flatten)]
     server: ServerArgs,
+}
+
+/// What is done about fields that nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Validate {
+    /// Nothing is applied
+    Strict,
+    /// They are told of
+    Warn,
+    /// Nothing
+    Ignore,
 }
 
 /// What became of a document.
@@ -60,6 +75,7 @@ pub(crate) fn run(ui: &mut Ui, args: &ApplyArgs) -> Result<ExitCode, CommandErro
         return Err(CommandError::request("no file is named").hinted("name one with -f FILE"));
     }
     let manifests = manifests::read(&args.files)?;
+    check_fields(ui, args.validate, &manifests)?;
     let places: Vec<Place> = manifests
         .iter()
         .map(|manifest| manifest.place(args.namespace.named()))
@@ -105,6 +121,27 @@ pub(crate) fn run(ui: &mut Ui, args: &ApplyArgs) -> Result<ExitCode, CommandErro
         return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses fields that nobody knows, or tells of them: a misspelt one is none, and what it should have said
+/// has its default.
+fn check_fields(
+    ui: &mut Ui,
+    validate: Validate,
+    manifests: &[Manifest],
+) -> Result<(), CommandError> {
+    let unknown: Vec<String> = manifests.iter().flat_map(Manifest::unknown_fields).collect();
+    match validate {
+        Validate::Strict if !unknown.is_empty() => {
+            Err(CommandError::request(unknown.join("\nerror: "))
+                .hinted("correct them; with --validate warn they are kept and mean nothing"))
+        }
+        Validate::Warn => {
+            unknown.iter().for_each(|field| ui.warning(field));
+            Ok(())
+        }
+        Validate::Strict | Validate::Ignore => Ok(()),
+    }
 }
 
 struct Applying<'a> {
@@ -175,8 +212,8 @@ impl Applying<'_> {
 
     fn query(&self) -> &'static [(&'static str, &'static str)] {
         match self.args.dry_run {
-            true => &[("dryRun", "All"), ("fieldManager", "strongroom")],
-            false => &[("fieldManager", "strongroom")],
+            true => &[("dryRun", "All"), CHECKED, ("fieldManager", "strongroom")],
+            false => &[CHECKED, ("fieldManager", "strongroom")],
         }
     }
 }
@@ -232,6 +269,9 @@ fn in_order(value: &Value) -> Value {
         other => other.clone(),
     }
 }
+
+/// Unknown fields were seen to here, where their lines are known.
+const CHECKED: (&str, &str) = ("fieldValidation", "Ignore");
 
 /// What a server puts into the metadata of its own accord.
 const BOOKKEEPING: [&str; 6] =

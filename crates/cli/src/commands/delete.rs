@@ -44,11 +44,11 @@ pub(crate) struct DeleteArgs {
     #[arg(long)]
     ignore_not_found: bool,
 
-    /// Wait until they are gone
+    /// Do not wait until they are gone
     #[arg(long)]
-    wait: bool,
+    no_wait: bool,
 
-    /// How long to wait: 30s, 5m, 1h
+    /// How long to wait until they are gone: 30s, 5m, 1h
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
@@ -84,7 +84,7 @@ pub(crate) fn run(ui: &mut Ui, args: &DeleteArgs) -> Result<(), CommandError> {
             }
         }
     }
-    if args.wait {
+    if !args.no_wait {
         let until = Instant::now() + args.timeout;
         for (place, uid) in &deleted {
             wait_until_gone(&client, place, Some(uid), until)?;

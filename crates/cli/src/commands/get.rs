@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use clap::Args;
 use serde_json::Value;
-use strongroom_server::client::{Action, Client, Form, Place, Request};
+use strongroom_server::client::{Action, Client, Failure, Form, Place, Request};
 
 use self::table::{Head, Table};
 use super::document_arguments::{self, Format, FormatArgs, NamespacesArgs, Together, places};
@@ -57,16 +57,30 @@ pub(crate) fn run(ui: &mut Ui, args: &GetArgs) -> Result<(), CommandError> {
     match format {
         Format::Table | Format::Wide => tables(ui, args, &client, &places, format),
         format => {
-            let mut documents = Vec::new();
+            let (mut documents, mut missing) = (Vec::new(), None);
             for place in &places {
                 let request = Request::new(Action::Get, place.path(&[]));
-                documents.extend(documents_of(ask(ui, &client, &request)?.value));
+                match ask(ui, &client, &request) {
+                    Ok(answer) => documents.extend(documents_of(answer.value)),
+                    Err(failure) => tell_before(ui, &mut missing, failure),
+                }
+            }
+            if let (Some(missing), true) = (&missing, documents.is_empty()) {
+                return Err(CommandError::from(missing.clone()));
             }
             // A list stays one, however long it is.
             let is_list = places.iter().any(|place| place.name.is_none());
             let together = if is_list { Together::List } else { Together::OneAlone };
-            document_arguments::print(ui, format, together, documents)
+            document_arguments::print(ui, format, together, documents)?;
+            missing.map_or(Ok(()), |missing| Err(missing.into()))
         }
+    }
+}
+
+/// Keeps the last failure, and tells of the one before it: what is there is shown whatever is not.
+fn tell_before(ui: &mut Ui, last: &mut Option<Failure>, failure: Failure) {
+    if let Some(before) = last.replace(failure) {
+        CommandError::from(before).print(ui);
     }
 }
 
@@ -77,10 +91,16 @@ fn tables(
     places: &[Place],
     format: Format,
 ) -> Result<(), CommandError> {
-    let mut whole: Option<Table> = None;
+    let (mut whole, mut missing): (Option<Table>, _) = (None, None);
     for place in places {
         let request = Request { form: Form::Table, ..Request::new(Action::Get, place.path(&[])) };
-        let value = ask(ui, client, &request)?.value;
+        let value = match ask(ui, client, &request) {
+            Ok(answer) => answer.value,
+            Err(failure) => {
+                tell_before(ui, &mut missing, failure);
+                continue;
+            }
+        };
         let table = Table::of(&value, format, args.namespaces.is_all());
         match &mut whole {
             Some(whole) if whole.has_same_columns(&table) => whole.append(table),
@@ -93,12 +113,11 @@ fn tables(
         }
     }
     match whole {
-        Some(table) if !table.is_empty() => table.print(ui, Head::Shown),
-        _ => {
-            ui.status("there are none");
-            Ok(())
-        }
+        Some(table) if !table.is_empty() => table.print(ui, Head::Shown)?,
+        _ if missing.is_none() => ui.status("there are none"),
+        _ => {}
     }
+    missing.map_or(Ok(()), |missing| Err(missing.into()))
 }
 
 fn watch(

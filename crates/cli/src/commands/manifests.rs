@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use strongroom_model::dialect::admission;
 use strongroom_model::dialect::documents::{self, Located};
 use strongroom_model::dialect::resource::{Resource, Scope};
 use strongroom_server::client::{Failure, FailureCause, Place};
@@ -127,6 +128,17 @@ impl Manifest {
             }
         };
         CommandError::from(Failure { message, ..failure })
+    }
+
+    /// Returns the fields that nobody knows, each with file and line.
+    pub(crate) fn unknown_fields(&self) -> Vec<String> {
+        let title = format!("{} {}", self.resource.kind(), self.located.object.name());
+        let fields = admission::unknown_fields(&self.located.object);
+        let line = |field: &String| {
+            let line = self.located.line_of(field);
+            format!("{}:{line}: {title}: there is no field {field}", self.label)
+        };
+        fields.iter().map(line).collect()
     }
 
     fn error(&self, field: &str, problem: &str) -> CommandError {

@@ -97,6 +97,10 @@ pub(crate) fn run(ui: &mut Ui, args: ServeArgs) -> Result<(), CommandError> {
     strongroom_server::serve(&settings, |serving| {
         ui.status(&format!("serving {scheme}://{}", serving.address));
         ui.status(&format!("the admin's token is in {}", serving.token_file.display()));
+        for aside in &serving.set_aside {
+            let problem = &aside.problem;
+            ui.warning(&format!("a document is left alone, since it cannot be read: {problem}"));
+        }
     })?;
     Ok(())
 }

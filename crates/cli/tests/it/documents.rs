@@ -119,6 +119,8 @@ fn documents_are_applied_changed_shown_and_deleted() {
 
     // What is shown as YAML is what can be applied.
     let yaml = served.ask("get sc/plain -o yaml").ok();
+    // The first time it is noted who wants the defaults.
+    served.ask_reading("apply -f -", yaml.as_bytes()).ok();
     let again = served.ask_reading("apply -f -", yaml.as_bytes()).ok();
     assert_eq!(again, "storageclass.storage.k8s.io/plain unchanged\n");
 
@@ -136,7 +138,7 @@ fn documents_are_applied_changed_shown_and_deleted() {
     }
 
     assert_eq!(
-        served.lines("delete -f docs --wait"),
+        served.lines("delete -f docs"),
         ["secret/key deleted", "storageclass.storage.k8s.io/plain deleted"]
     );
     let words = served.fails("get sc plain", 8);

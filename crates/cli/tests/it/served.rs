@@ -1,5 +1,6 @@
 //! The server as people run it: documents are applied, and what they ask for comes about.
 
+mod commands;
 mod concurrent;
 mod examples;
 mod images;

@@ -1,6 +1,7 @@
 //! What a server does with a document before it keeps it: the defaults that upstream's webhooks fill in,
 //! and everything that is refused, with the reason.
 
+mod annotations;
 mod backing_image;
 mod claim;
 mod encryption_settings;
@@ -14,7 +15,7 @@ mod users;
 mod virtual_machine_image;
 mod volume;
 
-pub use keys::{Protection, backing_image_named, claim_protection, is_same_key};
+pub use keys::{Protection, backing_image_named, claim_protection};
 pub use unknown_fields::unknown_fields;
 pub use users::{refuse_deletion, users};
 
@@ -125,6 +126,7 @@ pub fn admit(object: Object, change: Change<'_>, known: &dyn Known) -> Result<Ad
     };
     let mut review = Review::new(object, change, known);
     review.check_metadata(resource);
+    annotations::review(&mut review);
     match resource {
         Resource::Secret => secret::review(&mut review),
         Resource::PersistentVolumeClaim => claim::review(&mut review),

@@ -5,6 +5,7 @@ use strongroom_model::dialect::resource::{Resource, Scope};
 
 use super::Caller;
 use crate::api::{Target, Verb};
+use crate::store::Part;
 
 /// What the owner of a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -66,11 +67,13 @@ fn denied(target: &Target, verb: Verb, caller: &Caller) -> Option<String> {
         }
     );
     let by_role = match (caller.role, resource.scope()) {
-        (Role::Admin, _) | (Role::Operator, Scope::Namespaced) => true,
+        // What controllers have found out is not for others to say.
+        (Role::Operator, _) if target.part == Part::Status && !verb.only_reads() => false,
         (Role::Operator, Scope::Cluster) => {
             let deletes = matches!(verb, Verb::Delete | Verb::DeleteCollection);
             verb.only_reads() || (caller.reaches_everything() && !deletes)
         }
+        (Role::Admin, _) | (Role::Operator, Scope::Namespaced) => true,
         (Role::Viewer, _) => verb.only_reads() && resource != Resource::Secret,
     };
     if !by_role {

@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
-use strongroom_model::dialect::admission;
+use strongroom_model::dialect::admission::{self, Cause, Reason, Refused};
 use strongroom_model::dialect::object::Object;
+use strongroom_model::dialect::resource::{Resource, Scope};
 
 use super::asked::Asked;
 use super::failure::{Answer, Failure};
@@ -15,6 +16,7 @@ use super::reading::{read, shown};
 use super::selector::Selector;
 use super::writing::warned;
 use super::{Api, json};
+use crate::store::Store;
 
 /// What comes with a request to delete.
 #[derive(Debug, Default, Deserialize)]
@@ -73,7 +75,7 @@ pub(super) fn delete(api: &Api, asked: &Asked) -> Answer<Response> {
 pub(super) fn delete_all(api: &Api, asked: &Asked) -> Answer<Response> {
     let options = options(asked)?;
     let target = &asked.target;
-    let selector = Selector::of(target, &asked.parameters)?;
+    let selector = Selector::of(target, &asked.parameters)?.seen_by(&asked.caller);
     let _admitting = api.admitting();
     let (mut found, version) = api.context.store.list(target.resource, target.namespace.as_deref());
     found.retain(|object| selector.takes(object));
@@ -129,6 +131,9 @@ fn options(asked: &Asked) -> Answer<Options> {
 
 /// Tells whether a document may go. Somebody who forces it is told what is lost.
 fn allowed(api: &Api, asked: &Asked, object: &Object) -> Answer<Option<String>> {
+    if let Some(refused) = inhabited(object, &api.context.store) {
+        return Err(Failure::refused(asked.target.resource, object.name(), &refused));
+    }
     let Err(refused) = admission::refuse_deletion(object, &api.context.store) else {
         return Ok(None);
     };
@@ -138,6 +143,31 @@ fn allowed(api: &Api, asked: &Asked, object: &Object) -> Answer<Option<String>> 
         return Err(Failure::refused(asked.target.resource, name, &refused));
     }
     Ok(Some(format!("{object:?} goes although it is in use: {refused}")))
+}
+
+/// Returns why a namespace has to stay: documents are in it, and would stay without it. Nobody may force
+/// that. What the server tells of them is none.
+fn inhabited(object: &Object, store: &Store) -> Option<Refused> {
+    if object.resource() != Some(Resource::Namespace) {
+        return None;
+    }
+    let counts = |kind: &Resource| kind.scope() == Scope::Namespaced && *kind != Resource::Event;
+    let kinds = Resource::ALL.into_iter().filter(counts);
+    let found: Vec<_> = kinds.flat_map(|kind| store.list(kind, Some(object.name())).0).collect();
+    if found.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = found.iter().map(|inside| format!("{inside:?}")).collect();
+    let message = format!("delete what is in it first: {}", first_of(&names));
+    let cause = Cause { field: "metadata.name".to_owned(), message, reason: Reason::InUse };
+    Some(Refused { causes: vec![cause] })
+}
+
+/// Returns how many there are, and the first of them.
+fn first_of(names: &[String]) -> String {
+    let more = if names.len() > MOST_NAMES { ", ..." } else { "" };
+    let shown = names.get(..MOST_NAMES).unwrap_or(names);
+    format!("{} in all, {}{more}", names.len(), shown.join(", "))
 }
 
 /// Records that a document goes, and lets it.
@@ -158,6 +188,9 @@ fn remove(api: &Api, asked: &Asked, object: &Object, lost: Option<&String>) -> A
         .delete(resource, namespace, name, Some(object.uid()))
         .map_err(|error| Failure::of(error, resource, name))
 }
+
+/// The most names that are written out.
+const MOST_NAMES: usize = 50;
 
 /// The annotation that lets a document go although it is in use.
 const FORCE: &str = "strongroom.io/force-delete";

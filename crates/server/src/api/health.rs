@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::{Api, blocking, json};
+use crate::access::Caller;
+use crate::metrics::Names;
 
 /// Says that the server answers.
 pub(super) async fn ok() -> &'static str {
@@ -41,8 +44,12 @@ pub(super) async fn version() -> Response {
 }
 
 /// Tells numbers in the text format of Prometheus.
-pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    match blocking(move || Ok(api.metrics.text(&api.context))).await {
+pub(super) async fn metrics(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    let names = if caller.reaches_everything() { Names::Shown } else { Names::Hidden };
+    match blocking(move || Ok(api.metrics.text(&api.context, names))).await {
         Ok(text) => {
             let mut response = text.into_response();
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

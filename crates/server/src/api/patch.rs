@@ -8,6 +8,7 @@ use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
 use super::failure::{Answer, Failure};
+use crate::store::{LEVELS, is_deeper};
 
 /// How a patch is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,11 @@ impl Kind {
         // What serde says may quote what it has read.
         let patch: Value = serde_json::from_slice(patch)
             .map_err(|_| Failure::bad_request("the patch is no JSON that can be read"))?;
+        // Operations are looked at one by one.
+        if self != Self::Operations && is_deeper(&patch, LEVELS) {
+            let problem = format!("the patch has more than {LEVELS} levels of mappings and lists");
+            return Err(Failure::invalid(problem));
+        }
         let mut document = old.clone().into_value();
         match (self, patch) {
             (Self::Operations, patch) => operations::apply(&mut document, patch)?,

@@ -11,7 +11,7 @@ use strongroom_model::dialect::object::Object;
 
 use super::asked::{Asked, Shape};
 use super::failure::{Answer, Failure};
-use super::selector::Selector;
+use super::selector::{Selector, sees};
 use super::table::Table;
 use super::{Api, json};
 
@@ -24,7 +24,7 @@ pub(super) fn get(api: &Api, asked: &Asked) -> Answer<Response> {
 /// Returns those that are asked for.
 pub(super) fn list(api: &Api, asked: &Asked) -> Answer<Response> {
     let target = &asked.target;
-    let selector = Selector::of(target, &asked.parameters)?;
+    let selector = Selector::of(target, &asked.parameters)?.seen_by(&asked.caller);
     let (mut found, newest) = api.context.store.list(target.resource, target.namespace.as_deref());
     found.retain(|object| selector.takes(object));
     let page = Page::of(asked, newest)?;
@@ -46,6 +46,7 @@ pub(super) fn read(api: &Api, asked: &Asked) -> Answer<Arc<Object>> {
     let target = &asked.target;
     let namespace = target.namespace.as_deref();
     let found = api.context.store.read(target.resource, namespace, target.name());
+    let found = found.filter(|object| sees(&asked.caller, object));
     found.ok_or_else(|| Failure::not_found(target.resource, target.name()))
 }
 

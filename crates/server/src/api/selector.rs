@@ -5,6 +5,7 @@ use strongroom_model::dialect::resource::Resource;
 
 use super::failure::{Answer, Failure};
 use super::target::{Parameters, Target};
+use crate::access::Caller;
 
 /// Which documents somebody asks for.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Selector {
     fields: Vec<Requirement>,
     namespace: Option<String>,
     name: Option<String>,
+    /// Who asks.
+    caller: Option<Caller>,
 }
 
 /// What a label or field must be.
@@ -28,6 +31,16 @@ enum Test {
     NotIn(Vec<String>),
     Exists,
     Absent,
+}
+
+/// Tells whether a document is for the eyes of a caller who may read its kind. A PersistentVolume has no
+/// namespace, but is that of the claim which has it.
+pub(crate) fn sees(caller: &Caller, object: &Object) -> bool {
+    if object.resource() != Some(Resource::PersistentVolume) || caller.reaches_everything() {
+        return true;
+    }
+    let namespace = object.text(&["spec", "claimRef", "namespace"]);
+    namespace.is_some_and(|namespace| caller.reaches(namespace))
 }
 
 impl Selector {
@@ -48,11 +61,20 @@ impl Selector {
             }
         }
         let (namespace, name) = (target.namespace.clone(), target.name.clone());
-        Ok(Self { labels, fields, namespace, name })
+        Ok(Self { labels, fields, namespace, name, caller: None })
+    }
+
+    /// Leaves out what the caller does not see.
+    #[must_use]
+    pub(crate) fn seen_by(self, caller: &Caller) -> Self {
+        Self { caller: Some(caller.clone()), ..self }
     }
 
     /// Tells whether a document is one of them.
     pub(crate) fn takes(&self, object: &Object) -> bool {
+        if self.caller.as_ref().is_some_and(|caller| !sees(caller, object)) {
+            return false;
+        }
         let label = |key: &str| object.text(&["metadata", "labels", key]);
         let field = |key: &str| {
             let path: Vec<&str> = key.split('.').collect();

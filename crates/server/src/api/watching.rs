@@ -32,7 +32,7 @@ pub(super) fn watch(api: &Api, asked: &Asked) -> Answer<Response> {
     let permit = Arc::clone(&api.watches).try_acquire_owned().map_err(|_| Failure::too_many())?;
     let store = &api.context.store;
     let target = asked.target.clone();
-    let selector = Selector::of(&target, &asked.parameters)?;
+    let selector = Selector::of(&target, &asked.parameters)?.seen_by(&asked.caller);
     let all = asked.parameters.is_true("sendInitialEvents");
     let after = match asked.parameters.number("resourceVersion")? {
         Some(version) if version > 0 && !all => Some(version),

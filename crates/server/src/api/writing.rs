@@ -16,7 +16,8 @@ use super::patch::Kind;
 use super::protobuf;
 use super::reading::{read, shown};
 use super::target::Verb;
-use crate::store::{self, Part, Store};
+use crate::access::denied_reference;
+use crate::store::{self, Author, Part, Store};
 
 /// Puts a document in.
 pub(super) fn create(api: &Api, asked: &Asked) -> Answer<Response> {
@@ -25,6 +26,7 @@ pub(super) fn create(api: &Api, asked: &Asked) -> Answer<Response> {
     let dry = asked.parameters.dry_run()?;
     object.take(&["status"]);
     object.take(&["metadata", "resourceVersion"]);
+    store::keep_hold(None, &mut object);
     store::name(&mut object).map_err(|error| Failure::of(error, resource, ""))?;
     let name = object.name().to_owned();
     let mut warnings = strange_fields(asked, &object, None)?;
@@ -37,6 +39,7 @@ pub(super) fn create(api: &Api, asked: &Asked) -> Answer<Response> {
         .map_err(|refused| Failure::refused(resource, &name, &refused))?;
     warnings.extend(admitted.warnings);
     let object = admitted.object;
+    check_references(api, asked, &object, None)?;
     if dry {
         return warned(shown(asked, StatusCode::CREATED, &store::redacted(object))?, &warnings);
     }
@@ -102,16 +105,19 @@ fn keep(api: &Api, asked: &Asked, mut object: Object, old: &Object) -> Answer<Re
     }
     store::name(&mut object).map_err(failed)?;
     let mut warnings = strange_fields(asked, &object, Some(old))?;
+    store::keep_hold(Some(old), &mut object);
     fill_in(&mut object, store);
     let admitted = admission::admit(object, Change::Update(old), store)
         .map_err(|refused| Failure::refused(resource, name, &refused))?;
     warnings.extend(admitted.warnings);
+    check_references(api, asked, &admitted.object, Some(old))?;
     if dry {
         let object = store::redacted(admitted.object);
         return warned(shown(asked, StatusCode::OK, &object)?, &warnings);
     }
     record(api, asked, name)?;
-    let kept = store.replace(admitted.object, Part::Document).map_err(failed)?;
+    let kept = store.replace_by(admitted.object, Part::Document, Author::Client);
+    let kept = kept.map_err(failed)?;
     warned(shown(asked, StatusCode::OK, &kept)?, &warnings)
 }
 
@@ -172,6 +178,14 @@ fn fill_in(object: &mut Object, store: &Store) {
         {
             *value = STANDARD.encode(kept.as_slice()).into();
         }
+    }
+}
+
+/// Refuses what leads into namespaces that the caller does not reach.
+fn check_references(api: &Api, asked: &Asked, new: &Object, old: Option<&Object>) -> Answer<()> {
+    match denied_reference(&asked.caller, new, old, &api.context.store) {
+        Some(why) => Err(Failure::forbidden(why)),
+        None => Ok(()),
     }
 }
 

@@ -302,7 +302,7 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// What keeps a document until its data is gone.
-pub(super) const FINALIZER: &str = "strongroom.io/data";
+pub(super) const FINALIZER: &str = crate::store::DATA_FINALIZER;
 
 /// Who does what is done here, for the audit log.
 pub(super) const ACTOR: &str = "controller";

@@ -7,6 +7,7 @@ use strongroom::catalog::{self, Catalog, Document, Kind};
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
+use super::SetAside;
 use super::naming::Key;
 use super::secrets::Sealed;
 use crate::Result;
@@ -30,18 +31,27 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// Reads those of a catalog.
-    pub(super) fn read(catalog: &dyn Catalog) -> Result<Self> {
+    /// Reads those of a catalog, and tells which of them cannot be read: they do not keep the others from
+    /// being there.
+    pub(super) fn read(catalog: &dyn Catalog) -> Result<(Self, Vec<SetAside>)> {
         let mut documents = Self::default();
+        let mut aside = Vec::new();
         let mut after: Option<String> = None;
         loop {
             let page = catalog
                 .list(Kind::Object, after.as_deref(), PAGE)
                 .map_err(strongroom::Error::from)?;
-            let Some(last) = page.last() else { return Ok(documents) };
+            let Some(last) = page.last() else { return Ok((documents, aside)) };
             after = Some(last.id.clone());
             for document in page {
-                let (key, kept) = read(document).map_err(strongroom::Error::from)?;
+                let id = document.id.clone();
+                let (key, kept) = match read(document) {
+                    Ok(read) => read,
+                    Err(error) => {
+                        aside.push(SetAside { id, problem: error.to_string() });
+                        continue;
+                    }
+                };
                 let version = kept.object.resource_version().parse().unwrap_or(0);
                 documents.version = documents.version.max(version);
                 documents.put(&key, kept);

@@ -33,7 +33,9 @@ impl Events {
     /// Remembers a change, and wakes those who wait for one.
     pub(super) fn push(&self, event: Event) {
         let version = event.version;
-        let size = size(event.object.fields().values());
+        // What the document was before may be kept by nobody else any more.
+        let before = event.before.as_ref().map_or(0, |before| size(before.fields().values()));
+        let size = before + size(event.object.fields().values());
         let mut ring = self.ring();
         ring.bytes += size;
         ring.events.push_back((event, size));

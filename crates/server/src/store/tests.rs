@@ -173,6 +173,24 @@ fn the_ring_is_bounded_by_bytes_too() {
 }
 
 #[test]
+fn the_ring_counts_what_documents_were_before() {
+    let events = Events::after(0);
+    let mut large = image("large");
+    large.set(&["spec", "text"], "x".repeat(1 << 20));
+    let large = Arc::new(large);
+    for version in 1..=80 {
+        events.push(Event {
+            version,
+            resource: Resource::BackingImage,
+            happened: Happened::Modified,
+            object: Arc::new(image("large")),
+            before: Some(Arc::clone(&large)),
+        });
+    }
+    assert!(matches!(events.changes(0, Duration::ZERO), Err(Error::Expired { .. })));
+}
+
+#[test]
 fn many_threads_change_one_document_and_no_change_is_lost() {
     let store = Place::new().store();
     store.create(image("ubuntu")).unwrap();
@@ -294,4 +312,69 @@ fn ten_thousand_documents_are_opened_and_listed_soon() {
     assert_eq!(version, store.version());
     println!("10,000 documents: opened in {opened:?}, listed in {listed:?}");
     assert!(opened < Duration::from_secs(10) && listed < Duration::from_secs(1));
+}
+
+#[test]
+fn a_document_that_could_not_be_read_again_is_refused() {
+    let place = Place::new();
+    let store = place.store();
+    let nested = |levels: usize| (0..levels).fold(json!(0), |value, _| json!([value]));
+    let mut deep = image("deep");
+    // The document, `spec` and the lists below it.
+    deep.set(&["spec", "deep"], nested(62));
+    store.create(deep.clone()).unwrap();
+    deep.set(&["spec", "deep"], nested(63));
+    let refused = |result: Result<Arc<Object>>| match result {
+        Err(Error::Refused { refused, .. }) => refused.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(refused(store.replace(deep.clone(), Part::Document)).contains("64 levels"));
+    deep.set(&["metadata", "name"], "deeper");
+    assert!(refused(store.create(deep)).contains("64 levels"));
+    let mut long = image("long");
+    long.set(&["spec", "text"], "x".repeat(3 << 19));
+    assert!(refused(store.create(long.clone())).contains("1572864 are the most"));
+    store.create(image("long")).unwrap();
+    assert!(refused(store.replace(long, Part::Document)).contains("1572864 are the most"));
+    drop(store);
+    assert!(at(&place.store(), "deep").is_some());
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_set_aside_with_its_name() {
+    let place = Place::new();
+    place.store().create(image("good")).unwrap();
+    let id = "backingimages.longhorn.io/lab/bad";
+    let text = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    let catalog = SqliteCatalog::open(&place.directory.path().join("catalog.sqlite")).unwrap();
+    catalog.insert(Kind::Object, id, &text).unwrap();
+    let store = place.store();
+    assert!(at(&store, "good").is_some());
+    let aside: Vec<_> = store.set_aside().iter().map(|aside| aside.id.as_str()).collect();
+    assert_eq!(aside, [id]);
+    assert!(matches!(store.create(image("bad")), Err(Error::Exists { .. })));
+    assert_eq!(catalog.load(Kind::Object, id).unwrap().unwrap().json, text);
+}
+
+#[test]
+fn the_server_alone_lets_a_document_go_whose_data_is_there() {
+    let store = Place::new().store();
+    let mut new = image("ubuntu");
+    new.set(&["metadata", "finalizers"], json!([DATA_FINALIZER, "example.com/mine"]));
+    store.create(new).unwrap();
+    let finalizers = || {
+        let object = at(&store, "ubuntu").unwrap();
+        object.finalizers().map(str::to_owned).collect::<Vec<_>>()
+    };
+    store.replace_by(image("ubuntu"), Part::Document, Author::Client).unwrap();
+    assert_eq!(finalizers(), [DATA_FINALIZER]);
+    store.delete(Resource::BackingImage, Some("lab"), "ubuntu", None).unwrap();
+    store.replace_by(image("ubuntu"), Part::Document, Author::Client).unwrap();
+    assert_eq!(finalizers(), [DATA_FINALIZER]);
+    store.replace(image("ubuntu"), Part::Document).unwrap();
+    assert!(at(&store, "ubuntu").is_none());
+    let mut made = image("debian");
+    made.set(&["metadata", "finalizers"], json!([DATA_FINALIZER]));
+    keep_hold(None, &mut made);
+    assert_eq!(made.at(&["metadata", "finalizers"]), None);
 }

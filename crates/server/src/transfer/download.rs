@@ -6,9 +6,10 @@ use std::io::{Read, Seek, SeekFrom};
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use strongroom::audit::Act;
 use strongroom::library::{Image, ImageCondition};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::body;
 use super::place::Place;
@@ -66,12 +67,11 @@ impl Download {
         put(&mut headers, header::CONTENT_LENGTH, &len);
         Ok(Self { file: Some(file), code, len, headers })
     }
-}
 
-impl IntoResponse for Download {
-    fn into_response(self) -> Response {
+    /// Returns the answer. What it takes to send it is held until it is sent.
+    pub(super) fn answer(self, slot: OwnedSemaphorePermit) -> Response {
         let body = match self.file {
-            Some(file) => body::stream(file.take(self.len), self.len),
+            Some(file) => body::stream(file.take(self.len), self.len, slot),
             None => Body::empty(),
         };
         let mut response = Response::new(body);
@@ -193,6 +193,8 @@ pub(super) const CHECKSUM: HeaderName = HeaderName::from_static("x-checksum-sha5
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
+
     use super::*;
 
     #[test]

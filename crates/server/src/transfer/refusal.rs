@@ -40,6 +40,12 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "the server failed")
     }
 
+    pub(super) fn too_many() -> Self {
+        let message = "too many images are on their way: try again later";
+        let code = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(code, "ServiceUnavailable", message).with(header::RETRY_AFTER, &RETRY_AFTER)
+    }
+
     /// Adds a header.
     #[must_use]
     pub(super) fn with(mut self, name: HeaderName, value: &dyn Display) -> Self {
@@ -105,3 +111,6 @@ impl IntoResponse for Refusal {
         response
     }
 }
+
+/// After how many seconds somebody may try again.
+const RETRY_AFTER: u32 = 5;

@@ -30,6 +30,10 @@ struct Answer {
 
 impl Face {
     fn new() -> Self {
+        Self::for_so_many(super::AT_ONCE)
+    }
+
+    fn for_so_many(at_once: usize) -> Self {
         let stage = Stage::new();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -37,7 +41,8 @@ impl Face {
             .build()
             .unwrap();
         let admin = Caller { name: "admin".to_owned(), role: Role::Admin, namespaces: Vec::new() };
-        let routes = super::routes(stage.context().clone()).layer(axum::Extension(admin));
+        let routes =
+            super::routes_for(stage.context().clone(), at_once).layer(axum::Extension(admin));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         runtime.spawn(async move {
@@ -275,4 +280,15 @@ fn the_volume_of_a_claim_appears_on_this_machine_without_anybody_typing_a_key() 
 
 fn volume_of(shown: &serde_json::Value) -> String {
     shown["volume"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn one_too_many_is_told_to_come_again_later() {
+    let face = Face::for_so_many(0);
+    for method in ["GET", "PUT"] {
+        let answer = face.ask(method, "ubuntu", &[], b"abc");
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    }
+    assert_eq!(face.ask("HEAD", "ubuntu", &[], &[]).status, 404);
 }

@@ -142,8 +142,7 @@ impl Upload {
             Bytes::Whole { len } => {
                 record(context, actor, &label, &format!("{len} bytes"))?;
                 // Whoever sends all of it does not mean to go on with something else.
-                library.delete(id)?;
-                library.begin_upload(&self.new, len)?;
+                library.restart_upload(&self.new, len)?;
                 (0, len)
             }
             Bytes::From { offset, len } => (offset, self.go_on(context, actor, offset, len)?),

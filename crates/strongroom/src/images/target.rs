@@ -158,8 +158,9 @@ impl Making<'_> {
         let report = self.copy(&mut contents, &target, self.plan(Zeroes::Write), Some(&parts))?;
         drop(target);
         self.guard.check(&contents)?;
-        volume.complete(keys)?;
+        // Whoever finds the second magic finds a journal that says so.
         parts.finishing()?;
+        volume.complete(keys)?;
         data.finish()?;
         if let Some(apart) = &apart {
             apart.finish()?;

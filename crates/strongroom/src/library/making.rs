@@ -42,7 +42,16 @@ impl Library {
     ///
     /// [`ImageProblem::Exists`] when there is another one of that name.
     pub(super) fn begin(&self, new: &NewImage, origin: &str) -> Result<Begun<'_>> {
-        let lock = Lock::take(&self.root, &new.id)?;
+        self.begin_under(Lock::take(&self.root, &new.id)?, new, origin)
+    }
+
+    /// Does the same for one who has the image's lock already.
+    pub(super) fn begin_under(
+        &self,
+        lock: Lock,
+        new: &NewImage,
+        origin: &str,
+    ) -> Result<Begun<'_>> {
         let records = Records::<Image>::of(&*self.catalog);
         let folder = self.folder(&new.id);
         let mut found = records.load(new.id.as_str())?;

@@ -15,6 +15,7 @@ use super::inspection::examine;
 use super::lock::Lock;
 use super::making::{Begun, Making};
 use super::{Image, ImageCondition, ImageProblem, Library, NewImage, label};
+use crate::catalog::Records;
 use crate::images::Work;
 use crate::{Error, Result};
 
@@ -26,34 +27,42 @@ impl Library {
     ///
     /// When another one of that name was begun, with another length or checksum.
     pub fn begin_upload(&self, new: &NewImage, len: u64) -> Result<u64> {
-        if len == 0 || i64::try_from(len).is_err() {
-            let problem = format!("an upload of {len} bytes makes no image");
-            return Err(Error::Request { problem });
-        }
-        let mut making = match self.begin(new, ORIGIN)? {
-            Begun::Ready(image) if image.len == len => return Ok(len),
+        refuse_no_length(len)?;
+        match self.begin(new, ORIGIN)? {
+            Begun::Ready(image) if image.len == len => Ok(len),
             Begun::Ready(image) => {
                 let difference = format!("has {} bytes, not {len}", image.len);
-                return Err(Error::image(&new.id, ImageProblem::Exists { difference }));
+                Err(Error::image(&new.id, ImageProblem::Exists { difference }))
             }
-            Begun::Making(making) => making,
-        };
-        let wanted = Announced {
-            len,
-            format: new.format.map(|format| format.name().to_owned()),
-            checksum: new.checksum.as_ref().map(ToString::to_string),
-        };
-        if let Some(found) = Entry::read(&making.folder.upload_journal())? {
-            found.announced.refuse_difference(&new.id, &wanted)?;
-            return Ok(found.durable);
+            Begun::Making(making) => announce(making, new, len),
         }
-        let path = making.folder.upload();
-        create(&path).map_err(|source| failed(&path, source))?;
-        let hash = state(&Hasher::new(Hash::Sha512));
-        let entry = Entry { version: VERSION, announced: wanted, durable: 0, hash };
-        entry.write(&making.folder.upload_journal())?;
-        making.record(|image| image.len = len)?;
-        Ok(0)
+    }
+
+    /// Begins an upload anew: what has come of one before is given up. An image that is ready stays, also
+    /// when it has become so this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`ImageProblem::Exists`] when the image is ready, [`ImageProblem::AtWork`] while somebody brings bytes
+    /// of it.
+    pub fn restart_upload(&self, new: &NewImage, len: u64) -> Result<()> {
+        refuse_no_length(len)?;
+        let exists = || {
+            let difference = "is ready, and does not change any more".to_owned();
+            Error::image(&new.id, ImageProblem::Exists { difference })
+        };
+        let lock = Lock::take(&self.root, &new.id)?;
+        match Records::<Image>::of(&*self.catalog).load(new.id.as_str())? {
+            Some(stored) if stored.record.condition == ImageCondition::Ready => {
+                return Err(exists());
+            }
+            Some(stored) => self.delete_locked(stored)?,
+            None => {}
+        }
+        match self.begin_under(lock, new, ORIGIN)? {
+            Begun::Ready(_) => Err(exists()),
+            Begun::Making(making) => announce(making, new, len).map(drop),
+        }
     }
 
     /// Returns how many bytes of an upload are durable, and how many it will have; both are the length of
@@ -144,6 +153,34 @@ impl Library {
             condition => Err(Error::image(id, ImageProblem::NotReady { condition })),
         }
     }
+}
+
+/// Writes down what an upload will bring, or finds that it has been. Returns how many bytes are durable.
+fn announce(mut making: Making<'_>, new: &NewImage, len: u64) -> Result<u64> {
+    let wanted = Announced {
+        len,
+        format: new.format.map(|format| format.name().to_owned()),
+        checksum: new.checksum.as_ref().map(ToString::to_string),
+    };
+    if let Some(found) = Entry::read(&making.folder.upload_journal())? {
+        found.announced.refuse_difference(&new.id, &wanted)?;
+        return Ok(found.durable);
+    }
+    let path = making.folder.upload();
+    create(&path).map_err(|source| failed(&path, source))?;
+    let hash = state(&Hasher::new(Hash::Sha512));
+    let entry = Entry { version: VERSION, announced: wanted, durable: 0, hash };
+    entry.write(&making.folder.upload_journal())?;
+    making.record(|image| image.len = len)?;
+    Ok(0)
+}
+
+fn refuse_no_length(len: u64) -> Result<()> {
+    if len == 0 || i64::try_from(len).is_err() {
+        let problem = format!("an upload of {len} bytes makes no image");
+        return Err(Error::Request { problem });
+    }
+    Ok(())
 }
 
 /// What is known of an upload before its first byte.

@@ -67,7 +67,7 @@ fn what_upstream_accepts_and_cannot_do_is_refused_with_the_reason() {
 
     let refused = served.run("delete secret key -n lab");
     assert!(refused.code != Some(0) && refused.stderr.contains("locked"), "{}", refused.describe());
-    served.run("delete backingimage locked -n lab --wait").ok();
+    served.run("delete backingimage locked -n lab").ok();
     served.run("delete secret key -n lab").ok();
 }
 

@@ -1,7 +1,7 @@
 //! Longhorn's images.
 
 use super::Reason;
-use super::keys::{Protection, Unusable, check_secret, claim_protection, is_same_key};
+use super::keys::{Likeness, Protection, Unusable, check_secret, claim_protection, likeness};
 use super::review::Review;
 use crate::dialect::kubernetes::{Claim, PersistentVolume, SecretReference};
 use crate::dialect::longhorn::{
@@ -119,10 +119,10 @@ fn ignore(
             review.object.set(&["spec", "secret"], key.name);
             review.object.set(&["spec", "secretNamespace"], key.namespace);
         }
-        (Some(key), Some(secret)) if is_same_key(&key, secret, review.known) != Some(true) => {
+        (Some(key), Some(secret)) if alike(review, &key, secret) != Likeness::Same => {
             let message = format!(
                 "the source is encrypted with the secret {key}, and a clone that ignores encryption stays so: \
-                 it cannot be opened with the secret {secret}; leave spec.secret out"
+                 leave spec.secret out, rather than naming {secret}"
             );
             review.note(&["spec", "secret"], Reason::Invalid, message);
         }
@@ -176,23 +176,35 @@ fn decrypt(review: &mut Review<'_>, source: &str, secret: &SecretReference, key:
     if review.known.secret(&secret.namespace, &secret.name).is_none() {
         return missing(review, &path, secret);
     }
-    match is_same_key(key, secret, review.known) {
-        Some(true) => {}
+    match alike(review, key, secret) {
+        Likeness::Same => {}
         // The one that encrypted it is gone: whether this one opens it is seen when it is tried.
-        None => {
+        Likeness::Missing => {
             let message = format!(
                 "{source} was encrypted with the secret {key}, which is not there any more"
             );
             review.warn(&path, &message);
         }
-        Some(false) => {
+        Likeness::Other => {
             let message = format!(
                 "the backing image {source} was encrypted with the secret {key}, which has another passphrase \
                  than the secret {secret}: name {key}"
             );
             review.note(&path, Reason::Invalid, message);
         }
+        Likeness::Untold => {
+            let message = format!(
+                "the backing image {source} was encrypted with the secret {key}: use the same Secret; another \
+                 one, {secret}, is taken only if both are in the image's namespace and have the same passphrase"
+            );
+            review.note(&path, Reason::Invalid, message);
+        }
     }
+}
+
+/// Compares two Secrets for the author of an image.
+fn alike(review: &Review<'_>, one: &SecretReference, other: &SecretReference) -> Likeness {
+    likeness(one, other, review.object.namespace(), review.known)
 }
 
 /// Takes out a checksum that cannot be known: a header has random bytes in it.

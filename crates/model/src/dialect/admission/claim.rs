@@ -1,12 +1,13 @@
 //! PersistentVolumeClaims.
 
 use super::keys::{
-    Protection, backing_image_named, claim_protection, class_protection, is_same_key,
+    Likeness, Protection, backing_image_named, claim_protection, class_protection, likeness,
 };
 use super::review::Review;
 use super::storage_class::{Keyslot, Opener, check_image_key};
 use super::{Known, Reason};
 use crate::FileSystem;
+use crate::dialect::fields::shown;
 use crate::dialect::kubernetes::{
     Claim, ClaimSource, Expansion, SnapshotSource, StorageClass, VolumeMode, VolumeSnapshot,
     bytes_of_quantity,
@@ -84,7 +85,7 @@ fn created(review: &mut Review<'_>, claim: &Claim, class: Option<&StorageClass>)
     if let Some(source) = &claim.source {
         check_source(review, claim, source);
     }
-    let Some(class) = class else { return };
+    let Some(class) = class else { return no_class(review, claim) };
     let class_path = ["spec", "storageClassName"];
     if let Err(refused) = class.volume_secret(&claim.template_values(&claim.provisioned_name())) {
         let message = format!("the class {} does not fit this claim: {refused}", class.name);
@@ -104,6 +105,29 @@ fn created(review: &mut Review<'_>, claim: &Claim, class: Option<&StorageClass>)
     // What a claim begins with wins over what its class says.
     if claim.source.is_none() {
         check_image(review, claim, class, &parameters.encryption);
+    }
+}
+
+/// Warns that nothing makes a volume for a claim yet. What it asks for may still come.
+fn no_class(review: &mut Review<'_>, claim: &Claim) {
+    let path = ["spec", "storageClassName"];
+    match claim.storage_class.as_deref() {
+        // It takes a PersistentVolume.
+        _ if claim.volume_name.is_some() => {}
+        Some("") => {}
+        Some(name) if review.known.object(Resource::StorageClass, None, name).is_some() => {}
+        Some(name) => {
+            let message = format!(
+                "storage class {} not found: the claim waits until it is there",
+                shown(name)
+            );
+            review.warn(&path, &message);
+        }
+        None => {
+            let message = "the claim names no storage class, and none is the default one: it waits \
+                           until there is one";
+            review.warn(&path, message);
+        }
     }
 }
 
@@ -143,13 +167,16 @@ fn check_source(review: &mut Review<'_>, claim: &Claim, source: &ClaimSource) {
         | (Protection::Plain, Protection::Plain)
         | (Protection::Kms, Protection::Kms) => {}
         (Protection::Passphrase(one), Protection::Passphrase(other)) => {
-            if is_same_key(&one, &other, review.known) == Some(false) {
-                let message = format!(
-                    "{from} is encrypted with the secret {one}, which has another passphrase than the secret \
-                     {other} of this claim's class: use a class with {one}"
-                );
-                review.note(&path, Reason::Invalid, message);
-            }
+            let has = match likeness(&one, &other, namespace.as_deref(), review.known) {
+                Likeness::Same | Likeness::Missing => return,
+                Likeness::Other => "has another passphrase than",
+                Likeness::Untold => "is not",
+            };
+            let message = format!(
+                "{from} is encrypted with the secret {one}, which {has} the secret {other} of this claim's \
+                 class: use a class with {one}"
+            );
+            review.note(&path, Reason::Invalid, message);
         }
         (one, other) => {
             let message = format!(

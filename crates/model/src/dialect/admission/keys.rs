@@ -59,18 +59,40 @@ pub fn backing_image_named(
     own.or_else(|| known.object(Resource::BackingImage, Some(namespace?), name))
 }
 
-/// Returns whether two Secrets have the same passphrase, `None` when one of them is not there to tell.
-pub fn is_same_key(
+/// What the author of a document is told of two Secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Likeness {
+    /// They have the same passphrase.
+    Same,
+    /// They have not.
+    Other,
+    /// One of them is not there.
+    Missing,
+    /// Nothing: one of them is in another namespace than the document. Whoever could compare their own Secret
+    /// with it could guess its passphrase.
+    Untold,
+}
+
+/// Compares the passphrases of two Secrets for the author of a document in a namespace.
+pub(super) fn likeness(
     one: &SecretReference,
     other: &SecretReference,
+    namespace: Option<&str>,
     known: &dyn Known,
-) -> Option<bool> {
+) -> Likeness {
     if one == other {
-        return Some(true);
+        return Likeness::Same;
     }
-    let values = |secret: &SecretReference| known.secret(&secret.namespace, &secret.name);
-    let (one, other) = (values(one)?, values(other)?);
-    Some(one.get(VALUE)? == other.get(VALUE)?)
+    if [one, other].iter().any(|secret| Some(&*secret.namespace) != namespace) {
+        return Likeness::Untold;
+    }
+    let value =
+        |secret: &SecretReference| known.secret(&secret.namespace, &secret.name)?.remove(VALUE);
+    match (value(one), value(other)) {
+        (Some(one), Some(other)) if one == other => Likeness::Same,
+        (Some(_), Some(_)) => Likeness::Other,
+        _ => Likeness::Missing,
+    }
 }
 
 /// Why a Secret cannot be used to encrypt or decrypt.

@@ -1,7 +1,8 @@
 //! StorageClasses.
 
 use super::Reason;
-use super::keys::{Unusable, backing_image_named, check_secret, is_same_key};
+use super::annotations::check_flag;
+use super::keys::{Likeness, Unusable, backing_image_named, check_secret, likeness};
 use super::review::Review;
 use crate::dialect::fields::shown;
 use crate::dialect::kubernetes::{
@@ -28,6 +29,11 @@ pub(super) fn review(review: &mut Review<'_>) {
         review.add(refused);
         None
     });
+    if let Some(Err(problem)) = class.parameter(Claim::OWN_KEYSLOT).map(check_flag)
+        && review.old.is_none()
+    {
+        review.note(&["parameters", Claim::OWN_KEYSLOT], Reason::Invalid, problem);
+    }
     let encryption = match class.volume_parameters() {
         Ok(parameters) => parameters.encryption,
         Err(refused) => return review.add(refused),
@@ -168,7 +174,7 @@ pub(super) fn check_image_key(
 ) {
     let Some(key) = image.key() else { return };
     let name = &image.name;
-    let is_same = match (opener.encryption, opener.secret) {
+    let alike = match (opener.encryption, opener.secret) {
         (Encryption::None, _) => {
             let message = format!(
                 "backing image {name} is encrypted with the secret {key}, and a volume that is not encrypted \
@@ -177,9 +183,11 @@ pub(super) fn check_image_key(
             );
             return review.note(path, Reason::Invalid, message);
         }
-        (Encryption::Kms(_), _) => Some(false),
+        (Encryption::Kms(_), _) => Likeness::Other,
         (Encryption::Passphrase, None) => return,
-        (Encryption::Passphrase, Some(secret)) => is_same_key(key, secret, review.known),
+        (Encryption::Passphrase, Some(secret)) => {
+            likeness(key, secret, review.object.namespace(), review.known)
+        }
     };
     let other = match opener.secret {
         Some(secret) if *opener.encryption == Encryption::Passphrase => {
@@ -187,19 +195,23 @@ pub(super) fn check_image_key(
         }
         _ => "the key that a KMS wraps".to_owned(),
     };
-    match (is_same, opener.keyslot) {
-        (Some(true), _) | (_, Keyslot::Own) => {}
-        (None, _) => {
+    match (alike, opener.keyslot) {
+        (Likeness::Same, _) | (_, Keyslot::Own) => {}
+        (Likeness::Missing, _) => {
             let message = format!(
                 "backing image {name} is encrypted with the secret {key}: {other} must have the same \
                  passphrase"
             );
             review.warn(path, &message);
         }
-        (Some(false), keyslot) => {
+        (Likeness::Other | Likeness::Untold, keyslot) => {
             let own = Claim::OWN_KEYSLOT;
+            let than = match alike {
+                Likeness::Untold => "which may be another key than",
+                _ => "which is another key than",
+            };
             let message = format!(
-                "backing image {name} is encrypted with the secret {key}, which is another key than {other}: \
+                "backing image {name} is encrypted with the secret {key}, {than} {other}: \
                  name {key}, or annotate the claim with {own}: \"true\" to give the volume a keyslot of its own"
             );
             match keyslot {

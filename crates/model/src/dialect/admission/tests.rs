@@ -8,7 +8,7 @@ use crate::dialect::longhorn::{BackingImage, LonghornVolume};
 
 /// Documents in memory, with the values of their Secrets.
 #[derive(Default)]
-struct Documents(Vec<Arc<Object>>);
+pub(super) struct Documents(Vec<Arc<Object>>);
 
 impl Known for Documents {
     fn object(
@@ -81,7 +81,7 @@ fn key(name: &str, passphrase: &str) -> Object {
     secret(name, json!({ "CRYPTO_KEY_VALUE": passphrase }))
 }
 
-fn image(name: &str, source_type: &str, parameters: impl Into<Value>) -> Object {
+pub(super) fn image(name: &str, source_type: &str, parameters: impl Into<Value>) -> Object {
     let parameters = parameters.into();
     let spec = json!({ "sourceType": source_type, "sourceParameters": parameters });
     document(Resource::BackingImage, Some("longhorn-system"), name, spec)
@@ -183,10 +183,38 @@ fn an_image_is_decrypted_with_the_key_that_encrypted_it_and_no_other() {
     let documents = library();
     let told = documents.refusal(cloned("open", "sealed", "decrypt", "two"));
     assert!(told.contains("keys/one") && told.contains("keys/two"), "{told}");
-    for key in ["one", "same"] {
-        let opened = documents.create(cloned("open", "sealed", "decrypt", key)).unwrap().object;
-        assert_eq!(BackingImage::try_from(&opened).unwrap().key(), None);
+    let opened = documents.create(cloned("open", "sealed", "decrypt", "one")).unwrap().object;
+    assert_eq!(BackingImage::try_from(&opened).unwrap().key(), None);
+}
+
+#[test]
+fn secrets_are_compared_only_for_who_is_in_their_namespace() {
+    let mut documents = library();
+    // A guess in another namespace is answered in the same words, whether it is right or not.
+    let told = |documents: &Documents, name: &str| {
+        let told = documents.refusal(cloned("open", "sealed", "decrypt", name));
+        assert!(told.contains("use the same Secret"), "{told}");
+        told.replace(&format!("keys/{name}"), "keys/…")
+    };
+    assert_eq!(told(&documents, "same"), told(&documents, "two"));
+    for name in ["two", "same"] {
+        documents.put(class(name, Some(name), json!({ "backingImage": "sealed" })));
     }
+    let claimed = |documents: &Documents, name: &str| {
+        documents.refusal(claim("disk", name, "1Gi")).replace(&format!("keys/{name}"), "keys/…")
+    };
+    assert_eq!(claimed(&documents, "same"), claimed(&documents, "two"));
+
+    // Who makes images beside the Secrets knows which of them are the same.
+    let here = |mut object: Object| {
+        object.set(&["metadata", "namespace"], "keys");
+        object
+    };
+    documents.put(here(image("near", "download", json!({ "url": "https://images.example/a" }))));
+    documents.put(here(cloned("shut", "near", "encrypt", "one")));
+    assert!(documents.create(here(cloned("open", "shut", "decrypt", "same"))).is_ok());
+    let told = documents.refusal(here(cloned("open", "shut", "decrypt", "two")));
+    assert!(told.contains("another passphrase"), "{told}");
 }
 
 #[test]
@@ -310,6 +338,36 @@ fn a_passphrase_in_use_does_not_change_by_accident() {
     assert!(change("two", "canary three", false).is_ok());
     // What the API shows of a Secret, sent back.
     assert!(change("one", "", false).is_ok());
+}
+
+#[test]
+fn a_snapshot_keeps_its_secret_and_its_class() {
+    let mut documents = Documents::default();
+    documents.put(key("one", "canary one"));
+    let mut keeping = Object::new(Resource::VolumeSnapshotClass, None, "keeping");
+    keeping.set(&["driver"], "driver.longhorn.io");
+    keeping.set(&["deletionPolicy"], "Delete");
+    let keeping = documents.put(keeping);
+    let old = documents.object(Resource::Secret, Some("keys"), "one").unwrap();
+    let change = |documents: &Documents| {
+        admit(key("one", "canary two"), Change::Update(&old), documents).map(drop)
+    };
+    assert!(refuse_deletion(&keeping, &documents).is_ok());
+    let spec = json!({ "source": { "persistentVolumeClaimName": "gone" },
+                       "volumeSnapshotClassName": "keeping" });
+    documents.put(document(Resource::VolumeSnapshot, Some("lab"), "monday", spec));
+    assert!(change(&documents).is_ok() && refuse_deletion(&old, &documents).is_ok());
+    let reference = json!({ "namespace": "keys", "name": "one" });
+    documents.set(Resource::VolumeSnapshot, "monday", &["status", "secretRef"], reference);
+    for refused in [
+        change(&documents),
+        refuse_deletion(&old, &documents),
+        refuse_deletion(&keeping, &documents),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.causes[0].reason, Reason::InUse);
+        assert!(refused.to_string().contains("VolumeSnapshot lab/monday"), "{refused}");
+    }
 }
 
 #[test]
@@ -473,6 +531,25 @@ fn a_volume_has_room_for_what_it_begins_with() {
 }
 
 #[test]
+fn a_claim_that_waits_for_a_class_is_told_so() {
+    let mut documents = Documents::default();
+    let warned = |documents: &Documents, class: Value| {
+        let mut disk = claim("disk", "", "1Gi");
+        disk.set(&["spec", "storageClassName"], class);
+        documents.create(disk).unwrap().warnings.join("")
+    };
+    assert!(warned(&documents, json!("vault")).contains("storage class \"vault\" not found"));
+    assert!(warned(&documents, Value::Null).contains("none is the default one"));
+    assert_eq!(warned(&documents, json!("")), "");
+    let mut vault = class("vault", None, json!({}));
+    let annotation = "storageclass.kubernetes.io/is-default-class";
+    vault.set(&["metadata", "annotations", annotation], "true");
+    documents.put(vault);
+    assert_eq!(warned(&documents, json!("vault")), "");
+    assert_eq!(warned(&documents, Value::Null), "");
+}
+
+#[test]
 fn a_copy_is_encrypted_as_its_original_is() {
     let mut documents = library();
     for (name, secret) in
@@ -493,9 +570,8 @@ fn a_copy_is_encrypted_as_its_original_is() {
     let whole = "PersistentVolumeClaim";
     for (class, kind, of) in [
         ("one", whole, "sealed"),
-        ("same", whole, "sealed"),
         ("open", whole, "plain"),
-        ("same", "VolumeSnapshot", "monday"),
+        ("one", "VolumeSnapshot", "monday"),
         ("one", whole, "later"),
     ] {
         assert!(documents.create(copy(class, kind, of)).is_ok(), "{class} {of}");
@@ -505,8 +581,11 @@ fn a_copy_is_encrypted_as_its_original_is() {
     {
         assert!(documents.refusal(copy(class, kind, of)).contains("not encrypted"), "{class} {of}");
     }
-    let told = documents.refusal(copy("two", whole, "sealed"));
-    assert!(told.contains("keys/one") && told.contains("keys/two"), "{told}");
+    for (name, secret) in [("two", "keys/two"), ("same", "keys/same")] {
+        let told = documents.refusal(copy(name, whole, "sealed"));
+        assert!(told.contains("keys/one") && told.contains(secret), "{told}");
+        assert!(!told.contains("passphrase"), "{told}");
+    }
     let mut small = copy("one", whole, "sealed");
     small.set(&["spec", "resources", "requests", "storage"], "512Mi");
     assert!(
@@ -579,7 +658,7 @@ fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
     let plain = documents.create(export("pvc-open", "", "")).unwrap().object;
     assert_eq!(plain.text(&["spec", "secret"]), None);
     for (volume, encryption, secret, phrase) in [
-        ("pvc-vault", "decrypt", "two", "keys/one, which has another passphrase"),
+        ("pvc-vault", "decrypt", "two", "keys/one: use the same Secret"),
         ("pvc-open", "decrypt", "one", "is not encrypted"),
         ("pvc-open", "encrypt", "one", "as it is, or decrypted"),
         ("pvc-kms", "", "", "wrapped by a KMS"),
@@ -587,6 +666,26 @@ fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
     ] {
         let told = documents.refusal(export(volume, encryption, secret));
         assert!(told.contains(phrase), "{phrase}: {told}");
+    }
+}
+
+#[test]
+fn an_image_names_no_secret_of_another_namespace() {
+    let documents = Documents::default();
+    let image = |namespace: &str| {
+        let [name, of] = SecretUse::NodeStage.parameters();
+        let parameters = json!({ "encrypted": "true", name: "key", of: namespace });
+        let spec = json!({ "displayName": "a", "sourceType": "upload",
+                           "storageClassParameters": parameters });
+        document(Resource::VirtualMachineImage, Some("lab"), "i1", spec)
+    };
+    for own in ["lab", "${pvc.namespace}"] {
+        assert!(documents.create(image(own)).is_ok(), "{own}");
+    }
+    for other in ["keys", "${pvc.annotations['a']}", ""] {
+        let told = documents.refusal(image(other));
+        assert!(told.starts_with("spec.storageClassParameters['csi."), "{told}");
+        assert!(told.contains("use \"lab\""), "{told}");
     }
 }
 

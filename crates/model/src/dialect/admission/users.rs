@@ -9,7 +9,7 @@ use super::keys::backing_image_named;
 use super::{Known, Reason, Refused};
 use crate::dialect::harvester::{VirtualMachineImage, VirtualMachineImageOrigin};
 use crate::dialect::kubernetes::{
-    Claim, ClaimSource, PersistentVolume, SecretReference, SecretUse, StorageClass,
+    Claim, ClaimSource, PersistentVolume, SecretReference, SecretUse, StorageClass, VolumeSnapshot,
 };
 use crate::dialect::kubevirt::VirtualMachine;
 use crate::dialect::longhorn::{BackingImage, ImageOrigin, LonghornVolume, VolumeEncryption};
@@ -69,11 +69,19 @@ pub fn users(object: &Object, known: &dyn Known) -> Vec<String> {
         Some(Resource::PersistentVolumeClaim) => users_of_claim(object, known),
         Some(Resource::LonghornVolume) => users_of_volume(object, known),
         Some(Resource::VirtualMachineImage) => users_of_machine_image(object, known),
+        Some(Resource::VolumeSnapshotClass) => {
+            // It says what becomes of their data.
+            let mut users = Vec::new();
+            collect(&mut users, known, Resource::VolumeSnapshot, |snapshot: VolumeSnapshot| {
+                snapshot.class.as_deref() == Some(object.name())
+            });
+            users
+        }
         _ => Vec::new(),
     }
 }
 
-/// Returns whose contents the passphrase of a Secret opens: images, and volumes in any form.
+/// Returns whose contents the passphrase of a Secret opens: images, snapshots, and volumes in any form.
 pub(super) fn users_of_value(object: &Object, known: &dyn Known) -> Vec<String> {
     let secret = reference(object);
     let mut users = Vec::new();
@@ -111,6 +119,14 @@ pub(super) fn users_of_value(object: &Object, known: &dyn Known) -> Vec<String> 
         let is_listed = volume.claim.as_ref().is_some_and(|claim| claims.contains(claim));
         volume.secrets.contains(&secret) && !is_listed
     });
+    // A snapshot outlives its claim, and the class of that.
+    for snapshot in known.objects(Resource::VolumeSnapshot, None) {
+        let text = |field| snapshot.text(&["status", "secretRef", field]);
+        let needed = (text("namespace"), text("name"));
+        if needed == (Some(&*secret.namespace), Some(&*secret.name)) {
+            users.push(format!("{snapshot:?}"));
+        }
+    }
     users
 }
 

@@ -6,7 +6,7 @@ use super::keys::{Unusable, check_secret};
 use super::review::Review;
 use crate::dialect::fields::shown;
 use crate::dialect::harvester::{CryptoOperation, VirtualMachineImage, VirtualMachineImageOrigin};
-use crate::dialect::kubernetes::StorageClass;
+use crate::dialect::kubernetes::{SecretUse, StorageClass};
 use crate::dialect::osc::Encryption;
 use crate::dialect::resource::Resource;
 
@@ -33,6 +33,7 @@ pub(super) fn review(review: &mut Review<'_>) {
         return;
     }
     check_display_name(review, &image);
+    check_class_secrets(review, &image);
     match &image.origin {
         VirtualMachineImageOrigin::Clone { operation, namespace, name } => {
             check_source(review, *operation, namespace, name);
@@ -52,6 +53,21 @@ pub(super) fn review(review: &mut Review<'_>) {
             review.note(&["spec", "sourceType"], Reason::NotSupported, NO_BACKUPS);
         }
         VirtualMachineImageOrigin::Download { .. } | VirtualMachineImageOrigin::Upload { .. } => {}
+    }
+}
+
+/// Refuses a class that would open Secrets of other namespaces: who makes an image need not be who makes classes.
+fn check_class_secrets(review: &mut Review<'_>, image: &VirtualMachineImage) {
+    for [_, key] in SecretUse::ALL.map(SecretUse::parameters) {
+        let Some(namespace) = image.class_parameters.get(&key) else { continue };
+        // Each claim's own is nobody else's either.
+        if *namespace != image.namespace && namespace != "${pvc.namespace}" {
+            let message = format!(
+                "an image names Secrets of its own namespace alone: use {}, or let a StorageClass name it",
+                shown(&image.namespace)
+            );
+            review.note(&["spec", "storageClassParameters", &key], Reason::Invalid, message);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::failure::{Answer, Failure};
+use crate::store::{LEVELS, is_deeper};
 
 /// An operation.
 #[derive(Deserialize)]
@@ -41,6 +42,7 @@ fn one(document: &mut Value, operation: Operation) -> Option<()> {
         Operation::Add { path, value } => add(document, &path, value),
         Operation::Remove { path } => remove(document, &path).map(drop),
         Operation::Replace { path, value } => {
+            refuse_depth(&path, &value)?;
             *document.pointer_mut(&path)? = value;
             Some(())
         }
@@ -64,7 +66,14 @@ fn one(document: &mut Value, operation: Operation) -> Option<()> {
     }
 }
 
+/// Operations could build on each other until nothing has the stack to look at what they have built.
+fn refuse_depth(path: &str, value: &Value) -> Option<()> {
+    let above = path.matches('/').count();
+    (above <= LEVELS && !is_deeper(value, LEVELS - above)).then_some(())
+}
+
 fn add(document: &mut Value, path: &str, value: Value) -> Option<()> {
+    refuse_depth(path, &value)?;
     let Some((parent, last)) = path.rsplit_once('/') else {
         *document = value;
         return path.is_empty().then_some(());
@@ -114,6 +123,11 @@ mod tests {
 
     use super::*;
 
+    fn nested(levels: usize) -> Value {
+        let innermost = json!([0]);
+        (1..levels).fold(innermost, |value, _| json!([value]))
+    }
+
     #[test]
     fn operations_do_what_the_rfc_says() {
         let mut document = json!({ "a": { "b/c": 1 }, "list": [1, 3] });
@@ -140,6 +154,11 @@ mod tests {
             json!([{ "op": "add", "path": "/list/9", "value": 1 }]),
             json!([{ "op": "move", "from": "/a", "path": "/a/b" }]),
             json!([{ "op": "jump", "path": "/a" }]),
+            json!([{ "op": "add", "path": "/a", "value": nested(64) }]),
+            json!([
+                { "op": "add", "path": "/list/-", "value": nested(40) },
+                { "op": "add", "path": format!("/list/0{}", "/0".repeat(39)), "value": nested(40) },
+            ]),
             json!({ "op": "remove", "path": "/a" }),
         ] {
             let mut document = json!({ "a": 1, "list": [] });

@@ -178,8 +178,10 @@ const BACKING_IMAGE: &[Column] = &[
     at("VirtualSize", &["status", "virtualSize"]),
     of("State", |object| of_image(object, "state")),
     of("Progress", |object| of_image(object, "progress")),
-    of("Encrypted", |object| {
-        truth(object.text(&["spec", "secret"]).is_some_and(|secret| !secret.is_empty()))
+    of("Encrypted", |object| match object.at(&["status", "encrypted"]) {
+        // What is stored counts, once it is known.
+        Some(Value::Bool(encrypted)) => truth(*encrypted),
+        _ => truth(object.text(&["spec", "secret"]).is_some_and(|secret| !secret.is_empty())),
     }),
     AGE,
     wide("RealSize", &["status", "realSize"]),

@@ -3,7 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 
-use super::server::{Answered, IMAGES, SECRETS, Server};
+use super::server::{Answered, IMAGES, SECRETS, Server, secret, volume};
 
 /// Returns where the documents of a kind are.
 fn path(resource: Resource, namespace: Option<&str>) -> String {
@@ -144,4 +144,58 @@ fn tokens_are_shown_once_kept_as_digests_and_taken_away() {
     assert_eq!(server.admin_asks("DELETE /v1/tokens/ci", &Value::Null).code, 200);
     assert_eq!(server.ask(&token, &format!("GET {IMAGES}"), "", "").code, 401);
     assert_eq!(server.admin_asks("DELETE /v1/tokens/ci", &Value::Null).code, 404);
+}
+
+#[test]
+fn a_token_for_a_namespace_sees_nothing_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let volumes = path(Resource::PersistentVolume, None);
+    for namespace in ["lab", "other"] {
+        let document = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": { "name": format!("of-{namespace}") },
+            "spec": {
+                "capacity": { "storage": "1Gi" },
+                "accessModes": ["ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "csi": { "driver": "driver.longhorn.io", "volumeHandle": namespace },
+                "claimRef": { "namespace": namespace, "name": "data" },
+            },
+        });
+        server.create(&volumes, &document);
+        server.create(&path(Resource::LonghornVolume, Some(namespace)), &volume(namespace));
+    }
+    let scoped = server.token("eyes-lab", "viewer", &["lab"]);
+    let all = server.token("eyes", "viewer", &[]);
+    let ask = |token: &str, path: &str| server.ask(token, &format!("GET {path}"), "", "");
+    let has = |token: &str, path: &str| ask(token, path).body.contains("of-other");
+    let watch = format!("{volumes}?watch=true&timeoutSeconds=1");
+    for path in [volumes.as_str(), watch.as_str()] {
+        assert!(has(&all, path) && !has(&scoped, path), "{path}");
+        assert!(ask(&scoped, path).body.contains("of-lab"), "{path}");
+    }
+    assert_eq!(ask(&scoped, &format!("{volumes}/of-other")).code, 404);
+    assert_eq!(ask(&scoped, &format!("{volumes}/of-lab")).code, 200);
+    let named = "longhorn_volume_encrypted{volume=\"other\"}";
+    assert!(ask(&all, "/metrics").body.contains(named));
+    let numbers = ask(&scoped, "/metrics").body;
+    assert!(numbers.contains("strongroom_documents{") && !numbers.contains("volume=\""));
+}
+
+#[test]
+fn a_namespace_with_documents_in_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let namespace =
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "lab" } });
+    server.create("/api/v1/namespaces", &namespace);
+    server.create(SECRETS, &secret("key", "canary"));
+    let delete = || server.admin_asks("DELETE /api/v1/namespaces/lab?force=true", &Value::Null);
+    let refused = delete();
+    assert_eq!(refused.code, 409, "{}", refused.body);
+    assert!(refused.body.contains("Secret lab/key"), "{}", refused.body);
+    server.admin_asks(&format!("DELETE {SECRETS}/key"), &Value::Null);
+    assert_eq!(delete().code, 200);
 }

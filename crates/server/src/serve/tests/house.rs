@@ -1,5 +1,8 @@
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
 
 use serde_json::Value;
 use strongroom::catalog::{Catalog, Kind, SqliteCatalog};
@@ -114,6 +117,15 @@ fn an_act_that_cannot_be_recorded_does_not_happen() {
     assert_eq!(other.code, 503);
     assert_eq!(server.get(&format!("{SECRETS}/other")).code, 404);
     assert_eq!(server.admin_asks(&delete, &Value::Null).code, 200);
+}
+
+#[test]
+fn a_connection_that_asks_nothing_is_closed_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let mut silent = TcpStream::connect(server.address).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    assert_eq!(silent.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]

@@ -140,3 +140,20 @@ fn an_upload_that_is_not_what_it_should_be_stays_unfinished() {
     }
     assert!(len_of(&rig.file(ImageFormat::Raw)) == LEN);
 }
+
+#[test]
+fn an_upload_begins_anew_but_never_over_a_ready_image() {
+    let rig = Rig::new();
+    let bytes = fs::read(rig.file(ImageFormat::Raw)).unwrap();
+    let id = image_id("raw");
+    rig.library.restart_upload(&new("raw"), 7).unwrap();
+    rig.library.append(&id, 0, &mut &bytes[..3]).unwrap();
+    rig.library.restart_upload(&new("raw"), LEN).unwrap();
+    assert_eq!(rig.library.uploaded(&id).unwrap(), (0, LEN));
+    rig.library.append(&id, 0, &mut &*bytes).unwrap();
+    let image = rig.library.finish_upload(&id, &rig.work()).unwrap();
+    let error = rig.library.restart_upload(&new("raw"), LEN).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(rig.library.image(&id).unwrap(), image);
+    assert_eq!(fs::read(rig.data("raw")).unwrap(), bytes);
+}
