@@ -3,7 +3,7 @@
 
 mod making;
 
-pub(super) use making::{clear_outdated, make_volume};
+pub(super) use making::{clear_outdated, make_volume, original_memory};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

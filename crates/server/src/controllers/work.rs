@@ -114,9 +114,11 @@ impl Worker for Work {
     }
 
     fn memory(&self, job: &Job) -> u64 {
-        let derivation =
-            self.object_of(job).and_then(|(_, object)| self.derivation_memory(&object));
-        COPY_MEMORY + derivation.unwrap_or(0)
+        let Some((_, object)) = self.object_of(job) else { return COPY_MEMORY };
+        // What is opened was made with what its header says, whatever its Secret says today.
+        let of_secret = self.derivation_memory(&object);
+        let of_original = provision::original_memory(&self.store, &self.library, &object);
+        COPY_MEMORY + of_secret.max(of_original).unwrap_or(0)
     }
 
     fn changed(&self, job: &Job) {

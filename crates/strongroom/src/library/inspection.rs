@@ -4,13 +4,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use strongroom_crypto::Kdf;
 use strongroom_disk::qcow2::{self, Closed, Qcow2};
 use strongroom_disk::{Access, Disk, Raw};
 use strongroom_luks::{Header, Version};
 use strongroom_model::{ImageFormat, ImageId};
 
 use super::folder::failed;
-use super::{ImageEncryption, ImageProblem};
+use super::{ImageEncryption, ImageProblem, Library, label};
 use crate::device::{self, read_first};
 use crate::volumes::digest_of;
 use crate::{Error, Result, qcow2_image};
@@ -47,6 +48,27 @@ pub(super) fn examine(path: &Path, id: &ImageId, said: Option<ImageFormat>) -> R
         }
         ImageFormat::Luks1 | ImageFormat::Luks2 => luks(&file, id, format),
         ImageFormat::Qcow2 | ImageFormat::Qcow2Luks => qcow2(file, id, format),
+    }
+}
+
+impl Library {
+    /// Returns the most bytes of memory that it takes to derive a key for a ready image; `None` when none is
+    /// derived, or that takes next to nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the image is not ready; what its header says.
+    pub fn derivation_memory(&self, id: &ImageId) -> Result<Option<u64>> {
+        if self.ready_image(id)?.format != ImageFormat::Luks2.name() {
+            return Ok(None);
+        }
+        let file = Raw::open(self.folder(id).data(), Access::ReadOnly)?.with_label(label(id));
+        let keyslots = device::read_header(&file)?.header.keyslots();
+        let memory = keyslots.iter().filter_map(|keyslot| match keyslot.kdf {
+            Some(Kdf::Argon2 { memory_kib, .. }) => Some(u64::from(memory_kib) << 10),
+            _ => None,
+        });
+        Ok(memory.max())
     }
 }
 

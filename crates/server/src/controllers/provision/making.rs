@@ -1,17 +1,23 @@
 //! The job that makes a volume of an image, of a snapshot or of another volume.
 
 use strongroom::images::Keys;
+use strongroom::library::Library;
 use strongroom::volumes::{Condition, NewVolume, Source, Volume, VolumeEncryption, Volumes};
 use strongroom::{OwnedNewKey, OwnedOpener};
 use strongroom_model::EncryptionSettings;
-use strongroom_model::dialect::kubernetes::{Claim, SecretReference};
-use strongroom_model::dialect::longhorn::LonghornVolume;
+use strongroom_model::dialect::admission::{Known, backing_image_named};
+use strongroom_model::dialect::kubernetes::{Claim, SecretReference, StorageClass};
+use strongroom_model::dialect::longhorn::{
+    BackingImage, CloneEncryption, ImageOrigin, LonghornVolume,
+};
+use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
 use super::super::key_material::{KeyMaterial, VolumeKeys};
 use super::super::turn::Trouble;
 use super::super::work::Run;
 use super::{Copied, FromImage, Keyslot, Plan, Planner, of_owner};
+use crate::store::Store;
 
 /// Does the job that makes a volume.
 pub(in super::super) fn make_volume(run: &Run<'_>) -> Result<(), Trouble> {
@@ -118,4 +124,34 @@ fn keys_for(
         }
     };
     Ok((Keys { source, target }, settings))
+}
+
+/// Returns how many bytes of memory it takes to open the image that a document decrypts, or begins a volume
+/// with; `None` when there is none, or nobody can tell.
+pub(in super::super) fn original_memory(
+    store: &Store,
+    library: &Library,
+    object: &Object,
+) -> Option<u64> {
+    let image = match object.resource()? {
+        Resource::BackingImage => match BackingImage::try_from(object).ok()?.origin {
+            ImageOrigin::Clone { source, encryption: CloneEncryption::Decrypt { .. } } => {
+                store.object(Resource::BackingImage, object.namespace(), &source)
+            }
+            _ => None,
+        },
+        Resource::LonghornVolume => {
+            let name = LonghornVolume::try_from(object).ok()?.backing_image?;
+            let own = store.object(Resource::BackingImage, object.namespace(), &name);
+            own.or_else(|| backing_image_named(&name, None, store))
+        }
+        Resource::PersistentVolumeClaim => {
+            let claim = Claim::try_from(object).ok()?;
+            let class = store.object(Resource::StorageClass, None, claim.storage_class.as_deref()?);
+            let image = StorageClass::try_from(&*class?).ok()?.backing_image().ok()??;
+            backing_image_named(&image.name, object.namespace(), store)
+        }
+        _ => None,
+    };
+    library.derivation_memory(&image?.uid().parse().ok()?).ok()?
 }

@@ -11,9 +11,10 @@ use strongroom_model::dialect::resource::Resource;
 use strongroom_model::{ImageFormat, Tuning, VolumeId};
 
 use super::super::bound_volume;
-use super::super::provision::OWNER;
+use super::super::provision::{OWNER, original_memory};
 use super::super::stage::{Stage, claim, class, clone, image, secret, serve};
 use super::super::turn::FINALIZER;
+use crate::Context;
 use crate::store::Part;
 
 fn volume_id(stage: &Stage, claim: &str) -> VolumeId {
@@ -383,6 +384,29 @@ fn volumes_of_images_are_encrypted_with_the_same_key_or_on_the_way() {
     assert!(message.contains("lab/key"), "{message}");
     let message = stage.wait_for_reason("small", "SizeTooSmall");
     assert!(message.contains("volume size should be larger than the backing image size"));
+}
+
+#[test]
+fn the_memory_of_a_job_is_what_the_header_of_the_image_says() {
+    let (stage, server) = (Stage::new(), serve(6 << 20));
+    let mut costly = secret("key", "canary passphrase");
+    let values = costly["stringData"].as_object_mut().unwrap();
+    values.insert("CRYPTO_PBKDF".to_owned(), "argon2id".into());
+    values.insert("CRYPTO_PBKDF_FORCE_ITERATIONS".to_owned(), "4".into());
+    values.insert("CRYPTO_PBKDF_MEMORY".to_owned(), "65536".into());
+    stage.apply(costly);
+    stage.apply(secret("cheap", "canary passphrase"));
+    stage.apply(image("plain", "download", &json!({ "url": server.url("/disk.raw") })));
+    stage.apply(clone("locked", "plain", "encrypt", "key"));
+    stage.wait_for_image("locked", "ready");
+    stage.apply(class("of-locked", Some("cheap"), json!({ "backingImage": "locked" })));
+    stage.apply(class("of-plain", Some("cheap"), json!({ "backingImage": "plain" })));
+    let Context { store, library, .. } = stage.context();
+    let memory = |document| original_memory(store, library, &Object::of_value(document).unwrap());
+    assert_eq!(memory(clone("open", "locked", "decrypt", "cheap")), Some(64 << 20));
+    assert_eq!(memory(claim("data", "of-locked", "64Mi")), Some(64 << 20));
+    assert_eq!(memory(claim("data", "of-plain", "64Mi")), None);
+    assert_eq!(memory(clone("copy", "locked", "ignore", "cheap")), None);
 }
 
 #[test]
