@@ -33,28 +33,9 @@ pub(crate) struct NewToken {
     pub(crate) name: String,
     /// What its owner may do.
     pub(crate) role: Role,
-    /// In which namespaces.
+    /// In which namespaces; everywhere when there is none.
     #[serde(default)]
     pub(crate) namespaces: Vec<String>,
-    /// Whether it is for all of them: nobody gets that by leaving something out.
-    #[serde(default, rename = "allNamespaces")]
-    pub(crate) all_namespaces: bool,
-}
-
-impl NewToken {
-    /// Returns what is wrong with it, `None` when nothing is.
-    pub(crate) fn problem(&self) -> Option<&'static str> {
-        match (self.role, self.namespaces.is_empty(), self.all_namespaces) {
-            (Role::Admin, false, _) => {
-                Some("an admin is one everywhere: leave the namespaces out, or make an operator")
-            }
-            (Role::Admin, true, _) | (_, true, true) | (_, false, false) => None,
-            (_, true, false) => {
-                Some("name the namespaces that the token is for, or say \"allNamespaces\": true")
-            }
-            (_, false, true) => Some("name namespaces, or say allNamespaces, and not both"),
-        }
-    }
 }
 
 /// What is known of a token. The token itself is not.

@@ -31,6 +31,11 @@ impl Wanted {
     /// Returns the token that is meant. One for everything is never made because a word was forgotten.
     fn token(self) -> Answer<NewToken> {
         let Self { name, role, namespaces, all_namespaces } = self;
+        if role == Role::Admin && !namespaces.is_empty() {
+            return Err(Failure::bad_request(
+                "an admin is one everywhere: say \"allNamespaces\": true, or make an operator",
+            ));
+        }
         match (namespaces.is_empty(), all_namespaces) {
             (true, true) | (false, false) => Ok(NewToken { name, role, namespaces }),
             (true, false) => Err(Failure::bad_request(
@@ -63,9 +68,6 @@ pub(super) async fn create(
     let new = wanted.token()?;
     if !is_name(&new.name) || !new.namespaces.iter().all(|namespace| is_name(namespace)) {
         let problem = "names have 1 to 63 lower-case letters, digits and hyphens";
-        return Err(Failure::bad_request(problem));
-    }
-    if let Some(problem) = new.problem() {
         return Err(Failure::bad_request(problem));
     }
     let made = blocking(move || {
