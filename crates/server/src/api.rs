@@ -113,6 +113,7 @@ pub(crate) fn router(api: &Arc<Api>, transfer: Router) -> Router {
         .route("/api/v1", get(discovery::core_resources))
         .route("/apis/{group}", get(discovery::group))
         .route("/apis/{group}/{version}", get(discovery::resources))
+        .route("/openapi/v2", get(openapi::older))
         .route("/openapi/v3", get(openapi::index))
         .route("/openapi/v3/{*path}", get(openapi::document))
         .route("/v1/jobs", get(jobs::list))

@@ -1,7 +1,7 @@
 //! The API as OpenAPI 3 documents, made of the table of kinds.
 
 use axum::extract::Path;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
@@ -9,6 +9,31 @@ use strongroom_model::dialect::resource::{Resource, Scope};
 use super::discovery::has_status;
 use super::failure::{Answer, Failure};
 use super::json;
+
+/// Returns an OpenAPI 2 document that says nothing: older clients insist on there being one before they apply
+/// anything, and check what is in it.
+pub(super) async fn older(headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    if !accept.is_some_and(|accept| accept.contains("protobuf")) {
+        let info = json!({ "title": TITLE, "version": env!("CARGO_PKG_VERSION") });
+        let document = json!({ "swagger": "2.0", "info": info, "paths": {}, "definitions": {} });
+        return json(StatusCode::OK, document.to_string());
+    }
+    // The message `openapi.v2.Document`: its version (field 1), and its title and version (1 and 2 of field 2).
+    let info =
+        [field(1, TITLE.as_bytes()), field(2, env!("CARGO_PKG_VERSION").as_bytes())].concat();
+    let document = [field(1, b"2.0"), field(2, &info)].concat();
+    let mut response = json(StatusCode::OK, document);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+    response
+}
+
+/// Encodes a short text or message as a field of a message in protocol buffers.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(bytes.len()).ok().filter(|len| *len < 128).unwrap_or(0);
+    let bytes = bytes.get(..usize::from(len)).unwrap_or_default();
+    [&[number << 3 | 2, len], bytes].concat()
+}
 
 /// Lists the documents.
 pub(super) async fn index() -> Response {
@@ -35,7 +60,7 @@ pub(super) async fn document(Path(path): Path<String>) -> Answer<Response> {
     }
     let document = json!({
         "openapi": "3.0.0",
-        "info": { "title": "Strongroom", "version": env!("CARGO_PKG_VERSION") },
+        "info": { "title": TITLE, "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -45,6 +70,12 @@ pub(super) async fn document(Path(path): Path<String>) -> Answer<Response> {
     });
     Ok(json(StatusCode::OK, document.to_string()))
 }
+
+/// What the API is called.
+const TITLE: &str = "Strongroom";
+
+/// What an answer in protocol buffers is called: older clients cannot read the name by which they ask for it.
+const PROTOBUF: &str = "application/octet-stream";
 
 /// Returns where the paths of a kind begin.
 fn root(resource: Resource) -> String {

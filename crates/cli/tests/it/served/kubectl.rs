@@ -24,20 +24,17 @@ fn kubectl_applies_waits_patches_and_deletes() {
     served.place.write("documents.yaml", documents.concat());
     kubectl(&served, "apply -f documents.yaml").ok();
     assert!(kubectl(&served, "apply -f documents.yaml").ok().contains("unchanged"));
-    let wait = "wait --for=jsonpath={.status.state}=ready --timeout=120s -n lab";
+    let wait = "wait --for=condition=Ready --timeout=120s -n lab";
     kubectl(&served, &format!("{wait} backingimages.longhorn.io/base")).ok();
     served.place.write("clone.yaml", clone("locked", "base", "encrypt", "key"));
     kubectl(&served, "create -f clone.yaml").ok();
     kubectl(&served, &format!("{wait} lhbi/locked")).ok();
     let table = kubectl(&served, "get lhbi -n lab").ok();
     assert!(table.contains("locked") && table.contains("NAME"), "{table}");
-    let words = "wait --for=jsonpath={.status.phase}=Bound pvc/disk -n lab --timeout=120s";
-    kubectl(&served, words).ok();
+    served.bound("lab", "disk");
     let patch = "{\"spec\":{\"resources\":{\"requests\":{\"storage\":\"96Mi\"}}}}";
     kubectl(&served, &format!("patch pvc disk -n lab --type=merge -p {patch}")).ok();
-    let words =
-        "wait --for=jsonpath={.status.capacity.storage}=96Mi pvc/disk -n lab --timeout=120s";
-    kubectl(&served, words).ok();
+    served.until("pvc disk -n lab", |claim| claim["status"]["capacity"]["storage"] == "96Mi");
     let watched = kubectl(&served, "get pvc disk -n lab -w --request-timeout=2s");
     assert!(watched.stdout.contains("disk"), "{}", watched.describe());
     let again = kubectl(&served, "create -f clone.yaml");
