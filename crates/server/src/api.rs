@@ -111,6 +111,8 @@ pub(crate) fn router(api: &Arc<Api>, transfer: Router) -> Router {
         .route("/api", get(discovery::core_versions))
         .route("/apis", get(discovery::groups))
         .route("/api/v1", get(discovery::core_resources))
+        .route("/api/v1/pods", get(discovery::no_pods))
+        .route("/api/v1/namespaces/{namespace}/pods", get(discovery::no_pods))
         .route("/apis/{group}", get(discovery::group))
         .route("/apis/{group}/{version}", get(discovery::resources))
         .route("/openapi/v2", get(openapi::older))

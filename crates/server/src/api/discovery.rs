@@ -42,6 +42,12 @@ pub(super) async fn core_resources() -> Answer<Response> {
     kinds("", "v1")
 }
 
+/// Lists the pods, of which there never are any: `kubectl describe` asks which of them use a claim.
+pub(super) async fn no_pods() -> Response {
+    let list = json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [] });
+    json(StatusCode::OK, list.to_string())
+}
+
 /// Lists the kinds of a group.
 pub(super) async fn resources(Path((group, version)): Path<(String, String)>) -> Answer<Response> {
     kinds(&group, &version)

@@ -7,6 +7,7 @@ use crate::dialect::kubernetes::{Claim, PersistentVolume, SecretReference};
 use crate::dialect::longhorn::{
     BackingImage, CloneEncryption, ImageOrigin, LonghornVolume, VolumeEncryption,
 };
+use crate::dialect::object::Object;
 use crate::dialect::resource::Resource;
 
 pub(super) fn review(review: &mut Review<'_>) {
@@ -96,6 +97,19 @@ fn clone(review: &mut Review<'_>, image: &BackingImage, source: &str, how: &Clon
                 format!("cannot re-encrypt the backing image, {source} is already encrypted");
             review.note(&encryption, Reason::Invalid, message);
         }
+        (CloneEncryption::Encrypt { .. }, None) if is_encrypted(&found) => {
+            let message = format!(
+                "cannot re-encrypt the backing image, {source} is already encrypted, though it names no Secret"
+            );
+            review.note(&encryption, Reason::Invalid, message);
+        }
+        (CloneEncryption::Decrypt { .. }, None) if is_encrypted(&found) => {
+            let message = format!(
+                "{source} is encrypted, and does not name the Secret that opens it: set its spec.secret and \
+                 spec.secretNamespace first"
+            );
+            review.note(&path, Reason::Invalid, message);
+        }
         (CloneEncryption::Decrypt { .. }, None) => {
             let message = format!(
                 "cannot re-decrypt the backing image, {source} is already decrypted, or never was encrypted"
@@ -105,6 +119,11 @@ fn clone(review: &mut Review<'_>, image: &BackingImage, source: &str, how: &Clon
         (CloneEncryption::Encrypt { secret }, None) => encrypt(review, image, secret),
         (CloneEncryption::Decrypt { secret }, Some(key)) => decrypt(review, source, secret, &key),
     }
+}
+
+/// Tells whether what is stored of an image is encrypted, whatever its author said.
+fn is_encrypted(image: &Object) -> bool {
+    image.at(&["status", "encrypted"]) == Some(&serde_json::Value::Bool(true))
 }
 
 /// A clone with the same bytes is opened by the same Secret, and has the same checksum.

@@ -179,6 +179,17 @@ fn what_is_encrypted_is_not_encrypted_again_nor_decrypted_twice() {
 }
 
 #[test]
+fn an_image_that_came_encrypted_is_known_as_such_without_a_secret() {
+    let mut documents = library();
+    documents.put(image("sent", "upload", json!({})));
+    documents.set(Resource::BackingImage, "sent", &["status", "encrypted"], true);
+    let told = documents.refusal(cloned("again", "sent", "encrypt", "one"));
+    assert!(told.contains("sent is already encrypted, though it names no Secret"), "{told}");
+    let told = documents.refusal(cloned("again", "sent", "decrypt", "one"));
+    assert!(told.contains("set its spec.secret and spec.secretNamespace first"), "{told}");
+}
+
+#[test]
 fn an_image_is_decrypted_with_the_key_that_encrypted_it_and_no_other() {
     let documents = library();
     let told = documents.refusal(cloned("open", "sealed", "decrypt", "two"));

@@ -89,6 +89,7 @@ fn kubectl_applies_changes_watches_waits_and_deletes() {
     let labels = kubectl.ok(&["get", "pvc", "data", "-o", "jsonpath={.metadata.labels.a}"]);
     assert_eq!(labels, "b");
     kubectl.until(&["pvc", "data"], "{.status.phase}", "Bound");
+    assert!(kubectl.ok(&["describe", "pvc", "data"]).contains("Bound"));
     kubectl.ok(&["label", "lhbi", "ubuntu", "tier=gold"]);
     kubectl.until(&["lhbi", "ubuntu"], "{.status.state}", "pending");
     assert!(kubectl.ok(&["get", "backingimages"]).contains("VIRTUALSIZE"));
