@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
-use strongroom_disk::{Access, Disk, Raw};
+use strongroom_disk::{Access, Disk, Raw, share_blocks};
 
 use super::data::Data;
 use super::handle::Handle;
@@ -48,19 +48,7 @@ pub(super) fn can_share(directory: &Handle) -> Result<bool> {
 
 /// Lets `to` share the blocks of `from`; tells whether the file system could.
 fn share(from: &Data, to: &Data) -> Result<bool> {
-    match rustix::fs::ioctl_ficlone(&to.file, &from.file) {
-        Ok(()) => Ok(true),
-        Err(
-            Errno::OPNOTSUPP
-            | Errno::XDEV
-            | Errno::INVAL
-            | Errno::NOTTY
-            | Errno::NOSYS
-            | Errno::PERM
-            | Errno::TXTBSY,
-        ) => Ok(false),
-        Err(errno) => Err(to.failed("share blocks with", errno.into())),
-    }
+    share_blocks(&from.file, &to.file).map_err(|error| to.failed("share blocks with", error))
 }
 
 struct Copier<'a> {

@@ -5,8 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-use rustix::io::Errno;
 use strongroom_crypto::{DataKey, Passphrase};
+use strongroom_disk::share_blocks;
 use strongroom_kms::{Binding, Envelope, KeyProvider, Probe};
 use strongroom_model::{
     Checksum, CloneRequest, EncryptionRequest, ImageFormat, ImageId, ImageOperation, ImageSource,
@@ -279,23 +279,12 @@ fn share(from: &std::path::Path, folder: &Folder) -> Result<bool> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let shared = options.open(&path).map_err(|source| failed(&path, source))?;
-    let answer = match rustix::fs::ioctl_ficlone(&shared, &source) {
-        Ok(()) => {
-            shared.sync_all().map_err(|source| failed(&path, source))?;
-            folder.take_name(&path)?;
-            return Ok(true);
-        }
-        Err(
-            Errno::OPNOTSUPP
-            | Errno::XDEV
-            | Errno::INVAL
-            | Errno::NOTTY
-            | Errno::NOSYS
-            | Errno::PERM
-            | Errno::TXTBSY,
-        ) => Ok(false),
-        Err(errno) => Err(failed(&path, errno.into())),
-    };
+    let answer = share_blocks(&source, &shared).map_err(|source| failed(&path, source));
+    if let Ok(true) = answer {
+        shared.sync_all().map_err(|source| failed(&path, source))?;
+        folder.take_name(&path)?;
+        return Ok(true);
+    }
     std::fs::remove_file(&path).map_err(|source| failed(&path, source))?;
     answer
 }
