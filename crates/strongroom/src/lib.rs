@@ -26,10 +26,17 @@ pub mod sealing;
 mod staged;
 pub mod volumes;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 pub use credentials::credentials;
 pub use device::{Device, Unlocked};
 pub use error::{Error, ErrorKind, Result};
 pub use opener::{ManagedKey, NewKey, NewManagedKey, Opener, OwnedNewKey, OwnedOpener};
+
+/// Returns the time, in seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
 
 /// Returns the operating system's random numbers.
 pub fn system_rng() -> impl rand_core::CryptoRng {

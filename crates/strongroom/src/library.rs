@@ -22,7 +22,6 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, ImageId, Reach};
 use strongroom_pool::Space;
@@ -209,11 +208,6 @@ fn format_of(image: &Image) -> Result<ImageFormat> {
 /// Returns what errors call an image.
 fn label(id: &ImageId) -> String {
     format!("image {id}")
-}
-
-/// Returns the time in seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// How many images are looked at together.

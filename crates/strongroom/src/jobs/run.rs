@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::work::{Live, Work, now};
+use super::work::{Live, Work};
 use super::{Again, Control, Failure, Job, JobState};
 
 /// What becomes of a job after its worker has returned.
@@ -30,7 +30,7 @@ pub(super) fn run(work: &Arc<Work>, live: &Arc<Live>) {
         // What was interrupted is the same attempt.
         job.attempts += u32::from(job.state == JobState::Pending);
         job.state = JobState::InProgress;
-        job.started = Some(now());
+        job.started = Some(crate::now());
     });
     // Nothing is done that is not recorded.
     let Ok(job) = begun else { return work.put_back(live, work.limits.first_pause) };
@@ -89,7 +89,7 @@ fn end(work: &Work, live: &Live, state: JobState, message: Option<&str>) {
     let ended = until_saved(work, live, |job| {
         job.state = state;
         job.message = message.map(str::to_owned);
-        job.ended = Some(now());
+        job.ended = Some(crate::now());
     });
     let Some(job) = ended else { return work.leave(live) };
     work.tell(&job);

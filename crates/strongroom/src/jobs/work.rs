@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::queue::Queue;
 use super::{Job, JobState, Limits, NewJob, Worker};
@@ -103,7 +103,7 @@ impl Work {
     }
 
     pub(super) fn submit(&self, new: NewJob) -> Result<Job> {
-        let job = new.submitted(now());
+        let job = new.submitted(crate::now());
         let memory = memory(&*self.worker, &self.limits, &job);
         let stored = loop {
             match self.records().insert(job.clone()) {
@@ -161,7 +161,7 @@ impl Work {
     fn cancel_waiting(&self, live: &Arc<Live>) -> Result<Job> {
         let ended = self.save(live, |job| {
             job.state = JobState::Cancelled;
-            job.ended = Some(now());
+            job.ended = Some(crate::now());
         });
         match ended {
             Ok(job) => {
@@ -345,12 +345,6 @@ impl Progress {
 /// Asks how much memory a job needs. Whoever cannot tell gets all of it.
 fn memory(worker: &dyn Worker, limits: &Limits, job: &Job) -> u64 {
     catch_unwind(AssertUnwindSafe(|| worker.memory(job))).unwrap_or(limits.memory)
-}
-
-/// Returns the time, in seconds since 1970.
-pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 fn key(job: &Job) -> (u64, &str) {

@@ -8,7 +8,7 @@ use super::digest::{self, hexadecimal};
 use super::folder::Folder;
 use super::inspection::{Facts, allocated, examine};
 use super::lock::Lock;
-use super::{Image, ImageCondition, ImageProblem, Library, NewImage, label, now};
+use super::{Image, ImageCondition, ImageProblem, Library, NewImage, label};
 use crate::catalog::{Records, Stored};
 use crate::images::Work;
 use crate::{Error, ErrorKind, Result};
@@ -81,7 +81,7 @@ impl Library {
                 real_len: 0,
                 checksum: None,
                 encryption: None,
-                created: now(),
+                created: crate::now(),
             })?,
         };
         folder.begin(origin)?;

@@ -7,7 +7,7 @@ use strongroom_model::{FileSystem, SnapshotId, VolumeId};
 use strongroom_pool::{CopyProgress, FormatStage, Item};
 
 use super::attaching::works;
-use super::life::{describe, now};
+use super::life::describe;
 use super::{
     Attachment, Condition, FormatState, NewVolume, Show, Snapshot, Source, Volume,
     VolumeEncryption, VolumeProblem, Volumes, key_record,
@@ -81,14 +81,14 @@ impl Volumes {
             None => {
                 let volume = self.load_ready(of)?.record;
                 let condition = Condition::Creating;
-                let new = Snapshot { id: id.clone(), of: volume, created: now(), condition };
+                let new = Snapshot { id: id.clone(), of: volume, created: crate::now(), condition };
                 records.insert(new)?
             }
         };
         // A copy is there as a whole or not at all: whoever was killed had only to say so.
         if !is_there {
             stored.record.of = self.load_ready(of)?.record;
-            stored.record.created = now();
+            stored.record.created = crate::now();
             if let Err(error) = self.copy_volume(of, &item, progress) {
                 let _ = records.remove(&stored);
                 return Err(error);

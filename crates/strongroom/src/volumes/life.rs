@@ -1,7 +1,5 @@
 //! From creation to deletion.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use strongroom_disk::Access;
 use strongroom_model::{Tuning, VolumeId};
 use strongroom_pool::{CopyProgress, ErrorKind as Pool, Item};
@@ -189,7 +187,7 @@ impl Volumes {
             tuning: new.tuning,
             source: new.source.as_ref().map(ToString::to_string),
             parameters: new.parameters.clone(),
-            created: now(),
+            created: crate::now(),
             grown_to: copied.as_ref().and_then(|source| source.grown_to),
             condition: Condition::Creating,
         })
@@ -288,11 +286,6 @@ pub(super) fn check_size(id: &VolumeId, size: u64) -> Result<()> {
         return Ok(());
     };
     Err(Error::volume(id, VolumeProblem::Size { size, reason }))
-}
-
-/// Returns the time in seconds since 1970.
-pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// Says in what a volume differs from the one that was asked for, and that is made of `source`.

@@ -108,7 +108,7 @@ impl Volumes {
             tuning: new.tuning,
             source,
             parameters: new.parameters.clone(),
-            created: super::life::now(),
+            created: crate::now(),
             grown_to: None,
             condition: Condition::Creating,
         })?;
