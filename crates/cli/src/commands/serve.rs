@@ -125,7 +125,7 @@ pub(crate) fn data_directory(named: Option<&Path>) -> Result<PathBuf, CommandErr
     let home = || variable("HOME").map(|home| Path::new(&home).join(".local/share"));
     let data = data.or_else(home).ok_or_else(|| {
         CommandError::request("nothing says where your files lie: HOME is not set")
-            .hinted("name the data directory with --data DIR")
+            .hinted("name the directory with --data DIR, or with STRONGROOM_DATA")
     })?;
     Ok(data.join(BELOW))
 }

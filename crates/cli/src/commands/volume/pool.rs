@@ -10,12 +10,13 @@ use strongroom_attach::Launcher;
 use strongroom_crypto::CostPolicy;
 
 use crate::command_error::CommandError;
+use crate::commands::serve::data_directory;
 
 /// The pool that a command works in
 #[derive(Debug, Args)]
 pub(crate) struct PoolArgs {
-    /// The directory of the pool [env: STRONGROOM_POOL] [default: /var/lib/strongroom/pool for root,
-    /// else $XDG_DATA_HOME/strongroom/pool]
+    /// The directory of the pool [env: STRONGROOM_POOL] [default: `pool` in the data directory, which is
+    /// that of STRONGROOM_DATA, /var/lib/strongroom for root, or else $XDG_DATA_HOME/strongroom]
     #[arg(long, value_name = "DIR")]
     pool: Option<PathBuf>,
 }
@@ -66,16 +67,8 @@ impl PoolArgs {
         if let Some(named) = variable(VARIABLE) {
             return absolute(Path::new(&named));
         }
-        if rustix::process::geteuid().is_root() {
-            return Ok(PathBuf::from(OF_ROOT));
-        }
-        let data = variable("XDG_DATA_HOME").map(PathBuf::from).filter(|data| data.is_absolute());
-        let home = || variable("HOME").map(|home| Path::new(&home).join(".local/share"));
-        let data = data.or_else(home).ok_or_else(|| {
-            CommandError::request("nothing says where your files lie: HOME is not set")
-                .hinted("name the pool with --pool DIR")
-        })?;
-        Ok(data.join(BELOW))
+        // That of a server of this machine, whether there is one or not.
+        Ok(data_directory(None)?.join(BELOW))
     }
 }
 
@@ -95,11 +88,8 @@ pub(crate) fn launcher() -> Result<Launcher, CommandError> {
 /// Names the pool.
 const VARIABLE: &str = "STRONGROOM_POOL";
 
-/// The pool of root.
-const OF_ROOT: &str = "/var/lib/strongroom/pool";
-
-/// The pool of anybody else, where their data lies.
-const BELOW: &str = "strongroom/pool";
+/// The pool in the data directory of a server.
+const BELOW: &str = "pool";
 
 /// The hidden command that serves.
 const SERVICE: &str = "attachment-service";

@@ -63,3 +63,15 @@ fn a_token_lets_its_owner_do_what_its_role_allows_and_no_more() {
     served.run("token delete worker").ok();
     by("worker", "get pvc -n lab").fails(12);
 }
+
+#[test]
+fn the_volumes_of_a_server_are_those_of_the_pool_in_its_directory() {
+    let served = Served::new();
+    served.applied(&secret("lab", "key", CANARY));
+    served.applied(&class("encrypted", "key", ""));
+    served.applied(&claim("disk", "encrypted", "64Mi"));
+    let volume = served.bound("lab", "disk");
+    let mut command = served.place.command("volume list");
+    command.env("STRONGROOM_DATA", served.place.path("data")).env_remove("STRONGROOM_POOL");
+    assert!(run(command, b"").ok().contains(&volume));
+}
