@@ -240,7 +240,7 @@ pub(crate) const AHEAD: u64 = 8;
 
 /// How many blocks are in memory, whether here or on their way, if each connection had none. It
 /// takes about as much as a block for its own buffers.
-const CAPACITY: usize = 18;
+const CAPACITY: usize = 16;
 
 /// How many blocks all requests together ask for.
 const ON_THE_WAY: u64 = 8;
