@@ -1,6 +1,7 @@
 //! The server as a whole, over loopback.
 
 mod access;
+mod described;
 mod documents;
 mod house;
 mod kubectl;
