@@ -18,6 +18,7 @@ mod listening;
 mod metrics;
 mod notify;
 mod opening;
+mod room;
 mod serve;
 mod settings;
 pub mod store;

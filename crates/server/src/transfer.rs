@@ -194,20 +194,25 @@ async fn take(
         });
         Ok::<_, Refusal>((slot, upload.await?))
     };
-    let (_slot, upload) = match admitted.await {
+    let (slot, upload) = match admitted.await {
         Ok(admitted) => admitted,
         Err(refusal) => {
             // Nobody has told a client that waits for it to go on.
             if !awaits {
-                body::discard(body).await;
+                tokio::spawn(body::discard(body));
             }
             return refusal.into_response();
         }
     };
     let (reader, pump) = body::pump(body);
+    // The answer does not wait for what still comes and nobody wants: a connection that is closed on it would
+    // take the answer along.
+    tokio::spawn(async move {
+        pump.await;
+        drop(slot);
+    });
     let taken = blocking(move || upload.take(&context, reader, &actor));
-    let (taken, ()) = tokio::join!(taken, pump);
-    taken.unwrap_or_else(Refusal::into_response)
+    taken.await.unwrap_or_else(Refusal::into_response)
 }
 
 async fn attachment(

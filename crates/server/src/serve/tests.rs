@@ -3,6 +3,7 @@
 mod access;
 mod described;
 mod documents;
+mod full;
 mod house;
 mod kubectl;
 mod server;
