@@ -30,16 +30,18 @@ use axum::response::Response;
 use strongroom::audit::Act;
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use self::failure::Why;
 use self::failure::{Answer, Failure};
 pub(crate) use self::target::{Target, Verb};
-use crate::Context;
 use crate::access::{Access, Caller, Token};
 use crate::metrics::Metrics;
+use crate::{Context, Log};
 
 /// What every request works with.
 pub(crate) struct Api {
     context: Context,
     access: Access,
+    log: Log,
     metrics: Metrics,
     /// Held from the admission of a document until it is kept, so that what one was admitted by is still
     /// there then.
@@ -56,10 +58,16 @@ impl Api {
     /// # Errors
     ///
     /// When the tokens cannot be read.
-    pub(crate) fn new(context: Context, access: Access, stopping: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        context: Context,
+        access: Access,
+        stopping: watch::Receiver<bool>,
+        log: Log,
+    ) -> Self {
         Self {
             context,
             access,
+            log,
             metrics: Metrics::default(),
             admitting: Mutex::new(()),
             stopping,

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{Api, blocking, json};
+use super::{Api, Why, blocking, json};
 use crate::access::Caller;
 use crate::metrics::Names;
 use crate::room;
@@ -42,7 +42,11 @@ pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     });
     match looked.await {
         Ok(None) => "ok".into_response(),
-        Ok(Some(why)) => (StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
+        Ok(Some(why)) => {
+            let mut response = (StatusCode::SERVICE_UNAVAILABLE, why.clone()).into_response();
+            response.extensions_mut().insert(Why(why));
+            response
+        }
         Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }

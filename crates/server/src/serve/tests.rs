@@ -6,5 +6,6 @@ mod documents;
 mod full;
 mod house;
 mod kubectl;
+mod logged;
 mod server;
 mod watching;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use strongroom::ErrorKind;
 
+use crate::api::Why;
 use crate::controllers::{Trouble, chain};
 use crate::room;
 
@@ -129,6 +130,9 @@ impl IntoResponse for Refusal {
         });
         let mut response = Response::new(Body::from(status.to_string()));
         *response.status_mut() = self.code;
+        if self.code.is_server_error() {
+            response.extensions_mut().insert(Why(self.message));
+        }
         if let Some(header) = self.header {
             let (name, value) = *header;
             response.headers_mut().insert(name, value);

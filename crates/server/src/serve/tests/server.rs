@@ -14,7 +14,7 @@ use strongroom_crypto::CostPolicy;
 use tokio::sync::oneshot;
 
 use crate::settings::TlsFiles;
-use crate::{Result, Settings};
+use crate::{Log, Result, Settings};
 
 /// A server that runs until it is dropped.
 pub(super) struct Server {
@@ -46,8 +46,10 @@ pub(super) fn settings(data: &Path, tls: Option<TlsFiles>) -> Settings {
             longest_pause: Duration::from_secs(1),
             attempts: 1,
         },
+        rate_limit: None,
         policy: CostPolicy::default(),
         launcher: Launcher { program: "/nowhere".into(), arguments: Vec::new() },
+        log: Log::off(),
     }
 }
 
