@@ -24,6 +24,7 @@ mod turn;
 mod uploading;
 mod virtual_machine;
 mod virtual_machine_image;
+mod wording;
 mod work;
 
 pub(crate) use backing_image::jobs::secret_of_volume;

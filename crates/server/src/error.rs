@@ -57,6 +57,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The passphrase of a Secret is not that of the image that names it.
+    #[error("the passphrase of Secret {secret} opens none of the keyslots of image {image}")]
+    KeyUnfit {
+        /// The Secret.
+        secret: String,
+        /// The image.
+        image: String,
+    },
     /// A use case failed.
     #[error(transparent)]
     Strongroom(#[from] strongroom::Error),

@@ -21,12 +21,14 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
     let done = LonghornVolume::try_from(turn.object)
         .map_err(Trouble::from)
         .and_then(|volume| make(turn, &volume));
-    if let Err(Trouble::Waiting(Obstacle { reason, message })) = &done {
-        turn.set_status(&mut |object| {
+    match &done {
+        Err(Trouble::Waiting(Obstacle { reason, message })) => turn.set_status(&mut |object| {
             object.set(&["status", "state"], "creating");
             object.set(&["status", "robustness"], "unknown");
             moments::set_condition(object, SCHEDULED, Truth::False, reason, message);
-        })?;
+        })?,
+        Err(Trouble::Failed(error)) => turn.show_failure(SCHEDULED, error)?,
+        Ok(_) => {}
     }
     done
 }

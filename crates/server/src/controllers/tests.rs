@@ -2,5 +2,6 @@
 
 mod claims;
 mod images;
+mod imports;
 mod many;
 mod restart;
