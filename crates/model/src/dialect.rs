@@ -13,3 +13,4 @@ pub mod volume_class;
 
 mod fields;
 mod manifest;
+mod syntax;

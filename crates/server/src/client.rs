@@ -8,7 +8,7 @@ mod failure;
 mod place;
 mod stream;
 
-pub use contents::{ImagePlace, Target, Told};
+pub use contents::{Begun, ImagePlace, Target, Told};
 pub use failure::{Failure, FailureCause, FailureKind};
 pub use place::Place;
 pub use stream::Changes;
