@@ -1,5 +1,7 @@
 //! What can go wrong in the server.
 
+use std::path::PathBuf;
+
 use strongroom_model::dialect::admission::Refused;
 
 /// The result of everything here.
@@ -47,6 +49,12 @@ pub enum Error {
     Settings {
         /// What does not fit, and what to do.
         problem: String,
+    },
+    /// Another server has the data directory.
+    #[error("another server works in {}", data.display())]
+    InUse {
+        /// The directory.
+        data: PathBuf,
     },
     /// A file, or the network, failed.
     #[error("{what}")]

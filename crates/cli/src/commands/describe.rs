@@ -5,9 +5,10 @@ use serde_json::{Map, Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 use strongroom_server::client::{Action, Client, Place, Request};
 
-use super::document_arguments::{DEFAULT, NamespaceArgs, places};
+use super::document_arguments::NamespaceArgs;
 use super::events;
 use super::get::table::{Head, Table};
+use super::selection::{SelectArgs, Unnamed};
 use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
 use crate::server_arguments::{ServerArgs, ask};
@@ -17,9 +18,8 @@ use crate::yaml::yaml;
 /// Show all that is known of documents: their fields, conditions and events
 #[derive(Debug, Args)]
 pub(crate) struct DescribeArgs {
-    /// The kind and the names: `backingimage ubuntu`, `pvc/data`
-    #[arg(required = true, value_name = "RESOURCE NAME")]
-    words: Vec<String>,
+    #[command(flatten)]
+    selection: SelectArgs,
 
     #[command(flatten)]
     namespace: NamespaceArgs,
@@ -37,13 +37,11 @@ pub(crate) struct DescribeArgs {
 ///
 /// What the server says.
 pub(crate) fn run(ui: &mut Ui, args: &DescribeArgs) -> Result<(), CommandError> {
-    let places = places(&args.words, Some(args.namespace.or_default()))?;
-    if let Some(place) = places.iter().find(|place| place.name.is_none()) {
-        let problem = format!("no {} is named", place.resource.kind());
-        return Err(CommandError::request(problem)
-            .hinted(format!("`strongroom get {}` lists them", place.resource.plural())));
-    }
     let client = args.server.client()?;
+    let places = args.selection.each(ui, &client, args.namespace.or_default(), Unnamed::All)?;
+    if places.is_empty() {
+        ui.status("there are none");
+    }
     let mut values = Vec::new();
     for (number, place) in places.iter().enumerate() {
         let request = Request::new(Action::Get, place.path(&[]));
@@ -67,16 +65,7 @@ pub(crate) fn run(ui: &mut Ui, args: &DescribeArgs) -> Result<(), CommandError> 
 }
 
 fn events_of(ui: &mut Ui, client: &Client, place: &Place) -> Result<Vec<Value>, CommandError> {
-    let name = place.name.as_deref().unwrap_or_default();
-    let selector =
-        format!("involvedObject.kind={},involvedObject.name={name}", place.resource.kind());
-    // Those about what is in no namespace are in the one of everybody.
-    let namespace = match place.resource.scope() {
-        Scope::Namespaced => place.namespace.as_deref(),
-        Scope::Cluster => Some(DEFAULT),
-    };
-    let path = Place::of_all(Resource::Event, namespace).path(&[("fieldSelector", &selector)]);
-    let mut list = ask(ui, client, &Request::new(Action::Get, path))?.value;
+    let mut list = ask(ui, client, &Request::new(Action::Get, events::path_of(place)))?.value;
     Ok(events::in_order(&mut list))
 }
 

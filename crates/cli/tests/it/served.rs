@@ -7,7 +7,10 @@ mod images;
 mod keys;
 mod killed;
 mod kubectl;
+mod leaving;
 mod secrets;
+mod selecting;
+mod waiting;
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
@@ -105,7 +108,18 @@ impl Served {
     }
 
     fn run_reading(&self, words: &str, input: &[u8]) -> Outcome {
-        let mut command = self.place.command(words);
+        let words: Vec<&str> = words.split_whitespace().collect();
+        self.run_words_reading(&words, input)
+    }
+
+    /// Runs the program with words that may have spaces in them.
+    fn run_words(&self, words: &[&str]) -> Outcome {
+        self.run_words_reading(words, b"")
+    }
+
+    fn run_words_reading(&self, words: &[&str], input: &[u8]) -> Outcome {
+        let mut command = self.place.command("");
+        command.args(words);
         command.env("STRONGROOM_SERVER", &*self.url.borrow());
         command.env("STRONGROOM_TOKEN_FILE", self.place.path("data/admin.token"));
         command.env("NO_PROXY", "127.0.0.1");
