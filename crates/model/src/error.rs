@@ -272,4 +272,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A document in XML is not one, or says what is not possible.
+    #[error("line {line}, column {column}: {problem}")]
+    Xml {
+        /// The line, from 1.
+        line: u64,
+        /// The column in characters, from 1; 0 where only the line is known.
+        column: u64,
+        /// What is wrong, naming the element.
+        problem: String,
+    },
 }
