@@ -92,7 +92,7 @@ impl Encryption {
     /// [`Error::Xml`], naming line, element, and what is allowed.
     pub fn read(element: &Element) -> Result<Self, Error> {
         let _ = element;
-        super::xml::todo()
+        Err(super::xml::Line(0).error("this is not read yet"))
     }
 
     /// Returns it as an element.
@@ -112,6 +112,6 @@ impl Encryption {
     ///
     /// When nobody can make it (`default`, `qcow`, a cipher that there is not), with what there is.
     pub fn request(&self) -> Result<EncryptionRequest, Error> {
-        super::xml::todo()
+        Err(super::xml::Line(0).error("this is not read yet"))
     }
 }
