@@ -117,6 +117,15 @@ impl Element {
         texts.collect()
     }
 
+    /// Refuses a root of another name.
+    pub(super) fn expect_name(&self, name: &str) -> Result<(), Error> {
+        if self.name == name {
+            return Ok(());
+        }
+        let found = quoted(&self.name);
+        Err(self.error(format!("the document is {found}: wanted is one that begins with <{name}>")))
+    }
+
     /// Returns an error about it.
     pub(super) fn error(&self, problem: impl Into<String>) -> Error {
         self.line.error(problem)
