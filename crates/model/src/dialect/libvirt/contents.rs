@@ -1,5 +1,7 @@
 //! What an element holds, taken out piece by piece, so that what is left over can be kept and told.
 
+use std::fmt;
+
 use super::xml::{Element, Node};
 use crate::Error;
 
@@ -58,7 +60,8 @@ impl<'a> Contents<'a> {
         self.tell(Fate::Kept, notes);
         let says = |node: &Node| matches!(node, Node::Text(text) if !text.trim().is_empty());
         if self.element.children.iter().any(says) {
-            notes.push(format!("{}text in <{}> is left out", self.place(), self.element.name));
+            let (place, name) = (Place(self.element), &self.element.name);
+            notes.push(format!("{place}text in <{name}> {}", Fate::LeftOut));
         }
         let elements = self.elements.into_iter().cloned().collect();
         (elements, self.attributes.into_iter().cloned().collect())
@@ -79,27 +82,41 @@ impl<'a> Contents<'a> {
 
     fn tell(&self, fate: Fate, notes: &mut Vec<String>) {
         let parent = &self.element.name;
-        let fate = match fate {
-            Fate::Kept => "is kept as it is",
-            Fate::LeftOut => "is left out",
-        };
         for (name, _) in &self.attributes {
             // What a prefix stands for is no setting.
-            if name != "xmlns" && !name.starts_with("xmlns:") {
-                let place = self.place();
-                notes.push(format!(
-                    "{place}attribute {name} of <{parent}> has no effect and {fate}"
-                ));
+            let prefix = name == "xmlns" || name.starts_with("xmlns:");
+            if !(prefix && matches!(fate, Fate::Kept)) {
+                let place = Place(self.element);
+                notes.push(format!("{place}attribute {name} of <{parent}> {fate}"));
             }
         }
         for element in &self.elements {
-            let (line, name) = (element.line.0, &element.name);
-            notes.push(format!("line {line}: <{name}> in <{parent}> has no effect and {fate}"));
+            let name = &element.name;
+            if !PRINTED.contains(&(parent.as_str(), name.as_str())) {
+                notes.push(format!("{}<{name}> in <{parent}> {fate}", Place(element)));
+            }
         }
     }
+}
 
-    fn place(&self) -> String {
-        format!("line {}: ", self.element.line.0)
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kept => "is not read, but kept",
+            Self::LeftOut => "is not read and left out",
+        })
+    }
+}
+
+/// Where an element stands, as notes begin.
+struct Place<'a>(&'a Element);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.line.0 {
+            0 => Ok(()),
+            line => write!(f, "line {line}: "),
+        }
     }
 }
 
@@ -113,3 +130,7 @@ pub(super) fn text_of(element: &Element) -> Result<String, Error> {
         }
     }
 }
+
+/// What a daemon prints and never reads, by where it stands: there is nothing to tell about it.
+const PRINTED: [(&str, &str); 3] =
+    [("volume", "source"), ("target", "timestamps"), ("backingStore", "timestamps")];
