@@ -12,7 +12,7 @@ mod secrets;
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -29,6 +29,8 @@ struct Served {
     running: RefCell<Option<Child>>,
     url: RefCell<String>,
     said: RefCell<String>,
+    /// What the server has written on stderr.
+    logged: Arc<Mutex<String>>,
 }
 
 impl Served {
@@ -38,6 +40,7 @@ impl Served {
             running: RefCell::default(),
             url: RefCell::default(),
             said: RefCell::default(),
+            logged: Arc::default(),
         };
         served.start();
         served
@@ -70,7 +73,13 @@ impl Served {
             said.push_str(&line);
         };
         // Nobody waits for room in a pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let logged = Arc::clone(&self.logged);
+        logged.lock().unwrap().push_str(&said);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                logged.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
         self.url.replace(url);
         self.running.replace(Some(child));
     }
@@ -174,6 +183,8 @@ impl Drop for Served {
         }
         if !std::thread::panicking() {
             assert!(!holds_canary(self.said.borrow().as_bytes()), "a passphrase was said");
+            let logged = self.logged.lock().unwrap();
+            assert!(!holds_canary(logged.as_bytes()), "a passphrase was logged");
         }
     }
 }

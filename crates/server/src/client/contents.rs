@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::blocking::{Body, Response};
+use reqwest::blocking::Response;
 use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use sha2::{Digest, Sha512};
 
@@ -110,7 +110,7 @@ impl Client {
                 let range = HeaderValue::from_str(&format!("bytes={done}-"));
                 headers.insert(RANGE, range.map_err(|_| self.not_understood())?);
             }
-            let fetched = self.transfer(Method::GET, image, headers, None).and_then(|response| {
+            let fetched = self.transfer(Method::GET, image, headers).and_then(|response| {
                 if done > 0 && response.status().as_u16() != 206 {
                     let problem = format!("image {} was changed meanwhile", image.name);
                     return Err(Failure::new(FailureKind::Conflict, problem));
@@ -166,7 +166,7 @@ impl Client {
     }
 
     fn standing(&self, image: &ImagePlace) -> Result<Standing, Failure> {
-        let response = self.transfer(Method::HEAD, image, HeaderMap::new(), None)?;
+        let response = self.transfer(Method::HEAD, image, HeaderMap::new())?;
         let offset = number(response.headers(), UPLOAD_OFFSET).unwrap_or(0);
         Ok(Standing { offset, len: number(response.headers(), UPLOAD_LENGTH) })
     }
@@ -201,8 +201,7 @@ impl Client {
         let told = Arc::clone(told);
         let reader = Sent { file: opened, done: offset, len, told, wrong: Arc::clone(&wrong) };
         let method = if from.is_some() { Method::PATCH } else { Method::PUT };
-        let body = Body::sized(reader, len - offset);
-        let sent = self.transfer(method, image, headers, Some(body)).map(drop);
+        let sent = self.send_bytes(method, &path_of(image), headers, reader, len - offset);
         match wrong.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => {
                 let problem = format!("the image cannot be read: {error}");
@@ -217,21 +216,9 @@ impl Client {
         method: Method,
         image: &ImagePlace,
         headers: HeaderMap,
-        body: Option<Body>,
     ) -> Result<Response, Failure> {
-        let mut path = "v1/images/".to_owned();
-        push_encoded(&mut path, &image.namespace);
-        path.push('/');
-        push_encoded(&mut path, &image.name);
-        path.push_str("/data");
         let is_head = method == Method::HEAD;
-        let response = self.send_with(method, &path, |builder| {
-            let builder = builder.headers(headers);
-            match body {
-                Some(body) => builder.body(body),
-                None => builder,
-            }
-        });
+        let response = self.send_with(method, &path_of(image), |builder| builder.headers(headers));
         match response {
             // An answer to HEAD has no words of its own.
             Err(failure) if is_head && failure.kind == FailureKind::NotFound => {
@@ -244,6 +231,16 @@ impl Client {
             response => response,
         }
     }
+}
+
+/// Returns the path of an image's bytes.
+fn path_of(image: &ImagePlace) -> String {
+    let mut path = "v1/images/".to_owned();
+    push_encoded(&mut path, &image.namespace);
+    path.push('/');
+    push_encoded(&mut path, &image.name);
+    path.push_str("/data");
+    path
 }
 
 /// A file on its way to a server.

@@ -8,6 +8,7 @@ use strongroom::library::{Image, ImageCondition};
 use strongroom_model::ImageId;
 use strongroom_model::dialect::kubernetes::SecretReference;
 use strongroom_model::dialect::longhorn::{BackingImage, CloneEncryption, ImageOrigin};
+use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
 use super::events::Tone;
@@ -265,24 +266,9 @@ fn show(turn: &Turn<'_>, standing: &Standing<'_>) -> Result<(), Trouble> {
     let Standing { state, progress, reason, message } = *standing;
     let uid = turn.object.uid();
     turn.set_status(&mut |object| {
-        let same = object.text(&["status", "diskFileStatusMap", DISK, "state"]) == Some(state);
-        let since = ["status", "diskFileStatusMap", DISK, "lastStateTransitionTime"];
-        let since = object.text(&since).filter(|_| same).map_or_else(moments::now, str::to_owned);
         object.set(&["status", "uuid"], uid);
-        object.set(&["status", "state"], state);
-        object.set(&["status", "progress"], progress);
-        object.set(&["status", "message"], message);
         object.set(&["status", "try"], turn.object.annotation(task::RETRY).unwrap_or_default());
-        object.set(
-            &["status", "diskFileStatusMap", DISK],
-            json!({
-                "dataEngine": "v1",
-                "state": state,
-                "progress": progress,
-                "message": message,
-                "lastStateTransitionTime": since,
-            }),
-        );
+        set_standing(object, state, progress, message);
         let truth = match state {
             "ready" => Truth::True,
             _ => Truth::False,
@@ -290,6 +276,26 @@ fn show(turn: &Turn<'_>, standing: &Standing<'_>) -> Result<(), Trouble> {
         moments::set_condition(object, "Ready", truth, reason, message);
     })?;
     Ok(())
+}
+
+/// Sets how an image stands: as a whole, and on its one disk.
+pub(super) fn set_standing(object: &mut Object, state: &str, progress: u8, message: &str) {
+    let same = object.text(&["status", "diskFileStatusMap", DISK, "state"]) == Some(state);
+    let since = ["status", "diskFileStatusMap", DISK, "lastStateTransitionTime"];
+    let since = object.text(&since).filter(|_| same).map_or_else(moments::now, str::to_owned);
+    object.set(&["status", "state"], state);
+    object.set(&["status", "progress"], progress);
+    object.set(&["status", "message"], message);
+    object.set(
+        &["status", "diskFileStatusMap", DISK],
+        json!({
+            "dataEngine": "v1",
+            "state": state,
+            "progress": progress,
+            "message": message,
+            "lastStateTransitionTime": since,
+        }),
+    );
 }
 
 /// What the one disk is called where Longhorn would name several.

@@ -208,8 +208,20 @@ fn failure(trouble: Trouble) -> Failure {
     match trouble {
         // Whatever is missing was there when the job was submitted, and may be again.
         Trouble::Waiting(obstacle) => Failure { message: obstacle.message, again: Again::Later },
-        Trouble::Failed(error) => Failure { message: chain(&error), again: again(&error) },
+        Trouble::Failed(error) => {
+            let mut message = chain(&error);
+            if is_out_of_reach(&error) {
+                message.push_str(REACH_HINT);
+            }
+            Failure { message, again: again(&error) }
+        }
     }
+}
+
+/// Tells whether something was to be fetched from where this server fetches nothing.
+fn is_out_of_reach(error: &crate::Error) -> bool {
+    let crate::Error::Strongroom(error) = error else { return false };
+    error.of_network().is_some_and(|error| error.is_out_of_reach())
 }
 
 /// Tells whether an error may go by.
@@ -229,6 +241,10 @@ fn again(error: &crate::Error) -> Again {
 fn never(message: String) -> Failure {
     Failure { message, again: Again::Never }
 }
+
+/// What to do about a source that is out of reach.
+const REACH_HINT: &str =
+    "; upload the image instead, or start the server with --allow-loopback-downloads";
 
 /// What a copy takes without the derivation of a key, in bytes.
 const COPY_MEMORY: u64 = 64 << 20;

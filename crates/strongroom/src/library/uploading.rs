@@ -316,14 +316,15 @@ impl<'a> Growing<'a> {
         }
     }
 
-    /// Adds bytes; runs of zeros become holes.
+    /// Adds bytes; runs of zeros become holes. The checksum is always that of what is there, also when there is
+    /// no room for all of them.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hasher.update(bytes);
         for block in bytes.chunks(SHORTEST_HOLE) {
             if block.iter().any(|&byte| byte != 0) {
                 let written = self.file.write_all_at(block, self.stands);
                 written.map_err(|source| failed(&self.path, source))?;
             }
+            self.hasher.update(block);
             self.stands += block.len() as u64;
         }
         Ok(())

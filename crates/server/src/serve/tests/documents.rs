@@ -3,7 +3,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 
-use super::server::{CLASSES, IMAGES, SECRETS, Server, VOLUMES, class, image, secret, volume};
+use super::server::{
+    Answered, CLASSES, IMAGES, SECRETS, Server, VOLUMES, class, image, secret, volume,
+};
 
 #[test]
 fn a_document_is_made_read_replaced_patched_and_deleted() {
@@ -232,6 +234,20 @@ fn every_kind_can_be_discovered_and_is_described() {
     let groups = server.get("/apis").json();
     assert_eq!(groups["groups"].as_array().unwrap().len(), 5);
     let documents = server.get("/openapi/v3").json();
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let headers = format!("Authorization: Bearer {}\r\nAccept: {accept}\r\n", server.admin());
+    let at_once = ["/api", "/apis"].map(|path| {
+        let answer = Answered::read(server.open(&format!("GET {path}"), &headers, b""));
+        assert!(
+            answer
+                .head
+                .to_lowercase()
+                .contains(&format!("content-type: {}", accept.to_lowercase()))
+        );
+        answer.json()["items"].as_array().unwrap().clone()
+    });
+    let at_once = at_once.concat();
+    assert_eq!(at_once.len(), 6);
     for resource in Resource::ALL {
         let root = match resource.group() {
             "" => "api/v1".to_owned(),
@@ -241,6 +257,17 @@ fn every_kind_can_be_discovered_and_is_described() {
         let all = list["resources"].as_array().unwrap();
         let found = all.iter().find(|one| one["name"] == resource.plural()).unwrap();
         assert_eq!(found["namespaced"], resource.scope() == Scope::Namespaced);
+        let name = |item: &Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let group = at_once.iter().find(|item| name(item) == resource.group()).unwrap();
+        let version = &group["versions"][0];
+        assert_eq!(version["version"], resource.version());
+        let kinds = version["resources"].as_array().unwrap();
+        let told = kinds.iter().find(|kind| kind["resource"] == resource.plural()).unwrap();
+        assert_eq!((&told["verbs"], &told["shortNames"]), (&found["verbs"], &found["shortNames"]));
+        assert_eq!(told["responseKind"]["kind"], resource.kind());
+        let status = format!("{}/status", resource.plural());
+        let status = all.iter().any(|one| one["name"] == status);
+        assert_eq!(told["subresources"][0]["subresource"] == "status", status);
         let url = documents["paths"][&root]["serverRelativeURL"].as_str().unwrap();
         let described = server.get(url).json();
         let patches = described["paths"].as_object().unwrap().values();
