@@ -17,6 +17,7 @@ pub mod images;
 pub mod jobs;
 pub mod keys;
 pub mod library;
+pub mod libvirt;
 pub mod managed;
 mod managed_key;
 pub mod new_image;
