@@ -178,6 +178,7 @@ fn hint_for(error: &Error) -> Option<String> {
         None => key_hint(error)
             .map(str::to_owned)
             .or_else(|| volume_hint(error))
+            .or_else(|| crate::commands::libvirt::hint(error))
             .or_else(|| hint_for_others(error)),
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod attachment_service;
+pub(crate) mod libvirt;
 pub(crate) mod serve;
 
 mod apply;
@@ -87,6 +88,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Kms(Box<kms::KmsCommand>),
 
+    /// Make and manage volumes and secrets by libvirt's documents
+    #[command(subcommand)]
+    Libvirt(Box<libvirt::LibvirtCommand>),
+
     /// Work on LUKS headers and their keys
     #[command(subcommand)]
     Luks(Box<luks::LuksCommand>),
@@ -135,6 +140,7 @@ impl Command {
             Self::Image(command) => command.run(ui),
             Self::Key(command) => command.run(ui),
             Self::Kms(command) => command.run(ui),
+            Self::Libvirt(command) => done(command.run(ui)),
             Self::Luks(command) => command.run(ui),
             Self::Volume(command) => command.run(ui),
             Self::Csi(args) => done(csi::run(ui, *args)),
