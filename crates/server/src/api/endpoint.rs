@@ -18,7 +18,7 @@ pub(crate) struct Endpoint<S> {
 }
 
 /// Adds a handler to those of a path.
-type Serve<S> = fn(MethodFilter, MethodRouter<S>) -> MethodRouter<S>;
+pub(crate) type Serve<S> = fn(MethodFilter, MethodRouter<S>) -> MethodRouter<S>;
 
 /// What people are told about an endpoint.
 #[derive(Debug, Clone)]

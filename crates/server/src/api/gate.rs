@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::Api;
 use super::failure::{Answer, Failure, Why};
 use super::target::{Parameters, Target};
-use crate::access::{Caller, Wish};
+use crate::access::{Caller, TOKEN_MARK, Wish};
 use crate::listening::Peer;
 use crate::logging::{Line, Log, LogLevel};
 
@@ -65,7 +65,7 @@ impl Asked {
     fn of(request: &Request<Body>) -> Self {
         Self {
             method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            path: without_tokens(request.uri().path()),
             from: request.extensions().get::<Peer>().map(|peer| peer.0),
             by: None,
             begun: Instant::now(),
@@ -130,6 +130,13 @@ fn allowed(caller: &Caller, request: &Request<Body>, path: &str) -> Answer<()> {
         None => other(path, request.method()),
     };
     wish.denied(caller).map_or(Ok(()), |why| Err(Failure::forbidden(why)))
+}
+
+/// Returns a path without the tokens that somebody may have put there for the name of one.
+fn without_tokens(path: &str) -> String {
+    let words = path.split('/');
+    let shown = words.map(|word| if word.contains(TOKEN_MARK) { "TOKEN" } else { word });
+    shown.collect::<Vec<_>>().join("/")
 }
 
 /// Returns what is wished by a path that names no documents. Of what nobody thought, admins alone may have

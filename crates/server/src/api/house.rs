@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::Method;
 
-use super::endpoint::{Content, Endpoint};
+use super::endpoint::{Content, Endpoint, Serve};
 use super::{Api, discovery, health, jobs, openapi, tokens};
 
 /// Returns the paths, with what answers there.
@@ -20,14 +20,7 @@ pub(super) fn endpoints() -> Vec<Endpoint<Arc<Api>>> {
 
 type Of = Endpoint<Arc<Api>>;
 
-fn get(
-    path: &'static str,
-    summary: &'static str,
-    serve: fn(
-        axum::routing::MethodFilter,
-        axum::routing::MethodRouter<Arc<Api>>,
-    ) -> axum::routing::MethodRouter<Arc<Api>>,
-) -> Of {
+fn get(path: &'static str, summary: &'static str, serve: Serve<Arc<Api>>) -> Of {
     Endpoint::new(Method::GET, path, summary, serve)
 }
 

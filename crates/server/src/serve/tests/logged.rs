@@ -23,6 +23,8 @@ fn told(level: LogLevel) -> String {
     server.get(&format!("{IMAGES}?labelSelector=canary-of-query"));
     let broken = server.ask(server.admin(), &format!("POST {SECRETS}"), "canary-of-type", "canary");
     assert_eq!(broken.code, 415);
+    let mistaken = format!("DELETE /v1/tokens/{viewer}");
+    assert_eq!(server.admin_asks(&mistaken, &Value::Null).code, 404);
     server.create(IMAGES, &image("sent"));
     let upload = format!("PUT {}", "/v1/images/lab/sent/data?canary-of-query");
     let sent = server.ask(server.admin(), &upload, "", &"canary-of-body".repeat(100));
@@ -59,6 +61,7 @@ fn an_operator_is_told_of_changes_refusals_and_jobs_and_of_no_secret() {
         ("login refused", &format!("method=GET path={SECRETS} from=127.0.0.1 status=401")),
         ("request refused", &format!("path={SECRETS} by=eyes from=127.0.0.1 status=403")),
         ("request refused", "status=415"),
+        ("request refused", "method=DELETE path=/v1/tokens/TOKEN by=admin"),
         ("request", "method=PUT path=/v1/images/lab/sent/data by=admin from=127.0.0.1 status=200"),
         (
             "job begins",
