@@ -8,6 +8,7 @@
 
 mod backing_image;
 mod claim;
+mod claimed_volume;
 mod events;
 mod feed;
 mod interests;
