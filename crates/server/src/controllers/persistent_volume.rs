@@ -46,9 +46,6 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
         (Some(_), _) => "Pending",
     };
     turn.set_status(&mut |object| object.set(&["status", "phase"], phase))?;
-    if matches!(phase, "Bound" | RELEASED) {
-        claimed_volume::keep(turn, phase)?;
-    }
     if phase == "Pending" {
         let message = "the claim of spec.claimRef.uid is not bound to it: take spec.claimRef out, and \
                        name it in spec.volumeName of the claim that is to have it";
@@ -62,6 +59,11 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
             turn.object.name(),
             Some(turn.object.uid()),
         )?;
+        return Ok(Next::Settled);
+    }
+    // Nothing depends on it.
+    if matches!(phase, "Bound" | RELEASED) {
+        claimed_volume::keep(turn, phase)?;
     }
     Ok(Next::Settled)
 }

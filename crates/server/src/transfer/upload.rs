@@ -20,7 +20,7 @@ use super::download::{CHECKSUM, UPLOAD_LENGTH, UPLOAD_OFFSET, put};
 use super::place::Place;
 use super::refusal::Refusal;
 use crate::Context;
-use crate::controllers::Uploading;
+use crate::controllers::{Uploading, told};
 
 /// What a request brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +208,7 @@ fn finish(context: &Context, place: &Place, uploading: &Uploading<'_>) -> Result
     match context.library.finish_upload(&place.id, &work) {
         Ok(_) => Ok(uploading.done()?),
         Err(error) => {
-            uploading.failed(&crate::controllers::chain(&error))?;
+            uploading.failed(&told(&error, &context.kek_file))?;
             Err(error.into())
         }
     }
