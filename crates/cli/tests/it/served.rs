@@ -3,6 +3,7 @@
 mod commands;
 mod concurrent;
 mod examples;
+mod exports;
 mod images;
 mod keys;
 mod killed;

@@ -5,6 +5,7 @@ use strongroom::jobs::JobState;
 use strongroom::volumes::{Condition, Volume};
 use strongroom_model::dialect::longhorn::LonghornVolume;
 
+use super::claimed_volume;
 use super::events::Tone;
 use super::moments::{self, Truth};
 use super::persistent_volume;
@@ -15,6 +16,9 @@ use super::turn::{Obstacle, Trouble, Turn};
 
 /// Makes, grows or deletes a volume, and shows how it stands.
 pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
+    if LonghornVolume::stands_for(turn.object).is_some() {
+        return claimed_volume::reconcile(turn);
+    }
     if turn.object.is_being_deleted() {
         return delete(turn);
     }

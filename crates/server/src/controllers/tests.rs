@@ -3,5 +3,6 @@
 mod claims;
 mod images;
 mod imports;
+mod longhorn;
 mod many;
 mod restart;

@@ -7,7 +7,7 @@ use super::turn::chain;
 
 /// Returns an error with all that it comes from. What lies in the data directory, where `kek_file` is, is
 /// called by what it is: `image ID` or `volume ID`.
-pub(super) fn told(error: &(dyn std::error::Error + 'static), kek_file: &Path) -> String {
+pub(crate) fn told(error: &(dyn std::error::Error + 'static), kek_file: &Path) -> String {
     let text = chain(error);
     let Some(data) = kek_file.parent() else { return text };
     let real = data.canonicalize();
