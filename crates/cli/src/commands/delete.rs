@@ -8,15 +8,14 @@ use serde_json::{Value, json};
 use strongroom::ErrorKind;
 use strongroom_server::client::{Action, Client, FailureKind, Form, Place, Request};
 
-use super::document_arguments::{NamespaceArgs, title_at};
+use super::document_arguments::{CallArgs, title_at};
 use super::events;
 use super::following::{Following, Seen};
 use super::get::documents_of;
 use super::manifests::{self, FileArgs};
 use super::selection::EachArgs;
-use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
-use crate::server_arguments::{ServerArgs, ask};
+use crate::server_arguments::ask;
 use crate::ui::{Output, Ui};
 
 /// Delete documents, and what was made of them
@@ -30,9 +29,6 @@ pub(crate) struct DeleteArgs {
 
     #[command(flatten)]
     files: FileArgs,
-
-    #[command(flatten)]
-    namespace: NamespaceArgs,
 
     /// Delete what is in use, too; what is lost by that is said
     #[arg(long)]
@@ -59,10 +55,7 @@ pub(crate) struct DeleteArgs {
     timeout: Duration,
 
     #[command(flatten)]
-    output: OutputArgs,
-
-    #[command(flatten)]
-    server: ServerArgs,
+    call: CallArgs,
 }
 
 /// A document that was told to go.
@@ -79,10 +72,10 @@ struct Leaving {
 ///
 /// What the server says of the last one that could not be deleted, or is not gone in time.
 pub(crate) fn run(ui: &mut Ui, args: &DeleteArgs) -> Result<(), CommandError> {
-    let client = args.server.client()?;
+    let client = args.call.client()?;
     let places = wanted(ui, args, &client)?;
     let (mut leaving, mut last) = (Vec::new(), None);
-    let is_text = args.output.output() == Output::Text;
+    let is_text = args.call.output() == Output::Text;
     for place in places {
         match delete(ui, args, &client, place) {
             Ok(Some(found)) => {
@@ -92,7 +85,7 @@ pub(crate) fn run(ui: &mut Ui, args: &DeleteArgs) -> Result<(), CommandError> {
                 leaving.push(found);
             }
             Ok(None) => {}
-            Err(error) => tell_before(ui, &mut last, error),
+            Err(error) => CommandError::keep_last(&mut last, ui, error),
         }
     }
     if leaving.is_empty() && last.is_none() && is_text {
@@ -110,7 +103,7 @@ pub(crate) fn run(ui: &mut Ui, args: &DeleteArgs) -> Result<(), CommandError> {
         match found.wait(ui, &client, until) {
             Ok(()) if is_text => ui.data(&format!("{name} deleted"))?,
             Ok(()) => {}
-            Err(error) => tell_before(ui, &mut last, error),
+            Err(error) => CommandError::keep_last(&mut last, ui, error),
         }
     }
     if !is_text {
@@ -126,24 +119,18 @@ pub(crate) fn run(ui: &mut Ui, args: &DeleteArgs) -> Result<(), CommandError> {
     last.map_or(Ok(()), Err)
 }
 
-/// Keeps the last error, and tells of the one before it.
-fn tell_before(ui: &mut Ui, last: &mut Option<CommandError>, error: CommandError) {
-    if let Some(before) = last.replace(error) {
-        before.print(ui);
-    }
-}
-
 fn wanted(ui: &mut Ui, args: &DeleteArgs, client: &Client) -> Result<Vec<Place>, CommandError> {
     match (args.files.are_given(), args.selection.is_given()) {
         (true, true) => Err(CommandError::request("documents are named by files and by words")
             .hinted("say either -f FILE or RESOURCE NAME")),
         (true, false) => {
             let found = manifests::read(&args.files)?;
-            let place = |manifest: &manifests::Manifest| manifest.place(args.namespace.named());
+            let place =
+                |manifest: &manifests::Manifest| manifest.place(args.call.namespace.named());
             // What was made last goes first: it may use what was made before it.
             found.iter().rev().map(place).collect()
         }
-        (false, _) => args.selection.each(ui, client, args.namespace.or_default()),
+        (false, _) => args.selection.each(ui, client, args.call.namespace.or_default()),
     }
 }
 

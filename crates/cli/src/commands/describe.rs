@@ -1,17 +1,18 @@
 //! `strongroom describe`
 
+mod encryption;
+
 use clap::Args;
 use serde_json::{Map, Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 use strongroom_server::client::{Action, Client, Place, Request};
 
-use super::document_arguments::NamespaceArgs;
+use super::document_arguments::CallArgs;
 use super::events;
 use super::get::table::{Head, Table};
 use super::selection::{SelectArgs, Unnamed};
-use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
-use crate::server_arguments::{ServerArgs, ask};
+use crate::server_arguments::ask;
 use crate::ui::{Output, Ui};
 use crate::yaml::yaml;
 
@@ -22,13 +23,7 @@ pub(crate) struct DescribeArgs {
     selection: SelectArgs,
 
     #[command(flatten)]
-    namespace: NamespaceArgs,
-
-    #[command(flatten)]
-    output: OutputArgs,
-
-    #[command(flatten)]
-    server: ServerArgs,
+    call: CallArgs,
 }
 
 /// Shows documents.
@@ -37,8 +32,9 @@ pub(crate) struct DescribeArgs {
 ///
 /// What the server says.
 pub(crate) fn run(ui: &mut Ui, args: &DescribeArgs) -> Result<(), CommandError> {
-    let client = args.server.client()?;
-    let places = args.selection.each(ui, &client, args.namespace.or_default(), Unnamed::All)?;
+    let client = args.call.client()?;
+    let places =
+        args.selection.each(ui, &client, args.call.namespace.or_default(), Unnamed::All)?;
     if places.is_empty() {
         ui.status("there are none");
     }
@@ -47,17 +43,25 @@ pub(crate) fn run(ui: &mut Ui, args: &DescribeArgs) -> Result<(), CommandError> 
         let request = Request::new(Action::Get, place.path(&[]));
         let document = ask(ui, &client, &request)?.value;
         let events = events_of(ui, &client, place)?;
-        match args.output.output() {
+        match args.call.output() {
             Output::Json => values.push(json!({ "object": document, "events": events })),
             Output::Text => {
                 if number > 0 {
                     ui.data("")?;
                 }
-                show(ui, place.resource, &document, &events)?;
+                let read = &mut |place: &Place| {
+                    // Who may not read it is told what the document itself says.
+                    let request = Request::new(Action::Get, place.path(&[]));
+                    client.ask(&request).ok().map(|answer| answer.value)
+                };
+                let encryption = encryption::words(place.resource, &document, read);
+                head(ui, place.resource, &document, encryption.as_deref())?;
+                body(ui, place.resource, &document)?;
+                show_events(ui, &events)?;
             }
         }
     }
-    match args.output.output() {
+    match args.call.output() {
         Output::Json if values.len() == 1 => ui.json(&values.remove(0)),
         Output::Json => ui.json(&json!({ "items": values })),
         Output::Text => Ok(()),
@@ -69,11 +73,11 @@ fn events_of(ui: &mut Ui, client: &Client, place: &Place) -> Result<Vec<Value>, 
     Ok(events::in_order(&mut list))
 }
 
-fn show(
+fn head(
     ui: &mut Ui,
     resource: Resource,
     document: &Value,
-    events: &[Value],
+    encryption: Option<&str>,
 ) -> Result<(), CommandError> {
     let metadata = &document["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -86,9 +90,16 @@ fn show(
     if metadata.get("deletionTimestamp").is_some() {
         row(ui, "Being deleted", &text(&metadata["deletionTimestamp"]))?;
     }
+    if let Some(encryption) = encryption {
+        row(ui, "Encryption", encryption)?;
+    }
     for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
         section(ui, key, &without_bookkeeping(&metadata[key]))?;
     }
+    Ok(())
+}
+
+fn body(ui: &mut Ui, resource: Resource, document: &Value) -> Result<(), CommandError> {
     for (key, value) in document.as_object().into_iter().flatten() {
         match key.as_str() {
             "apiVersion" | "kind" | "metadata" | "status" => {}
@@ -103,7 +114,10 @@ fn show(
     let mut status = document["status"].clone();
     let conditions = status.as_object_mut().and_then(|status| status.shift_remove("conditions"));
     section(ui, "status", &status)?;
-    show_conditions(ui, &conditions.unwrap_or_default())?;
+    show_conditions(ui, &conditions.unwrap_or_default())
+}
+
+fn show_events(ui: &mut Ui, events: &[Value]) -> Result<(), CommandError> {
     if events.is_empty() {
         return row(ui, "Events", "none");
     }

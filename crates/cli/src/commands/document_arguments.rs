@@ -5,11 +5,13 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::{Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
-use strongroom_server::client::Place;
+use strongroom_server::client::{Client, Place};
 
 use super::json_path::Template;
+use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
-use crate::ui::Ui;
+use crate::server_arguments::ServerArgs;
+use crate::ui::{Output, Ui};
 use crate::yaml::yaml;
 
 /// In which namespace
@@ -18,6 +20,19 @@ pub(crate) struct NamespaceArgs {
     /// The namespace [default: that of the document, or default]
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,
+}
+
+/// In which namespace, which server is asked, and how the answer is printed
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    #[command(flatten)]
+    pub(crate) namespace: NamespaceArgs,
+
+    #[command(flatten)]
+    output: OutputArgs,
+
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// In which namespaces
@@ -60,6 +75,22 @@ pub(crate) enum Format {
     Name,
     /// What a template finds in them.
     JsonPath(Template),
+}
+
+impl CallArgs {
+    /// Returns how the answer is printed.
+    pub(crate) fn output(&self) -> Output {
+        self.output.output()
+    }
+
+    /// Returns a way to the server.
+    ///
+    /// # Errors
+    ///
+    /// As [`ServerArgs::client`].
+    pub(crate) fn client(&self) -> Result<Client, CommandError> {
+        self.server.client()
+    }
 }
 
 impl NamespaceArgs {

@@ -83,7 +83,9 @@ fn whole(
                 }
                 documents.extend(found);
             }
-            Err(failure) => tell_before(ui, &mut missing, args.selection.explained(failure)),
+            Err(failure) => {
+                CommandError::keep_last(&mut missing, ui, args.selection.explained(failure))
+            }
         }
     }
     if documents.is_empty()
@@ -106,13 +108,6 @@ fn sort<T>(items: &mut [T], path: &Path, document: impl Fn(&T) -> &Value) {
     });
 }
 
-/// Keeps the last error, and tells of the one before it: what is there is shown whatever is not.
-fn tell_before(ui: &mut Ui, last: &mut Option<CommandError>, error: CommandError) {
-    if let Some(before) = last.replace(error) {
-        before.print(ui);
-    }
-}
-
 fn tables(
     ui: &mut Ui,
     args: &GetArgs,
@@ -127,7 +122,7 @@ fn tables(
         let value = match rows(ui, args, client, place) {
             Ok(value) => value,
             Err(failure) => {
-                tell_before(ui, &mut missing, args.selection.explained(failure));
+                CommandError::keep_last(&mut missing, ui, args.selection.explained(failure));
                 continue;
             }
         };
@@ -190,7 +185,15 @@ fn watch(
         };
         if !is_table {
             for document in documents_of(value) {
-                document_arguments::print(ui, format, Together::OneAlone, vec![document])?;
+                match format {
+                    // Each change is a line, whether the template ends it or not.
+                    Format::JsonPath(template) => {
+                        ui.data(template.render(&document).trim_end_matches('\n'))?;
+                    }
+                    format => {
+                        document_arguments::print(ui, format, Together::OneAlone, vec![document])?;
+                    }
+                }
             }
             return Ok(ControlFlow::Continue(()));
         }

@@ -12,16 +12,12 @@ use strongroom::ErrorKind;
 use strongroom_server::client::{Action, Client, FailureKind, Form, Place, Request};
 
 use self::condition::Condition;
-use self::ending::Ending;
 use super::delete::{name_of, wait_until_gone};
-use super::document_arguments::{NamespaceArgs, title_at};
-use super::events;
-use super::following::{Following, Seen};
+use super::document_arguments::{CallArgs, title_at};
+use super::following::{self, Following};
 use super::get::documents_of;
 use super::selection::EachArgs;
-use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
-use crate::server_arguments::ServerArgs;
 use crate::ui::{Output, Ui};
 
 /// Wait until documents are as they should be
@@ -43,13 +39,7 @@ pub(crate) struct WaitArgs {
     timeout: Duration,
 
     #[command(flatten)]
-    namespace: NamespaceArgs,
-
-    #[command(flatten)]
-    output: OutputArgs,
-
-    #[command(flatten)]
-    server: ServerArgs,
+    call: CallArgs,
 }
 
 /// Waits.
@@ -58,9 +48,9 @@ pub(crate) struct WaitArgs {
 ///
 /// When it takes too long, there is no such document, or it has failed.
 pub(crate) fn run(ui: &mut Ui, args: &WaitArgs) -> Result<(), CommandError> {
-    let client = args.server.client()?;
+    let client = args.call.client()?;
     let until = Instant::now() + args.timeout;
-    let places = args.selection.each(ui, &client, args.namespace.or_default())?;
+    let places = args.selection.each(ui, &client, args.call.namespace.or_default())?;
     if places.is_empty() && args.condition != Condition::Deleted {
         let problem = "there is no such document to wait for";
         return Err(CommandError::of_kind(ErrorKind::NotFound, problem));
@@ -79,11 +69,11 @@ pub(crate) fn run(ui: &mut Ui, args: &WaitArgs) -> Result<(), CommandError> {
                 "condition met"
             }
         };
-        if args.output.output() == Output::Text {
+        if args.call.output() == Output::Text {
             ui.data(&format!("{} {word}", title_at(place)))?;
         }
     }
-    match args.output.output() {
+    match args.call.output() {
         Output::Json => ui.json(&json!({ "met": true })),
         Output::Text => Ok(()),
     }
@@ -107,107 +97,71 @@ struct Waiting<'a> {
     until: Instant,
 }
 
-/// How a look has ended.
-enum Look {
+/// How a document was last seen.
+enum Seen {
     Met,
     Failed(String),
-    /// The document is as it was last seen.
     Unmet(Value),
 }
 
 impl Waiting<'_> {
-    fn run(&self) -> Result<(), CommandError> {
-        loop {
-            // What only events tell is asked for now and then.
-            let until = self.until.min(Instant::now() + BETWEEN_EVENTS);
-            let last = match self.look(until)? {
-                Look::Met => return Ok(()),
-                Look::Failed(reason) => return Err(self.failed(&reason)),
-                Look::Unmet(last) => last,
-            };
-            if let Some(Ending::Event(wanted)) = self.ending(&last)
-                && let Some(message) = self.last_event(wanted)?
-            {
-                return Err(self.failed(&message));
-            }
-            if Instant::now() >= self.until {
-                return Err(self.overdue(&last));
-            }
-        }
-    }
-
     /// Follows the document until it is as waited for, has failed, or the time is over.
-    fn look(&self, until: Instant) -> Result<Look, CommandError> {
-        let Self { client, place, condition, .. } = *self;
-        let resource = place.resource;
+    fn run(&self) -> Result<(), CommandError> {
+        let Self { client, place, condition, until } = *self;
         let not_found = || {
             let problem = format!("{} is not there", title_at(place));
             CommandError::of_kind(ErrorKind::NotFound, problem)
         };
-        let mut look = Look::Unmet(Value::Null);
+        let mut last = Seen::Unmet(Value::Null);
         let form = Form::Documents;
         let following = Following { client, place, selector: None, form, until: Some(until) };
         following.run(&mut |seen| {
             let document = match seen {
-                Seen::Change(happened, _) if happened == "DELETED" => return Err(not_found()),
-                Seen::Change(_, document) => document,
-                Seen::All(list) => {
+                following::Seen::Change(happened, _) if happened == "DELETED" => {
+                    return Err(not_found());
+                }
+                following::Seen::Change(_, document) => document,
+                following::Seen::All(list) => {
                     let mut found = documents_of(list).into_iter();
                     let is_it =
                         |found: &Value| found["metadata"]["name"].as_str() == place.name.as_deref();
                     found.find(is_it).ok_or_else(not_found)?
                 }
             };
-            look = match self.ending(&document) {
-                _ if condition.is_met(resource, &document) => Look::Met,
-                Some(Ending::Told(reason)) => Look::Failed(reason),
-                _ => Look::Unmet(document),
-            };
-            Ok(match look {
-                Look::Unmet(_) => ControlFlow::Continue(()),
-                Look::Met | Look::Failed(_) => ControlFlow::Break(()),
+            last = self.seen(document);
+            Ok(match last {
+                Seen::Unmet(_) => ControlFlow::Continue(()),
+                Seen::Met | Seen::Failed(_) => ControlFlow::Break(()),
             })
         })?;
-        Ok(look)
-    }
-
-    /// Returns why it stays as it is, if somebody waits for what the server makes of it.
-    fn ending(&self, document: &Value) -> Option<Ending> {
-        let ending = || ending::of(self.place.resource, document);
-        self.condition.is_of_status().then(ending).flatten()
-    }
-
-    /// Returns the message of its last event, if that has this reason.
-    fn last_event(&self, reason: &str) -> Result<Option<String>, CommandError> {
-        let request = Request::new(Action::Get, events::path_of(self.place));
-        let mut list = match self.client.ask(&request) {
-            Ok(answer) => answer.value,
-            // Then it is waited for without.
-            Err(failure) if failure.kind == FailureKind::Unreachable => return Ok(None),
-            Err(failure) => return Err(failure.into()),
+        let name = title_at(place);
+        let (kind, problem) = match last {
+            Seen::Met => return Ok(()),
+            Seen::Failed(reason) if reason.is_empty() => {
+                (ErrorKind::Image, format!("{name} has failed"))
+            }
+            Seen::Failed(reason) => (ErrorKind::Image, format!("{name} has failed: {reason}")),
+            Seen::Unmet(document) => {
+                let found = condition.found(place.resource, &document);
+                let problem =
+                    format!("{name} is not as waited for in time: {condition} is {found}");
+                (ErrorKind::Io, problem)
+            }
         };
-        let last = events::in_order(&mut list).pop().filter(|last| last["reason"] == reason);
-        Ok(last.map(|last| last["message"].as_str().unwrap_or_default().to_owned()))
+        Err(CommandError::of_kind(kind, problem)
+            .hinted(format!("`strongroom describe {}` shows more", name_of(place))))
     }
 
-    fn failed(&self, reason: &str) -> CommandError {
-        let name = title_at(self.place);
-        let problem = match reason {
-            "" => format!("{name} has failed"),
-            reason => format!("{name} has failed: {reason}"),
-        };
-        CommandError::of_kind(ErrorKind::Image, problem)
-            .hinted(format!("`strongroom describe {}` shows more", name_of(self.place)))
-    }
-
-    fn overdue(&self, last: &Value) -> CommandError {
-        let found = self.condition.found(self.place.resource, last);
-        let (name, condition) = (title_at(self.place), self.condition);
-        let problem = format!("{name} is not as waited for in time: {condition} is {found}");
-        CommandError::of_kind(ErrorKind::Io, problem)
-            .hinted(format!("`strongroom describe {}` shows more", name_of(self.place)))
+    fn seen(&self, document: Value) -> Seen {
+        let resource = self.place.resource;
+        if self.condition.is_met(resource, &document) {
+            return Seen::Met;
+        }
+        // Nothing else is the server's to change: somebody else may still.
+        let ending = || ending::of(resource, &document);
+        match self.condition.is_of_status().then(ending).flatten() {
+            Some(reason) => Seen::Failed(reason),
+            None => Seen::Unmet(document),
+        }
     }
 }
-
-/// How often events are asked for.
-const BETWEEN_EVENTS: Duration = Duration::from_secs(3);

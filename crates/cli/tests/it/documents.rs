@@ -196,6 +196,13 @@ fn whoever_has_no_token_or_no_server_is_told_what_to_do() {
 }
 
 #[test]
+fn a_directory_that_has_a_server_is_busy() {
+    let served = Served::start();
+    let words = served.fails("serve --data data --listen 127.0.0.1:0", 7);
+    assert!(words.contains("another server works in") && words.contains("--data DIR"), "{words}");
+}
+
+#[test]
 fn changes_are_watched_and_waited_for() {
     let served = Served::start();
     served.place.write("class.yaml", class(""));

@@ -231,8 +231,11 @@ fn message(document: &Value) -> Option<String> {
     let status = &document["status"];
     let disk = status["diskFileStatusMap"].as_object().and_then(|disks| disks.values().next());
     let disk = disk.map(|disk| &disk["message"]);
-    let found = [Some(&status["message"]), disk].into_iter().flatten().find_map(text);
-    found.filter(|message| !message.is_empty())
+    let unmet = |found: &&Value| found["status"] != "True";
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let of_condition = conditions.filter(unmet).map(|found| &found["message"]);
+    let found = std::iter::once(&status["message"]).chain(disk).chain(of_condition);
+    found.filter_map(text).find(|message| !message.is_empty())
 }
 
 #[cfg(test)]

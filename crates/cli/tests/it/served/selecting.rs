@@ -99,7 +99,7 @@ fn directories_are_applied_with_those_below_when_that_is_said() {
     served.place.write("docs/deep/1.yaml", class("gold", "key", ""));
     served.place.write(
         "docs/deep/deeper/2.json",
-        "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\", \"metadata\": {\"name\": \"lab\"}}",
+        "{\"apiVersion\": \"v1\", \"kind\": \"Namespace\", \"metadata\": {\"name\": \"other\"}}",
     );
     std::os::unix::fs::symlink("..", served.place.path("docs/deep/loop")).unwrap();
     let told = served.run("apply -f docs").fails(2);
@@ -111,7 +111,7 @@ fn directories_are_applied_with_those_below_when_that_is_said() {
         [
             "secret/key unchanged",
             "storageclass.storage.k8s.io/gold created",
-            "namespace/lab created"
+            "namespace/other created"
         ]
     );
     served.place.write("silver.yaml", class("silver", "key", ""));

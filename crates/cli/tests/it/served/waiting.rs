@@ -57,17 +57,19 @@ fn images_of_harvester_are_waited_for_in_kubectls_words() {
 }
 
 #[test]
-fn waiting_ends_when_the_volume_of_a_claim_is_gone() {
+fn waiting_ends_with_the_reason_when_a_volume_cannot_be_made() {
     let served = Served::new();
     served.applied(&secret("lab", "key", CANARY));
     served.applied(&class("encrypted", "key", ""));
-    served.applied(&claim("disk", "encrypted", "64Mi"));
+    served
+        .applied(&class("plain", "key", "").replace("encrypted: \"true\"", "encrypted: \"false\""));
+    served.applied(&claim("disk", "plain", "64Mi"));
     served.run("wait pvc/disk -n lab --for state=bound").ok();
-    let volume = served.bound("lab", "disk");
-    served.run(&format!("delete pv {volume} --force --wait=false"));
-    served.until("pvc disk -n lab", |claim| claim["status"]["phase"] == "Lost");
-    let told = served.run("wait pvc/disk -n lab --for state=bound --timeout 10m").fails(4);
-    assert!(told.contains("persistentvolumeclaim/disk has failed: PersistentVolume"), "{told}");
+    let source = "spec:\n  dataSource: {kind: PersistentVolumeClaim, name: disk}\n";
+    served.applied(&claim("copy", "encrypted", "64Mi").replace("spec:\n", source));
+    let told = served.run("wait pvc/copy -n lab --for state=bound --timeout 10m").fails(4);
+    assert!(told.contains("persistentvolumeclaim/copy has failed: "), "{told}");
+    assert!(told.contains("not encrypted"), "{told}");
 }
 
 #[test]
@@ -91,5 +93,5 @@ fn what_cannot_be_waited_for_is_told_with_what_can() {
     served.run("wait pvc -l a=b -n lab --for delete").ok();
     // It waits for its class, which may come.
     let told = served.run("wait pvc/disk -n lab --for state=bound --timeout 1s").fails(1);
-    assert!(told.contains("its state is Pending"), "{told}");
+    assert!(told.contains("its state is Pending (") && told.contains("missing"), "{told}");
 }
