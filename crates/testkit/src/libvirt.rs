@@ -84,18 +84,26 @@ impl Libvirt {
         self.virsh(words.into_iter().chain([text.as_os_str()])).ok();
     }
 
-    /// Has it create a volume as a document says, and returns how that went.
-    pub fn create_volume(&self, pool: &str, xml: &str) -> Outcome {
-        let document = self.write("volume.xml", xml.as_bytes());
+    /// Has it create a volume as a document says, which is kept in a file of that name, and returns how
+    /// that went.
+    pub fn create_volume(&self, pool: &str, file: &str, document: &str) -> Outcome {
+        let document = self.write(file, document.as_bytes());
         self.virsh(["vol-create".as_ref(), pool.as_ref(), document.as_os_str()])
     }
 
     /// Has it create a volume as a document says out of another one of the same pool, and returns how
     /// that went.
-    pub fn create_volume_from(&self, pool: &str, xml: &str, source: &str) -> Outcome {
-        let document = self.write("volume.xml", xml.as_bytes());
-        let words = ["vol-create-from", "--inputpool", pool, pool].map(AsRef::as_ref);
-        self.virsh(words.into_iter().chain([document.as_os_str(), source.as_ref()]))
+    pub fn create_volume_from(
+        &self,
+        pool: &str,
+        file: &str,
+        document: &str,
+        source: &str,
+    ) -> Outcome {
+        let document = self.write(file, document.as_bytes());
+        let words = ["vol-create-from", "--inputpool", pool, "--pool", pool, "--vol", source];
+        let words = words.map(AsRef::as_ref);
+        self.virsh(words.into_iter().chain(["--file".as_ref(), document.as_os_str()]))
     }
 
     /// Ends it, and starts it with the configuration, pools and secrets that it had.
