@@ -10,6 +10,8 @@ pub(super) struct Contents<'a> {
     element: &'a Element,
     elements: Vec<&'a Element>,
     attributes: Vec<&'a (String, String)>,
+    /// Further elements of names that were taken.
+    further: Vec<&'a Element>,
 }
 
 /// What happens to what nobody knows.
@@ -22,7 +24,8 @@ enum Fate {
 impl<'a> Contents<'a> {
     pub(super) fn of(element: &'a Element) -> Self {
         let elements = element.elements().collect();
-        Self { element, elements, attributes: element.attributes.iter().collect() }
+        let attributes = element.attributes.iter().collect();
+        Self { element, elements, attributes, further: Vec::new() }
     }
 
     /// Takes the value of an attribute.
@@ -31,10 +34,13 @@ impl<'a> Contents<'a> {
         Some(&self.attributes.remove(at).1)
     }
 
-    /// Takes the first element of a name. Further ones count for nothing, as with the daemon.
+    /// Takes the first element of a name. Further ones count for nothing, as with the daemon, and are not kept:
+    /// they would count where the first was empty and is not written again.
     pub(super) fn child(&mut self, name: &str) -> Option<&'a Element> {
-        let at = self.elements.iter().position(|element| element.name == name)?;
-        Some(self.elements.remove(at))
+        let mut named = self.children(name).into_iter();
+        let first = named.next();
+        self.further.extend(named);
+        first
     }
 
     /// Takes every element of a name.
@@ -71,7 +77,8 @@ impl<'a> Contents<'a> {
     pub(super) fn elements_kept(mut self, notes: &mut Vec<String>) -> Vec<Element> {
         let attributes = std::mem::take(&mut self.attributes);
         let parent = self.element;
-        Self { element: parent, elements: Vec::new(), attributes }.all_left_out(notes);
+        let (elements, further) = (Vec::new(), Vec::new());
+        Self { element: parent, elements, attributes, further }.all_left_out(notes);
         self.all_kept(notes).0
     }
 
@@ -90,9 +97,13 @@ impl<'a> Contents<'a> {
                 notes.push(format!("{place}attribute {name} of <{parent}> {fate}"));
             }
         }
+        for element in &self.further {
+            let (place, name) = (Place(element), &element.name);
+            notes.push(format!("{place}a further <{name}> in <{parent}> {}", Fate::LeftOut));
+        }
         for element in &self.elements {
             let name = &element.name;
-            if !PRINTED.contains(&(parent.as_str(), name.as_str())) {
+            if !UNTOLD.contains(&(parent.as_str(), name.as_str())) {
                 notes.push(format!("{}<{name}> in <{parent}> {fate}", Place(element)));
             }
         }
@@ -131,6 +142,12 @@ pub(super) fn text_of(element: &Element) -> Result<String, Error> {
     }
 }
 
-/// What a daemon prints and never reads, by where it stands: there is nothing to tell about it.
-const PRINTED: [(&str, &str); 3] =
-    [("volume", "source"), ("target", "timestamps"), ("backingStore", "timestamps")];
+/// What there is nothing to tell about, by where it stands: what a daemon prints and never reads, and how
+/// an image on another machine is reached.
+const UNTOLD: [(&str, &str); 5] = [
+    ("volume", "source"),
+    ("target", "timestamps"),
+    ("backingStore", "timestamps"),
+    ("source", "host"),
+    ("source", "auth"),
+];

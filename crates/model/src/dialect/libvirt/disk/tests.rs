@@ -165,6 +165,7 @@ fn the_engine_librbd_opens_layers_the_child_first() {
         let usage = |usage: &str| SecretName::Usage(usage.to_owned());
         assert_eq!(names, [&usage("child"), &usage("parent")]);
         assert_eq!(read(&disk.write()), disk, "hosts are kept");
+        assert_eq!(DomainDisk::read_with_notes(disk.write().as_bytes()).unwrap().1, [""; 0]);
     }
     for format in ["default", "qcow"] {
         let source = encryption(&format!("format='{format}' engine='librbd'"), 1);

@@ -178,8 +178,8 @@ fn the_first_cipher_and_ivgen_win_and_the_others_are_told() {
     assert_eq!(
         notes,
         [
-            "line 2: <cipher> in <encryption> is not read, but kept",
-            "line 3: <ivgen> in <encryption> is not read, but kept",
+            "line 2: a further <cipher> in <encryption> is not read and left out",
+            "line 3: a further <ivgen> in <encryption> is not read and left out",
         ]
     );
     assert_eq!(Encryption::read(&encryption.write()), Ok(encryption));

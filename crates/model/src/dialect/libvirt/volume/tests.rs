@@ -225,7 +225,7 @@ fn compat_is_a_version() {
 }
 
 #[test]
-fn the_first_of_several_counts_and_the_others_are_kept_and_told() {
+fn the_first_of_several_counts_and_the_others_are_told() {
     let document = with_target(
         "<encryption format='luks'/>\n<encryption/><format type='qcow2'/><format type='raw'/>",
     );
@@ -235,10 +235,13 @@ fn the_first_of_several_counts_and_the_others_are_kept_and_told() {
     assert_eq!(
         notes(&document),
         [
-            "line 2: <encryption> in <target> is not read, but kept",
-            "line 2: <format> in <target> is not read, but kept",
+            "line 2: a further <format> in <target> is not read and left out",
+            "line 2: a further <encryption> in <target> is not read and left out",
         ]
     );
+    // Also where the first says nothing.
+    let volume = read(&with_target("<format/><format type='qcow2'/><compat/><compat>1.1</compat>"));
+    assert_eq!((&volume.target.format, &volume.target.compat), (&None, &None));
     assert_eq!(read(&volume.write()), volume);
 }
 
