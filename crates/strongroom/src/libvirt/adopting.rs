@@ -3,7 +3,7 @@
 use strongroom_disk::{Access, Raw};
 use strongroom_luks::Version;
 use strongroom_model::ImageFormat;
-use strongroom_model::dialect::libvirt::{SecretName, SecretReference};
+use strongroom_model::dialect::libvirt::{Creation, SecretName, SecretReference};
 
 use super::creating::{subject, written};
 use super::plan::Plan;
@@ -20,7 +20,7 @@ impl Libvirt {
     ///
     /// When its file is not there, or is not what the document says.
     pub fn adopt(&self, new: &NewVolume<'_>) -> Result<Made> {
-        let plan = Plan::of(new.document, new.pool)?;
+        let plan = Plan::of(new.document, new.pool, Creation::From)?;
         let path = plan.path.as_str().to_owned();
         let _lock = self.lock(&plan.path)?;
         if plan.path.as_path().symlink_metadata().is_err() {

@@ -1,7 +1,7 @@
 //! Volumes made from others: copied, encrypted, decrypted, encrypted anew, converted, all in one pass.
 
 use strongroom_crypto::Passphrase;
-use strongroom_model::dialect::libvirt::VolumeFormat;
+use strongroom_model::dialect::libvirt::{Creation, VolumeFormat};
 use strongroom_model::{
     CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource, ImageTarget,
 };
@@ -29,7 +29,7 @@ impl Libvirt {
         source: &VolumeName,
         work: &Work<'_>,
     ) -> Result<Made> {
-        let plan = Plan::of(new.document, new.pool)?;
+        let plan = Plan::of(new.document, new.pool, Creation::From)?;
         let source = self.known(source)?;
         source.refuse_wiped()?;
         refuse_layout(new, &plan, &source)?;
@@ -72,14 +72,7 @@ fn copy(
         (false, None) => (None, ImageOperation::Copy),
         (true, None) => (None, ImageOperation::Decrypt),
         (false, Some((key, encryption))) => (Some(key), ImageOperation::Encrypt(encryption)),
-        (true, Some((key, encryption))) => {
-            // What the document says, and not what the source has: that is what the daemon does.
-            let encryption = EncryptionRequest {
-                cipher: encryption.cipher.or_else(|| Some(DAEMONS_CIPHER.to_owned())),
-                ..encryption
-            };
-            (Some(key), ImageOperation::Reencrypt(encryption))
-        }
+        (true, Some((key, encryption))) => (Some(key), ImageOperation::Reencrypt(encryption)),
     };
     let request = CloneRequest {
         source_format: Some(source.format),
@@ -138,6 +131,3 @@ fn refuse_layout(new: &NewVolume<'_>, plan: &Plan, source: &Known) -> Result<()>
         ),
     }
 }
-
-/// The cipher that a daemon chooses where nothing is said.
-const DAEMONS_CIPHER: &str = "aes-xts-plain64";

@@ -8,7 +8,7 @@ use rustix::fs::{FallocateFlags, Gid, Mode, OFlags, Uid};
 use strongroom_crypto::Passphrase;
 use strongroom_disk::{NewFile, Overwrite};
 use strongroom_model::dialect::libvirt::{
-    EncryptionFormat, Permissions, SecretName, SecretReference, Volume, VolumeFormat,
+    Creation, EncryptionFormat, Permissions, SecretName, SecretReference, Volume, VolumeFormat,
 };
 use strongroom_model::{EncryptionRequest, ExistingTarget, ImageFormat};
 
@@ -72,7 +72,7 @@ impl Libvirt {
     ///
     /// When no such volume can be made; [`LibvirtProblem::VolumeExists`].
     pub fn create(&self, new: &NewVolume<'_>, work: &Work<'_>) -> Result<Made> {
-        let plan = Plan::of(new.document, new.pool)?;
+        let plan = Plan::of(new.document, new.pool, Creation::New)?;
         let capacity = capacity(new.document, &plan)?;
         self.make(new, &plan, |key| match (plan.format, key) {
             (ImageFormat::Raw, _) => write_raw(plan.path.as_path(), capacity),

@@ -128,15 +128,10 @@ impl Libvirt {
             ));
         }
         let encryption = document.target.encryption.map(|encryption| Encryption {
-            format: EncryptionFormat::Luks,
-            engine: None,
             secrets: encryption.secrets,
-            cipher: None,
-            ivgen: None,
-            unknown: Vec::new(),
-            unknown_attributes: Vec::new(),
+            ..Encryption::new(EncryptionFormat::Luks)
         });
-        Ok(DomainDisk {
+        let disk = DomainDisk {
             source: DiskSource::File(known.record.path),
             format: match known.format.is_qcow2() {
                 true => VolumeFormat::Qcow2,
@@ -145,7 +140,10 @@ impl Libvirt {
             encryption,
             target: request.target.clone(),
             bus: request.bus.clone(),
-        })
+            unknown: Vec::new(),
+        };
+        disk.check()?;
+        Ok(disk)
     }
 
     /// Returns a volume whose file is there.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use strongroom_disk::qcow2::{BackingName, CreateOptions, Version};
 use strongroom_model::dialect::libvirt::{
-    BackingStore, EncryptionFormat, SecretName, Volume, VolumeFormat,
+    BackingStore, Creation, SecretName, SecretReference, Volume, VolumeFormat,
 };
 use strongroom_model::{EncryptionRequest, ImageFormat};
 
@@ -39,7 +39,8 @@ impl Plan {
     /// # Errors
     ///
     /// When no such volume can be made, with what there is.
-    pub(super) fn of(document: &Volume, pool: Option<&Path>) -> Result<Self> {
+    pub(super) fn of(document: &Volume, pool: Option<&Path>, creation: Creation) -> Result<Self> {
+        let mut notes = check(document, creation)?;
         let path = VolumePath::of_document(document, pool)?;
         let impossible = |reason: String| {
             Error::libvirt(LibvirtProblem::Impossible {
@@ -52,57 +53,41 @@ impl Plan {
             let reason = format!("its type is {kind}, and only volumes of the type file are made");
             return Err(impossible(reason));
         }
-        let is_qcow2 = match &document.target.format {
-            None | Some(VolumeFormat::Raw) => false,
-            Some(VolumeFormat::Qcow2) => true,
-            Some(VolumeFormat::Other(name)) => {
-                let reason = format!("its format is {name}, and there are raw and qcow2");
-                return Err(impossible(reason));
-            }
+        let is_qcow2 = document.target.format == Some(VolumeFormat::Qcow2);
+        let encryption = match &document.target.encryption {
+            None => None,
+            Some(encryption) => Some(Encrypting {
+                request: encryption.request()?,
+                secret: encryption.secrets.first().map(|secret| secret.name.clone()),
+            }),
         };
-        let encryption = encrypting(document, is_qcow2, &impossible)?;
         let format = match (is_qcow2, &encryption) {
             (false, None) => ImageFormat::Raw,
             (true, None) => ImageFormat::Qcow2,
             (false, Some(encrypting)) => encrypting.request.format.into(),
             (true, Some(_)) => ImageFormat::Qcow2Luks,
         };
-        let backing = match &document.backing {
-            None => None,
-            Some(_) if !is_qcow2 => {
-                let reason = "a raw volume has no backing store: use qcow2, or leave it out";
-                return Err(impossible(reason.to_owned()));
-            }
-            Some(backing) => backing_name(backing).map_err(impossible)?,
-        };
-        let (layout, notes) = layout(document, is_qcow2).map_err(impossible)?;
+        let backing = document.backing.as_ref().map(backing_name).transpose();
+        let backing = backing.map_err(impossible)?.flatten();
+        let layout = layout(document).map_err(impossible)?;
+        if document.target.nocow {
+            notes.push("nocow is not set: copying on writes is left to the file system".to_owned());
+        }
         Ok(Self { path, format, encryption, layout, backing, notes })
     }
 }
 
-fn encrypting(
-    document: &Volume,
-    is_qcow2: bool,
-    impossible: &impl Fn(String) -> Error,
-) -> Result<Option<Encrypting>> {
-    let Some(encryption) = &document.target.encryption else { return Ok(None) };
-    if is_qcow2 && encryption.format == EncryptionFormat::Luks2 {
-        let reason = "qcow2 images have LUKS1 inside: say format='luks', or make a raw volume";
-        return Err(impossible(reason.to_owned()));
+/// Checks the document of a volume that is to be made; it may leave its secret to us. Returns what should be
+/// told about it.
+fn check(document: &Volume, creation: Creation) -> Result<Vec<String>> {
+    let mut document = document.clone();
+    if let Some(encryption) = &mut document.target.encryption
+        && encryption.secrets.is_empty()
+    {
+        let name = SecretName::Usage(document.name.clone());
+        encryption.secrets.push(SecretReference { name });
     }
-    let secret = match encryption.secrets.as_slice() {
-        [] => None,
-        [one] => Some(one.name.clone()),
-        more => {
-            let reason = format!(
-                "its encryption has {} secrets, and a volume is made with a single one: layers below \
-                 it have their own",
-                more.len()
-            );
-            return Err(impossible(reason));
-        }
-    };
-    Ok(Some(Encrypting { request: encryption.request()?, secret }))
+    Ok(document.check_creation(creation)?)
 }
 
 fn backing_name(backing: &BackingStore) -> std::result::Result<Option<BackingName>, String> {
@@ -123,36 +108,19 @@ fn backing_name(backing: &BackingStore) -> std::result::Result<Option<BackingNam
     Ok(Some(BackingName { name, format: Some(format) }))
 }
 
-/// Returns the layout of a qcow2 image, and what of the document has no meaning.
-fn layout(
-    document: &Volume,
-    is_qcow2: bool,
-) -> std::result::Result<(CreateOptions, Vec<String>), String> {
+/// Returns the layout of a qcow2 image.
+fn layout(document: &Volume) -> std::result::Result<CreateOptions, String> {
     let target = &document.target;
-    let mut layout = CreateOptions::new(0);
-    let mut notes = Vec::new();
-    if target.nocow {
-        notes.push("nocow is not set: copying on writes is left to the file system".to_owned());
-    }
-    let features = target.features.clone().unwrap_or_default();
-    if !is_qcow2 {
-        if target.compat.is_some() || target.cluster_size.is_some() || !features.is_empty() {
-            notes.push("compat, clusterSize and features mean nothing for a raw volume".to_owned());
-        }
-        return Ok((layout, notes));
-    }
-    layout.version = match target.compat.as_deref() {
-        None | Some("1.1") => Version::V3,
-        Some("0.10") if !features.is_empty() => {
-            return Err("features need compat 1.1, and it says 0.10".to_owned());
-        }
-        Some("0.10") => Version::V2,
-        Some(other) => return Err(format!("its compat is {other}, and there are 0.10 and 1.1")),
+    let usual = CreateOptions::new(0);
+    let mut layout = CreateOptions {
+        version: match target.compat.as_deref() {
+            Some("0.10") => Version::V2,
+            _ => Version::V3,
+        },
+        cluster_size: target.cluster_size.unwrap_or(usual.cluster_size),
+        ..usual
     };
-    if let Some(size) = target.cluster_size.filter(|size| *size > 0) {
-        layout.cluster_size = size;
-    }
-    for feature in &features {
+    for feature in target.features.iter().flatten() {
         match feature.as_str() {
             "lazy_refcounts" => layout.lazy_refcounts = true,
             "extended_l2" => layout.subclusters = true,
@@ -163,7 +131,7 @@ fn layout(
             }
         }
     }
-    Ok((layout, notes))
+    Ok(layout)
 }
 
 /// Returns a capacity as libvirt gives it to `qemu-img`: in whole KiB, rounded up. Plain raw volumes keep

@@ -212,13 +212,7 @@ fn use_of(secret: &Secret) -> String {
 
 /// Returns a use as people read it.
 pub(super) fn described(usage: &SecretUsage) -> String {
-    match usage {
-        SecretUsage::Volume(path) => format!("volume {path}"),
-        SecretUsage::Ceph(name) => format!("ceph {name}"),
-        SecretUsage::Iscsi(target) => format!("iscsi {target}"),
-        SecretUsage::Tls(name) => format!("tls {name}"),
-        SecretUsage::Vtpm(name) => format!("vtpm {name}"),
-    }
+    format!("{} {}", usage.kind(), usage.id())
 }
 
 fn notes(secret: &Secret, value: &Passphrase) -> Vec<ValueNote> {

@@ -143,6 +143,7 @@ impl Session<'_> {
             description: Some(format!("made for volume {volume}")),
             usage: Some(SecretUsage::Volume(usage.to_owned())),
             unknown: Vec::new(),
+            unknown_attributes: Vec::new(),
         };
         self.refuse_taken_usage(&secret)?;
         self.record("generate-key", &subject(&uuid), &format!("for volume {volume}"))?;

@@ -10,6 +10,7 @@ use strongroom_model::dialect::libvirt::Volume;
 use crate::command_error::CommandError;
 use crate::commands::serve::data_directory;
 use crate::passphrases::read_file;
+use crate::ui::Ui;
 
 /// Where secrets are kept, and what is known of volumes
 #[derive(Debug, Args)]
@@ -66,13 +67,15 @@ impl VolumeArgs {
 }
 
 impl DocumentArgs {
-    /// Reads the document.
+    /// Reads the document, and tells what of it has no effect.
     ///
     /// # Errors
     ///
     /// When it cannot be read, or is none of a volume.
-    pub(super) fn read(&self) -> Result<Volume, CommandError> {
-        Ok(Volume::read(&read_file(&self.file)?)?)
+    pub(super) fn read(&self, ui: &mut Ui) -> Result<Volume, CommandError> {
+        let (volume, notes) = Volume::read_with_notes(&read_file(&self.file)?)?;
+        notes.iter().for_each(|note| ui.warning(note));
+        Ok(volume)
     }
 }
 

@@ -2,21 +2,14 @@
 
 use serde_json::{Value, json};
 use strongroom::libvirt::{Made, SecretEntry, VolumeEntry, VolumeFacts};
-use strongroom_model::dialect::libvirt::{Secret, SecretUsage};
+use strongroom_model::dialect::libvirt::Secret;
 
 use crate::command_error::CommandError;
 use crate::ui::{Output, Ui};
 
 /// Returns what a secret is for: the kind, and which.
 pub(super) fn usage(secret: &Secret) -> (&'static str, &str) {
-    match &secret.usage {
-        None => ("none", ""),
-        Some(SecretUsage::Volume(path)) => ("volume", path),
-        Some(SecretUsage::Ceph(name)) => ("ceph", name),
-        Some(SecretUsage::Iscsi(target)) => ("iscsi", target),
-        Some(SecretUsage::Tls(name)) => ("tls", name),
-        Some(SecretUsage::Vtpm(name)) => ("vtpm", name),
-    }
+    secret.usage.as_ref().map_or(("none", ""), |usage| (usage.kind(), usage.id()))
 }
 
 /// Returns a secret for scripts.

@@ -35,7 +35,8 @@ pub(crate) struct DefineArgs {
 ///
 /// When the document is none of a secret, or contradicts what is defined.
 pub(crate) fn run(ui: &mut Ui, args: &DefineArgs) -> Result<(), CommandError> {
-    let secret = Secret::read(&read_file(&args.file)?)?;
+    let (secret, notes) = Secret::read_with_notes(&read_file(&args.file)?)?;
+    notes.iter().for_each(|note| ui.warning(note));
     let uuid = args.data.open(CostPolicy::default())?.define_secret(&secret)?;
     match args.output.output() {
         Output::Json => ui.json(&json!({ "uuid": uuid })),

@@ -47,7 +47,7 @@ pub(crate) struct CreateArgs {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &CreateArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let document = args.document.read()?;
+    let document = args.document.read(ui)?;
     let derivation = args.derivation.settled(version(&document), &policy)?;
     let new = NewVolume { document: &document, pool: args.document.pool.as_deref(), derivation };
     let libvirt = args.connection.values_for(args.data.open(policy)?)?;

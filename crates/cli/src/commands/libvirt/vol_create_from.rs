@@ -55,7 +55,7 @@ pub(crate) struct CreateFromArgs {
 /// What went wrong; nothing is left behind then.
 pub(crate) fn run(ui: &mut Ui, args: &CreateFromArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
-    let document = args.document.read()?;
+    let document = args.document.read(ui)?;
     let derivation = args.derivation.settled(version(&document), &policy)?;
     let new = NewVolume { document: &document, pool: args.document.pool.as_deref(), derivation };
     let source = volume_name(&args.source, args.input_pool.as_deref());

@@ -33,7 +33,7 @@ pub(crate) struct DefineArgs {
 ///
 /// When the file is not there, or is not what the document says.
 pub(crate) fn run(ui: &mut Ui, args: &DefineArgs) -> Result<(), CommandError> {
-    let document = args.document.read()?;
+    let document = args.document.read(ui)?;
     let pool = args.document.pool.as_deref();
     let derivation = EncryptionRequest::default();
     let libvirt = args.data.open(CostPolicy::default())?;
