@@ -5,6 +5,7 @@ pub mod documents;
 pub mod harvester;
 pub mod kubernetes;
 pub mod kubevirt;
+pub mod libvirt;
 pub mod longhorn;
 pub mod object;
 pub mod osc;
@@ -13,3 +14,4 @@ pub mod volume_class;
 
 mod fields;
 mod manifest;
+mod syntax;

@@ -9,7 +9,7 @@ mod place;
 mod sending;
 mod stream;
 
-pub use contents::{ImagePlace, Target, Told};
+pub use contents::{Begun, ImagePlace, Target, Told};
 pub use failure::{Failure, FailureCause, FailureKind};
 pub use place::Place;
 pub use stream::Changes;

@@ -185,6 +185,8 @@ impl From<Error> for CommandError {
         match error {
             Error::Strongroom(error) => error.into(),
             Error::Settings { problem } => Self::request(problem),
+            Error::InUse { .. } => Self::of_kind(ErrorKind::Busy, error.to_string())
+                .hinted("stop it, or name another directory with --data DIR"),
             Error::Io { what, source } => Self::io(what, source),
             Error::Exists { .. } => Self::of_kind(ErrorKind::AlreadyExists, error.to_string()),
             Error::NotFound { .. } => Self::of_kind(ErrorKind::NotFound, error.to_string()),

@@ -3,15 +3,20 @@
 mod commands;
 mod concurrent;
 mod examples;
+mod exports;
 mod images;
 mod keys;
 mod killed;
 mod kubectl;
+mod leaving;
 mod secrets;
+mod selecting;
+mod transfers;
+mod waiting;
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -99,16 +104,33 @@ impl Served {
         assert!(status.success(), "{status}");
     }
 
+    /// Returns the program as a client of the server.
+    fn client(&self, words: &str) -> Command {
+        let mut command = self.place.command(words);
+        command.env("STRONGROOM_SERVER", &*self.url.borrow());
+        command.env("STRONGROOM_TOKEN_FILE", self.place.path("data/admin.token"));
+        command.env("NO_PROXY", "127.0.0.1");
+        command
+    }
+
     /// Runs the program as a client of the server.
     fn run(&self, words: &str) -> Outcome {
         self.run_reading(words, b"")
     }
 
     fn run_reading(&self, words: &str, input: &[u8]) -> Outcome {
-        let mut command = self.place.command(words);
-        command.env("STRONGROOM_SERVER", &*self.url.borrow());
-        command.env("STRONGROOM_TOKEN_FILE", self.place.path("data/admin.token"));
-        command.env("NO_PROXY", "127.0.0.1");
+        let words: Vec<&str> = words.split_whitespace().collect();
+        self.run_words_reading(&words, input)
+    }
+
+    /// Runs the program with words that may have spaces in them.
+    fn run_words(&self, words: &[&str]) -> Outcome {
+        self.run_words_reading(words, b"")
+    }
+
+    fn run_words_reading(&self, words: &[&str], input: &[u8]) -> Outcome {
+        let mut command = self.client("");
+        command.args(words);
         let outcome = run(command, input);
         self.said.borrow_mut().push_str(&format!("{}{}", outcome.stdout, outcome.stderr));
         outcome

@@ -47,6 +47,8 @@ pub enum FailureKind {
     Invalid,
     /// What was asked for was too long ago.
     Expired,
+    /// What came is not what it should be.
+    Checksum,
     /// The server has a trouble of its own.
     Server,
 }

@@ -19,7 +19,7 @@ use super::body::BodyReader;
 use super::download::{CHECKSUM, UPLOAD_LENGTH, UPLOAD_OFFSET, put};
 use super::place::Place;
 use super::refusal::{Lack, Refusal};
-use crate::controllers::Uploading;
+use crate::controllers::{Uploading, told};
 use crate::{Context, room};
 
 /// What a request brings.
@@ -255,7 +255,7 @@ fn finish(context: &Context, place: &Place, uploading: &Uploading<'_>) -> Result
     match context.library.finish_upload(&place.id, &work) {
         Ok(_) => Ok(uploading.done()?),
         Err(error) => {
-            uploading.failed(&crate::controllers::chain(&error))?;
+            uploading.failed(&told(&error, &context.kek_file))?;
             Err(error.into())
         }
     }

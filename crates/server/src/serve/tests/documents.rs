@@ -303,3 +303,56 @@ fn a_thousand_volumes_and_five_hundred_images_are_listed_soon() {
     println!("1,000 volumes and 500 images are listed in {took:?}");
     assert!(took < Duration::from_millis(500), "{took:?}");
 }
+
+#[test]
+fn a_bound_persistent_volume_is_marked_and_stays_until_its_claim_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": { "name": "plain" },
+        "provisioner": "driver.longhorn.io",
+    });
+    server.create("/apis/storage.k8s.io/v1/storageclasses", &class);
+    let claims = "/api/v1/namespaces/lab/persistentvolumeclaims";
+    let claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": { "name": "data" },
+        "spec": {
+            "storageClassName": "plain",
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": "Block",
+            "resources": { "requests": { "storage": "64Mi" } },
+        },
+    });
+    server.create(claims, &claim);
+    let until = |path: &str, is: &dyn Fn(u16, &Value) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let answer = server.get(path);
+            if is(answer.code, &answer.json()) {
+                return answer.json();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", answer.body);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let bound = until(&format!("{claims}/data"), &|_, claim| claim["status"]["phase"] == "Bound");
+    let name = bound["spec"]["volumeName"].as_str().unwrap();
+    let path = format!("/api/v1/persistentvolumes/{name}");
+    let marked = server.admin_asks(&format!("DELETE {path}"), &Value::Null);
+    assert_eq!(marked.code, 200, "{}", marked.body);
+    assert_eq!(marked.json()["kind"], "PersistentVolume");
+    assert!(marked.json()["metadata"]["deletionTimestamp"].is_string(), "{}", marked.body);
+    assert!(marked.head.contains("stays until PersistentVolumeClaim lab/data"), "{}", marked.head);
+    assert_eq!(server.get(&path).json()["status"]["phase"], "Bound");
+    server.admin_asks(&format!("DELETE {claims}/data"), &Value::Null);
+    until(&path, &|code, _| code == 404);
+    until("/api/v1/namespaces", &|_, list| {
+        let items = list["items"].as_array().into_iter().flatten();
+        let names: Vec<&str> = items.filter_map(|item| item["metadata"]["name"].as_str()).collect();
+        names == ["default", "lab", "longhorn-system"]
+    });
+}
