@@ -77,8 +77,8 @@ impl Libvirt {
              <usage type='volume'><volume>{}</volume></usage></secret>",
             usage.display()
         );
-        let (document, text) =
-            (self.write("secret.xml", xml.as_bytes()), self.write("value", value));
+        let document = self.write(&format!("{uuid}.xml"), xml.as_bytes());
+        let text = self.write(&format!("{uuid}.value"), value);
         self.virsh(["secret-define".as_ref(), document.as_os_str()]).ok();
         let words = ["secret-set-value", uuid, "--plain", "--file"].map(AsRef::as_ref);
         self.virsh(words.into_iter().chain([text.as_os_str()])).ok();
