@@ -311,6 +311,28 @@ impl DerivationArgs {
         }
     }
 
+    /// Returns what was asked for of the key derivation of a new volume, measured where a time was asked
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// When the costs do not belong to the function.
+    pub(crate) fn settled(
+        &self,
+        version: Version,
+        policy: &CostPolicy,
+    ) -> Result<EncryptionRequest, CommandError> {
+        let request = self.request();
+        let kdf = match self.pbkdf_time {
+            Some(_) => self.kdf(version, policy)?,
+            None => None,
+        };
+        Ok(EncryptionRequest {
+            pbkdf_iterations: kdf.map(iterations).or(request.pbkdf_iterations),
+            ..request
+        })
+    }
+
     fn is_given(&self) -> bool {
         self.pbkdf.is_some()
             || self.pbkdf_memory.is_some()

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod attachment_service;
+pub(crate) mod libvirt;
 pub(crate) mod serve;
 
 mod apply;
@@ -17,11 +18,13 @@ mod following;
 mod get;
 mod image;
 mod jobs;
+mod json_path;
 mod key;
 mod kms;
 mod luks;
 mod man;
 mod manifests;
+mod selection;
 mod token;
 mod transfer;
 mod volume;
@@ -85,6 +88,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Kms(Box<kms::KmsCommand>),
 
+    /// Make and manage volumes and secrets by libvirt's documents
+    #[command(subcommand)]
+    Libvirt(Box<libvirt::LibvirtCommand>),
+
     /// Work on LUKS headers and their keys
     #[command(subcommand)]
     Luks(Box<luks::LuksCommand>),
@@ -133,6 +140,7 @@ impl Command {
             Self::Image(command) => command.run(ui),
             Self::Key(command) => command.run(ui),
             Self::Kms(command) => command.run(ui),
+            Self::Libvirt(command) => done(command.run(ui)),
             Self::Luks(command) => command.run(ui),
             Self::Volume(command) => command.run(ui),
             Self::Csi(args) => done(csi::run(ui, *args)),
@@ -157,7 +165,8 @@ Exit codes:
        waited for did not come in time
   2    the command cannot be carried out as it was given
   3    no keyslot opens with the passphrase
-  4    the image, header or volume is not what the command needs, or is damaged
+  4    the image, header or volume is not what the command needs, or is damaged; what was waited for has
+       failed
   5    the images compared are different
   6    the target or volume exists
   7    another process is at work on the same header, image or volume, or uses it; a document is in use

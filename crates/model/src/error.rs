@@ -273,13 +273,22 @@ pub enum Error {
         name: String,
     },
     /// A document in XML is not one, or says what is not possible.
-    #[error("line {line}, column {column}: {problem}")]
+    #[error("{}{problem}", place(*.line, *.column))]
     Xml {
-        /// The line, from 1.
+        /// The line, from 1; 0 for what was never read from a document.
         line: u64,
         /// The column in characters, from 1; 0 where only the line is known.
         column: u64,
         /// What is wrong, naming the element.
         problem: String,
     },
+}
+
+/// Returns a place of a document with what stands between it and a problem.
+fn place(line: u64, column: u64) -> String {
+    match (line, column) {
+        (0, _) => String::new(),
+        (line, 0) => format!("line {line}: "),
+        (line, column) => format!("line {line}, column {column}: "),
+    }
 }

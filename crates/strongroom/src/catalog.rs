@@ -99,6 +99,10 @@ pub enum Kind {
     Object,
     /// What a server has to remember about itself.
     Setting,
+    /// A secret of libvirt's; its value is sealed.
+    LibvirtSecret,
+    /// A volume that a document of libvirt's describes.
+    LibvirtVolume,
 }
 
 /// A document as it is stored.
@@ -114,7 +118,7 @@ pub struct Document {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Volume,
         Self::Snapshot,
         Self::Key,
@@ -123,6 +127,8 @@ impl Kind {
         Self::Image,
         Self::Object,
         Self::Setting,
+        Self::LibvirtSecret,
+        Self::LibvirtVolume,
     ];
 
     /// Returns what it is called, in the plural as tables are.
@@ -136,6 +142,8 @@ impl Kind {
             Self::Image => "images",
             Self::Object => "objects",
             Self::Setting => "settings",
+            Self::LibvirtSecret => "libvirt_secrets",
+            Self::LibvirtVolume => "libvirt_volumes",
         }
     }
 }

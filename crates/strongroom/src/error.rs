@@ -8,6 +8,7 @@ use strongroom_model::{ImageId, KmsKind, VolumeId};
 use crate::audit::AuditProblem;
 use crate::catalog;
 use crate::library::ImageProblem;
+use crate::libvirt::LibvirtProblem;
 use crate::volumes::VolumeProblem;
 
 /// The result of a use case.
@@ -138,6 +139,9 @@ pub enum Error {
     /// A KMS, or what it was asked.
     #[error(transparent)]
     Kms(#[from] strongroom_kms::Error),
+    /// Something is wrong with a secret or volume of libvirt's.
+    #[error("{0}")]
+    Libvirt(Box<LibvirtProblem>),
     /// The LUKS header, or what was asked of it. The text is the device; the source says the rest.
     #[error("{label}")]
     Luks {
@@ -366,6 +370,11 @@ impl Error {
         Self::Image { id: id.to_string(), problem: Box::new(problem) }
     }
 
+    /// Returns an [`Error::Libvirt`].
+    pub(crate) fn libvirt(problem: LibvirtProblem) -> Self {
+        Self::Libvirt(Box::new(problem))
+    }
+
     /// Returns an [`Error::Luks`] about a device.
     pub(crate) fn luks(label: &str) -> impl Fn(strongroom_luks::Error) -> Self + '_ {
         |source| Self::Luks { label: label.to_owned(), source }
@@ -414,6 +423,7 @@ impl Error {
             Self::Pool(error) => pool_kind(error),
             Self::Volume { problem, .. } => problem.kind(),
             Self::Image { problem, .. } => problem.kind(),
+            Self::Libvirt(problem) => problem.kind(),
             Self::Journal { .. } => ErrorKind::Io,
             Self::Kms(error) | Self::SealingKey { source: error, .. } => kms_kind(error),
             Self::Fetch(error) => fetch_kind(error),

@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod keys;
 pub mod layers;
 pub mod library;
+pub mod libvirt;
 pub mod managed;
 mod managed_key;
 pub mod new_image;

@@ -12,6 +12,8 @@ mod problem;
 mod uploading;
 mod volume;
 
+pub(crate) use lock::Lock;
+
 pub use digest::checksum;
 pub use exporting::{Export, ExportedContents};
 pub use image::{Image, ImageCondition, ImageEncryption, NewImage};
@@ -27,7 +29,6 @@ use strongroom_model::{EncryptionRequest, EncryptionSettings, ImageFormat, Image
 use strongroom_pool::Space;
 
 use self::folder::{Folder, failed};
-use self::lock::Lock;
 use crate::catalog::{Catalog, Error as CatalogError, Kind, Records, Stored};
 use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 

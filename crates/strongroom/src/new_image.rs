@@ -61,6 +61,29 @@ pub fn create(
     key: Option<OwnedNewKey>,
     work: &Work<'_>,
 ) -> Result<NewImage> {
+    create_with(request, Space::Zeros, key, work)
+}
+
+/// What the data of a new LUKS volume in a raw file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    /// Encrypted zeros, all of it written.
+    Zeros,
+    /// A hole, which reads as noise until something is written, as everybody else makes such volumes.
+    Unwritten,
+}
+
+/// Does what [`create`] does, with `space` for the data of a LUKS volume in a raw file.
+///
+/// # Errors
+///
+/// Those of [`create`].
+pub(crate) fn create_with(
+    request: &NewImageRequest,
+    space: Space,
+    key: Option<OwnedNewKey>,
+    work: &Work<'_>,
+) -> Result<NewImage> {
     let mut options = match request.format.luks() {
         None => None,
         Some(format) => {
@@ -103,7 +126,10 @@ pub fn create(
     let disk = file.disk();
     match (request.format.is_qcow2(), &formatted) {
         (true, formatted) => write_qcow2(disk, request, formatted.as_ref(), permit)?,
-        (false, Some(formatted)) => write_volume(disk, request.size, formatted, permit, work)?,
+        (false, Some(formatted)) => {
+            let written = (request.size, space);
+            write_volume(disk, written, formatted, permit, work)?;
+        }
         (false, None) => disk.set_len(request.size)?,
     }
     let len = disk.len();
@@ -190,10 +216,10 @@ fn write_qcow2(
     Ok(())
 }
 
-/// Writes a volume that holds zeros: its data first, its header last.
+/// Writes a volume that holds zeros, or nothing yet: its data first, its header last.
 fn write_volume(
     disk: &Raw,
-    size: u64,
+    (size, space): (u64, Space),
     formatted: &Formatted,
     permit: FormatPermit,
     work: &Work<'_>,
@@ -205,6 +231,10 @@ fn write_volume(
         problem: format!("a disk of {size} bytes behind {offset} is larger than any file can be"),
     })?;
     disk.set_len(end)?;
+    if space == Space::Unwritten {
+        disk.flush()?;
+        return write_new_header(disk, formatted, permit);
+    }
     let payload = formatted.header.payload(end).map_err(&failed)?;
     let cipher = payload.cipher(&formatted.volume_key).map_err(&failed)?;
     let plain =

@@ -148,7 +148,7 @@ fn row(ui: &mut Ui, name: &str, value: &str) -> Result<(), CommandError> {
 }
 
 /// Prints a table whose columns are as wide as what stands in them.
-fn table<const N: usize>(ui: &mut Ui, rows: &[[String; N]]) -> Result<(), CommandError> {
+pub(super) fn table<const N: usize>(ui: &mut Ui, rows: &[[String; N]]) -> Result<(), CommandError> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..N).map(|column| width(column).unwrap_or_default()).collect();
     for row in rows {

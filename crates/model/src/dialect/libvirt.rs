@@ -3,17 +3,21 @@
 //!
 //! Every type is read from an element and written as one; what it does not know is kept and written
 //! again. Where the documentation and the daemon differ, this reads both and writes what the daemon
-//! takes.
+//! takes. What a reader should tell but not fail for comes as notes beside the value (`read_with_notes`).
 
+mod contents;
 mod disk;
 mod encryption;
 mod secret;
+mod uuid;
 mod volume;
 pub mod xml;
 
 pub use disk::{DiskSource, DomainDisk};
 pub use encryption::{
-    CipherChoice, Encryption, EncryptionFormat, Engine, IvGenerator, SecretName, SecretReference,
+    CipherChoice, Encryption, EncryptionFormat, Engine, IvGenerator, Preset, SecretName,
+    SecretReference,
 };
 pub use secret::{Secret, SecretUsage};
-pub use volume::{BackingStore, Permissions, Target, Volume, VolumeFormat};
+pub use uuid::canonical_uuid;
+pub use volume::{BackingStore, Creation, Permissions, Target, Volume, VolumeFormat};

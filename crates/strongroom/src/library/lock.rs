@@ -12,9 +12,10 @@ use super::ImageProblem;
 use super::folder::failed;
 use crate::{Error, Result};
 
-/// The right to work on an image. It goes with the process, however that ends.
+/// The right to work on an image, or on something else of a name. It goes with the process, however that
+/// ends.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     file: File,
     path: PathBuf,
 }
@@ -26,10 +27,20 @@ impl Lock {
     ///
     /// [`ImageProblem::AtWork`] when somebody has it.
     pub(super) fn take(root: &Path, id: &ImageId) -> Result<Self> {
-        let folder = root.join(FOLDER);
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-        made.map_err(|source| failed(&folder, source))?;
-        let path = folder.join(id.as_str());
+        let taken = Self::take_in(&root.join(FOLDER), id.as_str())?;
+        taken.ok_or_else(|| Error::image(id, ImageProblem::AtWork))
+    }
+
+    /// Takes the lock of a name in a folder, which is made where it is not there. Returns `None` when
+    /// somebody has it.
+    ///
+    /// # Errors
+    ///
+    /// When the folder or the file cannot be made.
+    pub(crate) fn take_in(folder: &Path, name: &str) -> Result<Option<Self>> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|source| failed(folder, source))?;
+        let path = folder.join(name);
         loop {
             let flags = OFlags::NOFOLLOW.bits().cast_signed();
             let mut options = OpenOptions::new();
@@ -39,12 +50,12 @@ impl Lock {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::INTR) => continue,
-                Err(Errno::WOULDBLOCK) => return Err(Error::image(id, ImageProblem::AtWork)),
+                Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(errno) => return Err(failed(&path, errno.into())),
             }
             // A lock on a file that its last holder has removed keeps nobody out.
             if is_named(&file, &path)? {
-                return Ok(Self { file, path });
+                return Ok(Some(Self { file, path }));
             }
         }
     }

@@ -1,6 +1,12 @@
 //! XML as these documents need it: elements, attributes, text; read with their places, in bounded time
 //! and memory.
 
+mod reader;
+mod writer;
+
+pub use reader::read;
+pub use writer::write;
+
 use crate::Error;
 
 /// An element with everything in it.
@@ -31,6 +37,108 @@ pub enum Node {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Line(pub u64);
 
+/// The most bytes of a document.
+pub const MAX_LEN: usize = 1 << 20;
+
+/// The most levels of elements in one another.
+pub const MAX_DEPTH: usize = 64;
+
+/// The most elements, attributes, texts and comments together.
+pub const MAX_NODES: usize = 20_000;
+
+/// The most attributes of one element.
+pub const MAX_ATTRIBUTES: usize = 64;
+
+impl Element {
+    /// Returns an element that holds nothing yet.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            attributes: Vec::new(),
+            children: Vec::new(),
+            line: Line::default(),
+        }
+    }
+
+    /// Returns it with one more attribute.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.attributes.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Returns it with a text as the last thing in it; an empty one changes nothing.
+    #[must_use]
+    pub fn with_text(mut self, text: impl Into<String>) -> Self {
+        let text = text.into();
+        if !text.is_empty() {
+            self.children.push(Node::Text(text));
+        }
+        self
+    }
+
+    /// Returns it with an element as the last thing in it.
+    #[must_use]
+    pub fn with_child(mut self, child: Self) -> Self {
+        self.push(child);
+        self
+    }
+
+    /// Puts an element behind everything in it.
+    pub fn push(&mut self, child: Self) {
+        self.children.push(Node::Element(child));
+    }
+
+    /// Returns the value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.attributes.iter().find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
+    /// Returns the elements in it, in their order.
+    pub fn elements(&self) -> impl Iterator<Item = &Self> {
+        self.children.iter().filter_map(|node| match node {
+            Node::Element(element) => Some(element),
+            Node::Text(_) | Node::Comment(_) => None,
+        })
+    }
+
+    /// Returns the first element in it that has this name.
+    pub fn child(&self, name: &str) -> Option<&Self> {
+        self.elements().find(|element| element.name == name)
+    }
+
+    /// Returns the texts directly in it, one after the other.
+    pub fn text(&self) -> String {
+        let texts = self.children.iter().filter_map(|node| match node {
+            Node::Text(text) => Some(text.as_str()),
+            Node::Element(_) | Node::Comment(_) => None,
+        });
+        texts.collect()
+    }
+
+    /// Refuses a root of another name.
+    pub(super) fn expect_name(&self, name: &str) -> Result<(), Error> {
+        if self.name == name {
+            return Ok(());
+        }
+        let found = quoted(&self.name);
+        Err(self.error(format!("the document is {found}: wanted is one that begins with <{name}>")))
+    }
+
+    /// Returns an error about it.
+    pub(super) fn error(&self, problem: impl Into<String>) -> Error {
+        self.line.error(problem)
+    }
+}
+
+impl Line {
+    /// Returns an error about what begins in this line.
+    pub(super) fn error(self, problem: impl Into<String>) -> Error {
+        Error::Xml { line: self.0, column: 0, problem: problem.into() }
+    }
+}
+
 impl PartialEq for Line {
     fn eq(&self, _other: &Self) -> bool {
         true
@@ -39,23 +147,32 @@ impl PartialEq for Line {
 
 impl Eq for Line {}
 
-/// Reads a document.
-///
-/// # Errors
-///
-/// [`Error::Xml`] with line and column; a document type, entities of its own, and anything larger or deeper than these
-/// documents ever are (1 MiB, 64 levels) are refused.
-pub fn read(document: &[u8]) -> Result<Element, Error> {
-    let _ = document;
-    todo()
+/// Returns a text of a document as errors quote it, cut when it is very long.
+pub(super) fn quoted(text: &str) -> String {
+    let mut cut: String = text.chars().take(QUOTED).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    format!("'{}'", cut.escape_debug())
 }
 
-/// Returns a document with this root, two blanks of indentation a level, and a line break at its end.
-pub fn write(root: &Element) -> String {
-    let _ = root;
-    String::new()
+/// Whether XML 1.0 (§2.2) has such a character at all.
+fn is_character(character: char) -> bool {
+    match character {
+        '\t' | '\n' | '\r' => true,
+        '\u{fffe}' | '\u{ffff}' => false,
+        _ => character >= ' ',
+    }
 }
 
-pub(super) fn todo<T>() -> Result<T, Error> {
-    Err(Error::Xml { line: 0, column: 0, problem: "this is not read yet".to_owned() })
+/// Whether something is white space to XML, which is less than Unicode has.
+fn is_blank(text: &str) -> bool {
+    text.bytes().all(|byte| BLANKS.contains(&char::from(byte)))
 }
+
+const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
+
+const QUOTED: usize = 64;
+
+#[cfg(test)]
+mod tests;

@@ -94,6 +94,12 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE settings (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
         STRICT, WITHOUT ROWID;
 ",
+    "
+    CREATE TABLE libvirt_secrets (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE TABLE libvirt_volumes (id TEXT PRIMARY KEY, version INTEGER NOT NULL, json TEXT NOT NULL)
+        STRICT, WITHOUT ROWID;
+",
 ];
 
 const CURRENT: i64 = MIGRATIONS.len() as i64;

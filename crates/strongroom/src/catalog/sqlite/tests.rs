@@ -126,7 +126,7 @@ fn refuses_the_database_of_a_newer_program() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let problem = problem(SqliteCatalog::open(&path));
     assert!(problem.contains("version 99") && problem.contains("newer"), "{problem}");
-    Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 3).unwrap();
     assert_eq!(open(&path).list(Kind::Volume, None, 10).unwrap().len(), 1);
 }
 

@@ -1,0 +1,85 @@
+//! Volumes that others have made, taken over by their documents.
+
+use strongroom_disk::{Access, Raw};
+use strongroom_luks::Version;
+use strongroom_model::ImageFormat;
+use strongroom_model::dialect::libvirt::{Creation, SecretName, SecretReference};
+
+use super::creating::{subject, written};
+use super::plan::Plan;
+use super::records::VolumeRecord;
+use super::{Libvirt, LibvirtProblem, Made, NewVolume, describing};
+use crate::device::Device;
+use crate::{Error, Result, images, qcow2_image};
+
+impl Libvirt {
+    /// Takes over a volume that is there: from now on its format and what opens it are what the document
+    /// says. Nothing of it is changed. What is known already is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When its file is not there, or is not what the document says.
+    pub fn adopt(&self, new: &NewVolume<'_>) -> Result<Made> {
+        let plan = Plan::of(new.document, new.pool, Creation::From)?;
+        let path = plan.path.as_str().to_owned();
+        let _lock = self.lock(&plan.path)?;
+        if plan.path.as_path().symlink_metadata().is_err() {
+            return Err(Error::libvirt(LibvirtProblem::FileGone { path }));
+        }
+        check(&plan)?;
+        let mut document = written(new.document, &plan);
+        let record = self.session(|session| {
+            let by_path = SecretName::Usage(path.clone());
+            if let Some(encryption) = &mut document.target.encryption
+                && encryption.secrets.is_empty()
+                && session.find(&by_path)?.is_some()
+            {
+                encryption.secrets.push(SecretReference { name: by_path });
+            }
+            let record = VolumeRecord {
+                path: path.clone(),
+                document: document.write(),
+                format: plan.format.to_string(),
+                generated: session.volume(&path)?.and_then(|stored| stored.record.generated),
+                wiped: false,
+            };
+            session.record("adopt", &subject(&path), &format!("format {}", plan.format))?;
+            session.put_volume(record.clone())?;
+            Ok(record)
+        })?;
+        Ok(Made {
+            document: describing::document(&record)?,
+            path: plan.path.as_path().to_owned(),
+            generated: record.generated,
+            notes: plan.notes,
+        })
+    }
+}
+
+/// Makes sure that a file is what its document says.
+fn check(plan: &Plan) -> Result<()> {
+    let path = plan.path.as_path();
+    let other = |found, wanted| {
+        let label = plan.path.as_str().to_owned();
+        Err(Error::SourceFormat { label, found, wanted })
+    };
+    match plan.format {
+        ImageFormat::Raw => images::refuse_encrypted(&Raw::open(path, Access::ReadOnly)?),
+        ImageFormat::Qcow2 | ImageFormat::Qcow2Luks => {
+            let is_encrypted = qcow2_image::describe(path)?.luks.is_some();
+            match (plan.format == ImageFormat::Qcow2Luks, is_encrypted) {
+                (true, false) => other("a qcow2 image that is not encrypted", "an encrypted one"),
+                (false, true) => other("an encrypted qcow2 image", "one that is not"),
+                _ => Ok(()),
+            }
+        }
+        ImageFormat::Luks1 | ImageFormat::Luks2 => {
+            let device = Device::open(path, None, Access::ReadOnly)?;
+            match (plan.format, device.read_header()?.header.version()) {
+                (ImageFormat::Luks1, Version::Luks2) => other("a LUKS2 volume", "a LUKS1 volume"),
+                (ImageFormat::Luks2, Version::Luks1) => other("a LUKS1 volume", "a LUKS2 volume"),
+                _ => Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Volumes made from others: copied, encrypted, decrypted, encrypted anew, converted, all in one pass.
+
+use strongroom_crypto::Passphrase;
+use strongroom_model::dialect::libvirt::{Creation, VolumeFormat};
+use strongroom_model::{
+    CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource, ImageTarget,
+};
+
+use super::describing::{Known, measure};
+use super::plan::{Plan, rounded};
+use super::resizing::grow;
+use super::{Libvirt, Made, NewVolume, VolumeName};
+use crate::images::{self, DetachedHeaders, Keys, Work};
+use crate::{Error, OwnedNewKey, OwnedOpener, Result};
+
+impl Libvirt {
+    /// Makes the volume of a document with the contents of another one. It is at least as large.
+    ///
+    /// # Guarantees
+    ///
+    /// Those of [`create`](Self::create), and no plain copy is written on the way.
+    ///
+    /// # Errors
+    ///
+    /// When no such volume can be made, or the source cannot be opened.
+    pub fn create_from(
+        &self,
+        new: &NewVolume<'_>,
+        source: &VolumeName,
+        work: &Work<'_>,
+    ) -> Result<Made> {
+        let plan = Plan::of(new.document, new.pool, Creation::From)?;
+        let source = self.known(source)?;
+        source.refuse_wiped()?;
+        refuse_layout(new, &plan, &source)?;
+        let capacity = measure(source.path.as_path(), source.format)?.capacity;
+        let wanted = rounded(new.document.capacity.unwrap_or(0), plan.format);
+        let _source_lock = self.lock(&source.path)?;
+        let opener = self.opener(&source)?;
+        self.make(new, &plan, |key| {
+            copy(&plan, &source, opener, key, work)?;
+            if wanted > capacity {
+                grow(plan.path.as_path(), plan.format, wanted)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Returns what opens a volume, `None` when it is not encrypted.
+    pub(super) fn opener(&self, known: &Known) -> Result<Option<Passphrase>> {
+        if known.format.luks().is_none() {
+            return Ok(None);
+        }
+        let path = known.path.as_str();
+        let secrets = known.record.secrets()?;
+        let name = secrets.into_iter().next().ok_or_else(|| {
+            known.impossible("be opened", "its document names no secret for its encryption")
+        })?;
+        self.session(|session| session.open(&name, path)).map(|opened| Some(opened.value))
+    }
+}
+
+fn copy(
+    plan: &Plan,
+    source: &Known,
+    opener: Option<Passphrase>,
+    key: Option<(Passphrase, EncryptionRequest)>,
+    work: &Work<'_>,
+) -> Result<()> {
+    let is_encrypted = source.format.luks().is_some();
+    let (key, operation) = match (is_encrypted, key) {
+        (false, None) => (None, ImageOperation::Copy),
+        (true, None) => (None, ImageOperation::Decrypt),
+        (false, Some((key, encryption))) => (Some(key), ImageOperation::Encrypt(encryption)),
+        (true, Some((key, encryption))) => (Some(key), ImageOperation::Reencrypt(encryption)),
+    };
+    let request = CloneRequest {
+        source_format: Some(source.format),
+        backing_from: backing_from(source)?,
+        target_format: Some(plan.format),
+        ..CloneRequest::new(
+            ImageSource::File(source.path.as_path().to_owned()),
+            ImageTarget::File(plan.path.as_path().to_owned()),
+            operation,
+        )
+    };
+    let keys = Keys {
+        source: opener.map(OwnedOpener::Passphrase),
+        target: key.map(OwnedNewKey::Passphrase),
+    };
+    images::clone(&request, DetachedHeaders::default(), keys, work).map(|_| ())
+}
+
+/// Returns the folder of the backing store that the document of the source names. What a file names that the
+/// document does not is not opened.
+pub(super) fn backing_from(source: &Known) -> Result<Vec<std::path::PathBuf>> {
+    let path = source.record.volume()?.backing.and_then(|backing| backing.path);
+    let path = path.map(|path| source.path.as_path().with_file_name(path));
+    Ok(path
+        .as_deref()
+        .and_then(std::path::Path::parent)
+        .map(ToOwned::to_owned)
+        .into_iter()
+        .collect())
+}
+
+/// Refuses what a copy does not have.
+fn refuse_layout(new: &NewVolume<'_>, plan: &Plan, source: &Known) -> Result<()> {
+    let impossible = |reason: &str| -> Result<()> {
+        Err(Error::libvirt(super::LibvirtProblem::Impossible {
+            name: new.document.name.clone(),
+            what: "be made from another volume",
+            reason: reason.to_owned(),
+        }))
+    };
+    if plan.path == source.path {
+        return impossible("it is the same volume");
+    }
+    if plan.backing.is_some() {
+        return impossible("its contents are a copy, so it has no backing store: leave it out");
+    }
+    let target = &new.document.target;
+    let is_usual = target.compat.as_deref().is_none_or(|compat| compat == "1.1")
+        && target.cluster_size.is_none_or(|size| size == 64 << 10)
+        && target.features.as_ref().is_none_or(Vec::is_empty);
+    let is_qcow2 = matches!(target.format, Some(VolumeFormat::Qcow2));
+    match is_usual || !is_qcow2 || !ImageFormat::is_qcow2(plan.format) {
+        true => Ok(()),
+        false => impossible(
+            "a copy in qcow2 has compat 1.1, clusters of 64 KiB and no features: leave them out",
+        ),
+    }
+}

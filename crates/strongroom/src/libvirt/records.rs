@@ -1,0 +1,110 @@
+//! What the catalog knows of secrets and volumes.
+
+use serde::{Deserialize, Serialize};
+use strongroom_model::ImageFormat;
+use strongroom_model::dialect::libvirt::{Secret, SecretName, SecretUsage, Volume};
+
+use crate::catalog::{self, Kind, Record};
+use crate::{Error, Result};
+
+/// A secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SecretRecord {
+    /// In canonical form.
+    pub(super) uuid: String,
+    /// The document, with the UUID in it.
+    pub(super) document: String,
+    /// The value, once there is one.
+    pub(super) sealed: Option<String>,
+    /// The volume for which the value was made here.
+    pub(super) generated_for: Option<String>,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct VolumeRecord {
+    /// Its path, without links in it.
+    pub(super) path: String,
+    /// The document; what the file itself tells is not taken from there.
+    pub(super) document: String,
+    /// The name of its format: nobody looks into the file to find it out.
+    pub(super) format: String,
+    /// The secret whose value was made for it.
+    pub(super) generated: Option<String>,
+    /// Whether its keys were destroyed.
+    pub(super) wiped: bool,
+}
+
+impl Record for SecretRecord {
+    const KIND: Kind = Kind::LibvirtSecret;
+
+    fn id(&self) -> &str {
+        &self.uuid
+    }
+}
+
+impl Record for VolumeRecord {
+    const KIND: Kind = Kind::LibvirtVolume;
+
+    fn id(&self) -> &str {
+        &self.path
+    }
+}
+
+impl SecretRecord {
+    /// Returns the document.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was written.
+    pub(super) fn secret(&self) -> Result<Secret> {
+        Ok(Secret::read(self.document.as_bytes())?)
+    }
+
+    /// Tells whether a name means it: its UUID, or the path of the volume that it is for.
+    pub(super) fn is_named(&self, name: &SecretName) -> Result<bool> {
+        Ok(match name {
+            SecretName::Uuid(uuid) => *uuid == self.uuid,
+            SecretName::Usage(path) => {
+                self.secret()?.usage == Some(SecretUsage::Volume(path.clone()))
+            }
+        })
+    }
+}
+
+impl VolumeRecord {
+    /// Returns the document.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was written.
+    pub(super) fn volume(&self) -> Result<Volume> {
+        Ok(Volume::read(self.document.as_bytes())?)
+    }
+
+    /// Returns the format.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what was written.
+    pub(super) fn image_format(&self) -> Result<ImageFormat> {
+        self.format.parse().map_err(|_| {
+            Error::Catalog(catalog::Error::Malformed {
+                kind: Kind::LibvirtVolume,
+                id: self.path.clone(),
+                problem: format!("there is no format {:?}", self.format),
+            })
+        })
+    }
+
+    /// Returns the secrets that open it, in their order.
+    ///
+    /// # Errors
+    ///
+    /// When the document is not what was written.
+    pub(super) fn secrets(&self) -> Result<Vec<SecretName>> {
+        let encryption = self.volume()?.target.encryption;
+        let secrets = encryption.map(|encryption| encryption.secrets).unwrap_or_default();
+        Ok(secrets.into_iter().map(|secret| secret.name).collect())
+    }
+}

@@ -1,0 +1,106 @@
+//! Volumes made larger and smaller.
+
+use std::path::Path;
+
+use strongroom_disk::qcow2::Shrinking;
+use strongroom_disk::{Access, Disk, LockMode, Raw};
+use strongroom_model::ImageFormat;
+
+use super::creating::subject;
+use super::describing::measure;
+use super::{Libvirt, VolumeName};
+use crate::device::{payload, read_header};
+use crate::image_size::{self, ResizeRequest, Resized, SizeChange};
+use crate::{Error, OwnedOpener, Result};
+
+impl Libvirt {
+    /// Makes a volume larger, or smaller. The capacity is rounded up to 512 bytes. What is new of LUKS in a
+    /// raw file reads as noise until it is written, as with libvirt; in other volumes it reads as zeros.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldShrink`] when it would lose its end, and `shrinking` does not allow that.
+    pub fn resize(
+        &self,
+        name: &VolumeName,
+        change: SizeChange,
+        shrinking: Shrinking,
+    ) -> Result<Resized> {
+        let known = self.known(name)?;
+        known.refuse_wiped()?;
+        let _lock = self.lock(&known.path)?;
+        let path = known.path.as_path();
+        let from = measure(path, known.format)?.capacity;
+        let asked = match change {
+            SizeChange::To(size) => Some(size),
+            SizeChange::By(size) => from.checked_add(size),
+            SizeChange::Less(size) => from.checked_sub(size),
+        };
+        let to = asked.and_then(|size| size.checked_next_multiple_of(512)).ok_or_else(|| {
+            known.impossible("get that capacity", "it is less than none, or more than any file has")
+        })?;
+        if to < from && shrinking == Shrinking::Refuse {
+            let label = known.path.as_str().to_owned();
+            return Err(Error::WouldShrink { label, from, to });
+        }
+        if to < from {
+            let detail = format!("from {from} to {to} bytes");
+            self.session(|session| {
+                session.record("shrink", &subject(known.path.as_str()), &detail)
+            })?;
+        }
+        if to > from && matches!(known.format, ImageFormat::Luks1 | ImageFormat::Luks2) {
+            grow(path, known.format, to)?;
+            return Ok(Resized { from, to });
+        }
+        let request = |shrinking| ResizeRequest {
+            path: path.to_owned(),
+            format: Some(known.format),
+            size: SizeChange::To(to),
+            shrinking,
+            backing_from: super::cloning::backing_from(&known).unwrap_or_default(),
+        };
+        // Most changes need no key, and what is not needed is not opened.
+        match image_size::resize(&request(shrinking), None, &self.policy) {
+            Err(Error::NoPassphrase { .. }) => {
+                let opener = self.opener(&known)?.map(OwnedOpener::Passphrase);
+                image_size::resize(&request(shrinking), opener, &self.policy)
+            }
+            resized => resized,
+        }
+    }
+}
+
+/// Makes a volume larger that needs no key for that.
+pub(super) fn grow(path: &Path, format: ImageFormat, to: u64) -> Result<()> {
+    if !matches!(format, ImageFormat::Luks1 | ImageFormat::Luks2) {
+        let request = ResizeRequest {
+            path: path.to_owned(),
+            format: Some(format),
+            size: SizeChange::To(to.next_multiple_of(512)),
+            shrinking: Shrinking::Refuse,
+            backing_from: Vec::new(),
+        };
+        image_size::resize(&request, None, &strongroom_crypto::CostPolicy::default())?;
+        return Ok(());
+    }
+    let file = Raw::open(path, Access::ReadWrite)?;
+    let _lock = file.try_lock_image(LockMode::Exclusive)?;
+    let header = read_header(&file)?.header;
+    let volume = payload(&header, &file, None)?;
+    let end = volume.offset.checked_add(to).filter(|end| i64::try_from(*end).is_ok());
+    let end = end.ok_or_else(|| Error::Request {
+        problem: format!("{} cannot become larger than any file can be", file.label()),
+    })?;
+    let longer = header.payload(end).map_err(Error::luks(file.label()))?;
+    if longer.length < to {
+        let problem = format!(
+            "the header of {} says that its data has {} bytes, whatever the file has",
+            file.label(),
+            longer.length
+        );
+        return Err(Error::Request { problem });
+    }
+    file.set_len(end)?;
+    Ok(file.flush()?)
+}
