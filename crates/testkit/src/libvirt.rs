@@ -169,8 +169,8 @@ const UNSHARE: Tool = Tool::named("unshare");
 const NAMESPACES: [&str; 2] = ["--mount", "--net"];
 
 /// Puts directories of the test in the place of libvirt's own and becomes the daemon. Its driver for
-/// QEMU wants a user of a name that Debian's packages do not make: here alone there is one. No process
-/// ever runs as that user, for that would take `security_driver` or `user`.
+/// QEMU does not start without the user `libvirt-qemu`, which these packages of Debian's do not make: in
+/// this namespace alone there is one, and nothing runs as that user.
 const START: &str = "
 home=$1
 for pair in /etc/libvirt:etc /var/lib/libvirt:lib /run/libvirt:run /var/cache/libvirt:cache \\
