@@ -1,5 +1,6 @@
 //! Volumes and a real libvirt daemon.
 
+mod commands;
 mod daemon;
 mod exchange;
 
