@@ -7,6 +7,7 @@ mod failure;
 mod gate;
 mod health;
 mod jobs;
+pub(crate) mod libvirt;
 mod openapi;
 mod patch;
 mod protobuf;

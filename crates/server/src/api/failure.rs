@@ -55,6 +55,11 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message)
     }
 
+    /// Returns one about something that somebody else is at work on, or needs.
+    pub(crate) fn conflicting(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", message)
+    }
+
     /// Returns one about a document that is not there.
     pub(crate) fn not_found(resource: Resource, name: &str) -> Self {
         let message = format!("{} {name:?} not found", qualified(resource));
