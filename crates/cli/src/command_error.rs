@@ -92,6 +92,13 @@ impl CommandError {
         }
     }
 
+    /// Keeps the last error of several, and prints the one before it: what can be done is done whatever cannot.
+    pub(crate) fn keep_last(last: &mut Option<Self>, ui: &mut Ui, error: Self) {
+        if let Some(before) = last.replace(error) {
+            before.print(ui);
+        }
+    }
+
     /// Returns the exit code, one for each kind.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {

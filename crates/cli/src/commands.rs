@@ -18,11 +18,13 @@ mod following;
 mod get;
 mod image;
 mod jobs;
+mod json_path;
 mod key;
 mod kms;
 mod luks;
 mod man;
 mod manifests;
+mod selection;
 mod token;
 mod transfer;
 mod volume;
@@ -163,7 +165,8 @@ Exit codes:
        waited for did not come in time
   2    the command cannot be carried out as it was given
   3    no keyslot opens with the passphrase
-  4    the image, header or volume is not what the command needs, or is damaged
+  4    the image, header or volume is not what the command needs, or is damaged; what was waited for has
+       failed
   5    the images compared are different
   6    the target or volume exists
   7    another process is at work on the same header, image or volume, or uses it; a document is in use

@@ -97,6 +97,7 @@ impl From<Failure> for CommandError {
             FailureKind::Exists => (ErrorKind::AlreadyExists, None),
             FailureKind::Conflict | FailureKind::Expired => (ErrorKind::Busy, None),
             FailureKind::Request | FailureKind::Invalid => (ErrorKind::Request, None),
+            FailureKind::Checksum => (ErrorKind::Image, None),
             FailureKind::Server => (ErrorKind::KmsUnavailable, None),
         };
         let error = Self::of_kind(kind, failure.message);

@@ -47,12 +47,18 @@ impl Ui {
     /// When standard output cannot be written; a reader that has gone away ends the process
     /// quietly, as it does with every tool.
     pub(crate) fn data(&mut self, text: &str) -> Result<(), CommandError> {
-        match writeln!(io::stdout().lock(), "{}", harmless(text)) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map_err(|source| {
-                CommandError::io("cannot write to standard output".to_owned(), source)
-            }),
-        }
+        written(writeln!(io::stdout().lock(), "{}", harmless(text)))
+    }
+
+    /// Prints data that says itself where its lines end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ui::data`].
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), CommandError> {
+        // Columns stand between tabs, which move nothing but the next letter.
+        let cells: Vec<Cow<'_, str>> = text.split('\t').map(harmless).collect();
+        written(write!(io::stdout().lock(), "{}", cells.join("\t")))
     }
 
     /// Prints a JSON value.
@@ -162,6 +168,15 @@ impl Observer for ProgressWatch {
         if let Ok(mut begun) = self.begun.lock() {
             *begun = Some(Instant::now());
         }
+    }
+}
+
+fn written(result: io::Result<()>) -> Result<(), CommandError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|source| {
+            CommandError::io("cannot write to standard output".to_owned(), source)
+        }),
     }
 }
 

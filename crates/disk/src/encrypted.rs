@@ -114,6 +114,16 @@ impl<D: Disk> Encrypted<D> {
         &self.inner
     }
 
+    /// Returns where on the disk below the ciphertext begins, in bytes.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Encrypts whole sectors that belong at `offset`, without writing them.
+    pub(crate) fn encrypt_sectors(&self, buf: &mut [u8], offset: u64) {
+        self.cipher.encrypt(buf, self.iv(offset));
+    }
+
     /// Returns the disk below and lets go of the key.
     pub fn into_inner(self) -> D {
         self.inner

@@ -6,7 +6,8 @@
 //! without a file, [`qcow2::Qcow2`] an image inside another disk. [`NewFile`] is a raw file that gets
 //! its name only when it is whole. [`Outlet`] is a pipe, which only takes what comes in order.
 //! [`Checked`] is a source whose checksum is taken while it is read, and [`Unfinished`] a file that
-//! has no magic until it is whole.
+//! has no magic until it is whole. [`Overlay`] is an encrypted child over a parent with another key; of
+//! which blocks the child holds, a [`Layer`] tells.
 //!
 //! All I/O is synchronous and positional; a disk may be used by any number of threads at once.
 
@@ -22,6 +23,7 @@ mod lock;
 mod memory;
 mod new_file;
 mod outlet;
+mod overlay;
 mod padded;
 mod permit;
 mod raw;
@@ -40,6 +42,7 @@ pub use lock::{LockGuard, LockMode};
 pub use memory::Memory;
 pub use new_file::{NewFile, Overwrite};
 pub use outlet::Outlet;
+pub use overlay::{Layer, Mapped, Overlay, Sparse};
 pub use padded::Padded;
 pub use permit::FormatPermit;
 pub use raw::{Access, Raw};

@@ -135,6 +135,11 @@ impl Error {
         matches!(self, Self::Cancelled)
     }
 
+    /// Returns whether it was refused because it leads where [`Reach::OtherHosts`](crate::Reach) does not go.
+    pub fn is_out_of_reach(&self) -> bool {
+        causes(self).any(crate::reach::is_refusal)
+    }
+
     /// Returns the kind that fits best for a disk.
     pub(crate) fn disk_kind(&self) -> ErrorKind {
         match self {

@@ -81,6 +81,14 @@ impl fmt::Display for OwnHost {
 
 impl std::error::Error for OwnHost {}
 
+/// Tells whether one of the causes of an error is that something is not to be talked to.
+pub(crate) fn is_refusal(cause: &(dyn std::error::Error + 'static)) -> bool {
+    match cause.downcast_ref::<Error>() {
+        Some(Error::Url { reason }) => reason.ends_with(OWN),
+        _ => cause.is::<OwnHost>(),
+    }
+}
+
 /// Tells whether an address is this machine's, or reached on its own link alone.
 fn is_own(address: IpAddr) -> bool {
     match address {
@@ -199,7 +207,7 @@ mod tests {
         ];
         for host in own {
             let url = Url::parse(&format!("http://{host}:80/x")).unwrap();
-            assert!(Reach::OtherHosts.check(&url).is_err(), "{host}");
+            assert!(Reach::OtherHosts.check(&url).unwrap_err().is_out_of_reach(), "{host}");
             assert!(Reach::Anywhere.check(&url).is_ok(), "{host}");
         }
         for host in ["203.0.113.1", "198.51.100.1", "[2001:db8::1]", "example.org", "localhost"] {

@@ -9,6 +9,13 @@ pub enum Error {
     /// The device bears no LUKS magic where one belongs.
     #[error("no LUKS header found")]
     NotLuks,
+    /// An RBD clone that was encrypted under a key of its own: what it does not hold is its parent's, so
+    /// it is never opened or changed alone.
+    #[error(
+        "it is an RBD clone that was encrypted under a key of its own, and can be opened only together \
+         with its parents"
+    )]
+    FormattedClone,
     /// The magic is there, the version is none that exists.
     #[error("LUKS version {version} is not supported")]
     UnknownVersion {

@@ -7,7 +7,9 @@ use rand_core::CryptoRng;
 use strongroom_crypto::{CostPolicy, Encryption, Hash, Kdf, Passphrase, VolumeKey};
 
 use crate::luks2::{Damage, KeyslotKind, Priority, foreign_signature};
-use crate::{Change, Error, Payload, Version, key_material, luks1, luks2, wire};
+use crate::{
+    Change, Error, Payload, Version, is_formatted_clone, key_material, luks1, luks2, wire,
+};
 
 /// A LUKS header.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,8 +102,8 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`Error::NotLuks`] when there is none; otherwise what is wrong with it. A header whose
-    /// primary copy lost its magic may be what is left under a new file system:
+    /// [`Error::NotLuks`] when there is none; [`Error::FormattedClone`], which only
+    /// [`Header::parse_formatted_clone`] reads; otherwise what is wrong with it. A header whose primary copy lost its magic may be what is left under a new file system:
     /// [`Error::PrimaryLost`], only [`Header::repair`] takes it.
     pub fn parse(head: &[u8], device_len: u64) -> Result<Found, Error> {
         let found = Self::parse_damaged(head, device_len)?;
@@ -110,6 +112,9 @@ impl Header {
     }
 
     fn parse_damaged(head: &[u8], device_len: u64) -> Result<Found, Error> {
+        if is_formatted_clone(head) {
+            return Err(Error::FormattedClone);
+        }
         if head.get(..6) == Some(Version::MAGIC) {
             match wire::u16_at(head, 6)? {
                 1 => {

@@ -17,6 +17,7 @@ mod change;
 mod convert;
 mod error;
 mod format;
+mod formatted_clone;
 mod header;
 mod key_material;
 pub mod luks1;
@@ -29,6 +30,7 @@ pub use change::{Change, Step};
 pub use convert::{to_luks1, to_luks2};
 pub use error::Error;
 pub use format::{FormatOptions, Formatted, Version};
+pub use formatted_clone::{formatted_clone_head_len, is_formatted_clone};
 pub use header::{
     Binding, Found, Header, KeyslotSummary, NewKeyslot, Recovery, RepairScope, head_len,
     other_signature,

@@ -14,3 +14,4 @@ pub mod volume_class;
 
 mod fields;
 mod manifest;
+mod syntax;

@@ -7,7 +7,7 @@ mod tokens;
 pub(crate) use references::denied as denied_reference;
 pub use role::Role;
 pub(crate) use role::Wish;
-pub(crate) use tokens::{Access, NewToken, Token};
+pub(crate) use tokens::{Access, MARK as TOKEN_MARK, NewToken, Token};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]

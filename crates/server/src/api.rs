@@ -3,9 +3,11 @@
 mod asked;
 mod deleting;
 mod discovery;
+pub(crate) mod endpoint;
 mod failure;
 mod gate;
 mod health;
+mod house;
 mod jobs;
 pub(crate) mod libvirt;
 mod openapi;
@@ -26,20 +28,21 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
-use axum::routing::get;
 use strongroom::audit::Act;
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use self::failure::Why;
 use self::failure::{Answer, Failure};
 pub(crate) use self::target::{Target, Verb};
-use crate::Context;
 use crate::access::{Access, Caller, Token};
 use crate::metrics::Metrics;
+use crate::{Context, Log};
 
 /// What every request works with.
 pub(crate) struct Api {
     context: Context,
     access: Access,
+    log: Log,
     metrics: Metrics,
     /// Held from the admission of a document until it is kept, so that what one was admitted by is still
     /// there then.
@@ -56,10 +59,16 @@ impl Api {
     /// # Errors
     ///
     /// When the tokens cannot be read.
-    pub(crate) fn new(context: Context, access: Access, stopping: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        context: Context,
+        access: Access,
+        stopping: watch::Receiver<bool>,
+        log: Log,
+    ) -> Self {
         Self {
             context,
             access,
+            log,
             metrics: Metrics::default(),
             admitting: Mutex::new(()),
             stopping,
@@ -103,26 +112,7 @@ impl Api {
 
 /// Returns the whole API, with what moves bytes beside it.
 pub(crate) fn router(api: &Arc<Api>, transfer: Router) -> Router {
-    let ours = Router::new()
-        .route("/healthz", get(health::ok))
-        .route("/livez", get(health::ok))
-        .route("/readyz", get(health::ready))
-        .route("/version", get(health::version))
-        .route("/metrics", get(health::metrics))
-        .route("/api", get(discovery::core_versions))
-        .route("/apis", get(discovery::groups))
-        .route("/api/v1", get(discovery::core_resources))
-        .route("/api/v1/pods", get(discovery::no_pods))
-        .route("/api/v1/namespaces/{namespace}/pods", get(discovery::no_pods))
-        .route("/apis/{group}", get(discovery::group))
-        .route("/apis/{group}/{version}", get(discovery::resources))
-        .route("/openapi/v2", get(openapi::older))
-        .route("/openapi/v3", get(openapi::index))
-        .route("/openapi/v3/{*path}", get(openapi::document))
-        .route("/v1/jobs", get(jobs::list))
-        .route("/v1/jobs/{id}", get(jobs::read).delete(jobs::cancel))
-        .route("/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/v1/tokens/{name}", axum::routing::delete(tokens::delete))
+    let ours = endpoint::routes(house::endpoints())
         .fallback(asked::documents)
         .method_not_allowed_fallback(async || Failure::method())
         .with_state(Arc::clone(api));

@@ -6,9 +6,10 @@
 mod contents;
 mod failure;
 mod place;
+mod sending;
 mod stream;
 
-pub use contents::{ImagePlace, Target, Told};
+pub use contents::{Begun, ImagePlace, Target, Told};
 pub use failure::{Failure, FailureCause, FailureKind};
 pub use place::Place;
 pub use stream::Changes;
@@ -18,7 +19,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::blocking::{Client as Http, RequestBuilder, Response};
+use reqwest::blocking::{Client as Http, ClientBuilder as HttpBuilder, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url, redirect};
 use rustls::pki_types::CertificateDer;
@@ -31,6 +32,8 @@ use zeroize::Zeroizing;
 /// A way to a server.
 pub struct Client {
     http: Http,
+    /// For bodies that are so long that an answer may come before they are sent.
+    uploads: reqwest::Client,
     base: Url,
     authorization: Option<HeaderValue>,
 }
@@ -99,22 +102,14 @@ impl Client {
             return Err(Failure::new(FailureKind::Request, problem));
         }
         let authorization = token.map(bearer).transpose()?;
-        let http = Http::builder()
-            .tls_backend_preconfigured(tls(authorities)?)
-            // A token goes where it was sent: no proxy of the environment, and no redirect.
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .http1_only()
-            .connect_timeout(CONNECT)
-            .timeout(None)
-            .user_agent(USER_AGENT)
-            .build()
-            .map_err(|error| {
-                let problem = format!("the HTTP client does not start: {}", error.without_url());
-                Failure::new(FailureKind::Request, problem)
-            })?;
-        Ok(Self { http, base, authorization })
+        let tls = tls(authorities)?;
+        let failed = |error: reqwest::Error| {
+            let problem = format!("the HTTP client does not start: {}", error.without_url());
+            Failure::new(FailureKind::Request, problem)
+        };
+        let uploads = builder(tls.clone()).build().map_err(failed)?;
+        let http = HttpBuilder::from(builder(tls)).timeout(None).build().map_err(failed)?;
+        Ok(Self { http, uploads, base, authorization })
     }
 
     /// Returns whether a URL names a server on this machine.
@@ -168,10 +163,7 @@ impl Client {
         path: &str,
         complete: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, Failure> {
-        let url = self.base.join(path.trim_start_matches('/')).map_err(|error| {
-            Failure::new(FailureKind::Request, format!("{path} is no path: {error}"))
-        })?;
-        let mut builder = complete(self.http.request(method, url));
+        let mut builder = complete(self.http.request(method, self.url(path)?));
         if let Some(authorization) = &self.authorization {
             builder = builder.header(AUTHORIZATION, authorization.clone());
         }
@@ -183,6 +175,12 @@ impl Client {
         }
         let text = self.body(response).unwrap_or_default();
         Err(Failure::of_answer(&self.server(), status.as_u16(), &text))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Failure> {
+        self.base.join(path.trim_start_matches('/')).map_err(|error| {
+            Failure::new(FailureKind::Request, format!("{path} is no path: {error}"))
+        })
     }
 
     fn body(&self, response: Response) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -280,6 +278,19 @@ fn base(server: &str) -> Result<Url, Failure> {
         url.set_path(&path);
     }
     Ok(url)
+}
+
+/// Returns how every request is sent.
+fn builder(tls: ClientConfig) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        // A token goes where it was sent: no proxy of the environment, and no redirect.
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .http1_only()
+        .connect_timeout(CONNECT)
+        .user_agent(USER_AGENT)
 }
 
 /// Returns whether a URL names this machine.

@@ -1,6 +1,6 @@
 //! What every part of the server works with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strongroom::audit::Audit;
@@ -25,4 +25,11 @@ pub struct Context {
     pub audit: Arc<Audit>,
     /// The file with the local KEK, which also wraps the data keys of volumes that ask for the local kind.
     pub kek_file: PathBuf,
+}
+
+impl Context {
+    /// Returns the directory with everything that the server keeps: the one with its KEK.
+    pub(crate) fn data(&self) -> &Path {
+        self.kek_file.parent().unwrap_or(Path::new("/"))
+    }
 }

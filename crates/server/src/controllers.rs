@@ -8,6 +8,7 @@
 
 mod backing_image;
 mod claim;
+mod claimed_volume;
 mod events;
 mod feed;
 mod interests;
@@ -24,6 +25,7 @@ mod turn;
 mod uploading;
 mod virtual_machine;
 mod virtual_machine_image;
+mod wording;
 mod work;
 
 pub(crate) use backing_image::jobs::secret_of_volume;
@@ -32,6 +34,7 @@ pub(crate) use provision::bound_volume;
 pub(crate) use turn::{Trouble, chain};
 pub(crate) use uploading::Uploading;
 pub(crate) use virtual_machine_image::image_of as image_of_virtual_machine_image;
+pub(crate) use wording::told;
 pub use work::Work;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! What can go wrong in the server.
 
+use std::path::PathBuf;
+
 use strongroom_model::dialect::admission::Refused;
 
 /// The result of everything here.
@@ -48,6 +50,12 @@ pub enum Error {
         /// What does not fit, and what to do.
         problem: String,
     },
+    /// Another server has the data directory.
+    #[error("another server works in {}", data.display())]
+    InUse {
+        /// The directory.
+        data: PathBuf,
+    },
     /// A file, or the network, failed.
     #[error("{what}")]
     Io {
@@ -56,6 +64,14 @@ pub enum Error {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// The passphrase of a Secret is not that of the image that names it.
+    #[error("the passphrase of Secret {secret} opens none of the keyslots of image {image}")]
+    KeyUnfit {
+        /// The Secret.
+        secret: String,
+        /// The image.
+        image: String,
     },
     /// A use case failed.
     #[error(transparent)]

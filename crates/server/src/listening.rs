@@ -2,7 +2,7 @@
 
 mod seats;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -95,7 +95,8 @@ pub(crate) async fn listen(
         };
         // Without a place it is closed.
         let Some(seat) = seats.take(peer.ip()) else { continue };
-        let connection = Connection { router: router.clone(), watcher: graceful.watcher(), seat };
+        let (router, watcher) = (router.clone(), graceful.watcher());
+        let connection = Connection { router, watcher, seat, peer: Peer(peer.ip()) };
         tokio::spawn(connection.serve(stream, encryption.clone()));
     }
     drop(listener);
@@ -107,7 +108,12 @@ struct Connection {
     router: Router,
     watcher: Watcher,
     seat: Arc<Seat>,
+    peer: Peer,
 }
+
+/// From where a request comes: it is among its extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 impl Connection {
     /// Answers until the other end goes, asks nothing, or has to make room.
@@ -141,7 +147,8 @@ impl Connection {
 
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let (router, seat) = (TowerToHyperService::new(self.router), self.seat);
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: hyper::Request<_>| {
+            request.extensions_mut().insert(self.peer);
             let (busy, answer) = (seat.busy(), router.call(request));
             async move { answer.await.map(|answer| answer.map(|body| Answer { body, _busy: busy })) }
         });

@@ -115,10 +115,42 @@ fn volumes_to(text: &mut Text, context: &Context, names: Names) {
     }
     let name = "longhorn_volume_encrypted";
     text.head(name, "gauge", "1 when the volume is encrypted, as Longhorn tells it.");
+    for (volume, told) in as_longhorn_tells(context) {
+        let labels = match &told.claim {
+            Some((namespace, claim)) => {
+                vec![("volume", volume.as_str()), ("pvc_namespace", namespace), ("pvc", claim)]
+            }
+            None => vec![("volume", volume.as_str())],
+        };
+        text.line(name, &labels, u8::from(told.encrypted));
+    }
+}
+
+/// What Longhorn tells of a volume.
+struct Told {
+    encrypted: bool,
+    /// The namespace and name of the claim that has it.
+    claim: Option<(String, String)>,
+}
+
+/// Returns the volumes that documents tell of, each once: those of claims, and those that were applied by hand.
+fn as_longhorn_tells(context: &Context) -> BTreeMap<String, Told> {
+    let mut volumes = BTreeMap::new();
     for volume in context.store.objects(Resource::LonghornVolume, None) {
         let encrypted = volume.at(&["spec", "encrypted"]) == Some(&Value::Bool(true));
-        text.line(name, &[("volume", volume.name())], u8::from(encrypted));
+        volumes.insert(volume.name().to_owned(), Told { encrypted, claim: None });
     }
+    for volume in context.store.objects(Resource::PersistentVolume, None) {
+        let Some(handle) = volume.text(&["spec", "csi", "volumeHandle"]) else { continue };
+        let claim = |field| volume.text(&["spec", "claimRef", field]).map(str::to_owned);
+        // What is in the pool is asked how it is, whatever a document says of it.
+        let found = handle.parse().ok().and_then(|id| context.volumes.volume(&id).ok());
+        let known = volumes.get(handle).is_some_and(|told: &Told| told.encrypted);
+        let encrypted = found.map_or(known, |volume| volume.encryption.is_encrypted());
+        let claim = claim("namespace").zip(claim("name"));
+        volumes.insert(handle.to_owned(), Told { encrypted, claim });
+    }
+    volumes
 }
 
 fn documents_to(text: &mut Text, context: &Context) {

@@ -36,7 +36,7 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 ///
-/// [`Error::Settings`] when another server has it; what is wrong with anything in it.
+/// [`Error::InUse`] when another server has it; what is wrong with anything in it.
 pub(crate) fn open(settings: &Settings) -> Result<Opened> {
     let data = &settings.data;
     let io = |what: String| move |source| Error::Io { what, source };
@@ -49,8 +49,7 @@ pub(crate) fn open(settings: &Settings) -> Result<Opened> {
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let lock = lock.map_err(io(format!("cannot open {}", path.display())))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let problem = format!("another server works in {}", data.display());
-        return Err(Error::Settings { problem });
+        return Err(Error::InUse { data: data.clone() });
     }
     let volumes = Volumes::open(&data.join("pool"), settings.launcher.clone())?;
     let volumes = volumes.with_policy(settings.policy);

@@ -20,6 +20,7 @@ use crate::api::libvirt::{self, LibvirtWork};
 use crate::api::{Api, router};
 use crate::controllers::{self, Controllers, Work};
 use crate::listening::{bind, encryption, listen};
+use crate::logging::{Line, LogLevel, LoggedWorker};
 use crate::opening::{Opened, open};
 use crate::store::SetAside;
 use crate::{Context, Error, Result, Settings, kubeconfig, notify, transfer};
@@ -66,7 +67,8 @@ pub(crate) fn serve_until(
     let token_file = opened.admin_file.clone();
     let beside = Beside::begin(opened, settings)?;
     let (stopping, stopped) = watch::channel(false);
-    let api = Arc::new(Api::new(beside.context.clone(), access, stopped));
+    let log = settings.log.clone();
+    let api = Arc::new(Api::new(beside.context.clone(), access, stopped, log.clone()));
     let libvirt = libvirt::routes(beside.libvirt.clone(), Arc::clone(&beside.context.jobs));
     let router = router(&api, transfer::routes(beside.context.clone()).merge(libvirt));
     let listening = runtime.block_on(async {
@@ -79,10 +81,12 @@ pub(crate) fn serve_until(
             Some(_) => kubeconfig::remove(&file)?,
         }
         let set_aside = beside.context.store.set_aside().to_vec();
+        log.say(LogLevel::Info, begun(settings, address, set_aside.len()));
         ready(&Serving { address, token_file, set_aside });
         notify::tell("READY=1");
         let enough = async {
             enough.await;
+            log.say(LogLevel::Info, Line::new("stopping: jobs go on with the next start"));
             notify::tell("STOPPING=1");
             // Watches would go on for an hour.
             stopping.send_replace(true);
@@ -91,7 +95,21 @@ pub(crate) fn serve_until(
         Ok(())
     });
     beside.end();
+    log.say(LogLevel::Info, Line::new("stopped"));
+    log.close();
     listening
+}
+
+fn begun(settings: &Settings, address: SocketAddr, set_aside: usize) -> Line {
+    let mut line = Line::new("serving")
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("address", address)
+        .with("tls", settings.tls.is_some())
+        .with("data", settings.data.display());
+    if set_aside > 0 {
+        line = line.with("unreadable-documents", set_aside);
+    }
+    line
 }
 
 /// Returns the threads that speak with clients.
@@ -126,7 +144,10 @@ impl Beside {
         let work = Arc::new(work.with_policy(settings.policy));
         let libvirt = open_libvirt(&volumes, &audit, &kek_file, settings)?;
         let others: Arc<dyn Worker> = Arc::<Work>::clone(&work);
-        let worker: Arc<dyn Worker> = Arc::new(LibvirtWork::beside(others, libvirt.clone()));
+        let worker = Arc::new(LibvirtWork::beside(others, libvirt.clone()));
+        let worker = LoggedWorker::new(worker, settings.log.clone())
+            .limited_to(settings.rate_limit);
+        let worker: Arc<dyn Worker> = Arc::new(worker);
         let jobs = Arc::new(Jobs::start(volumes.catalog(), worker, settings.limits)?);
         let context = Context { store, volumes, library, jobs, audit, kek_file };
         let controllers = controllers::start(context.clone(), &work);

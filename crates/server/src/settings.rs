@@ -1,6 +1,7 @@
 //! How a server is started.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use strongroom::jobs::Limits;
@@ -8,7 +9,7 @@ use strongroom::library::Downloads;
 use strongroom_attach::Launcher;
 use strongroom_crypto::CostPolicy;
 
-use crate::{Error, Result};
+use crate::{Error, Log, Result};
 
 /// How a server is started.
 #[derive(Debug, Clone)]
@@ -25,10 +26,14 @@ pub struct Settings {
     pub downloads: Downloads,
     /// How much goes on at once.
     pub limits: Limits,
+    /// The most bytes that a job copies in a second, where its document says nothing else.
+    pub rate_limit: Option<NonZeroU64>,
     /// What deriving a key may cost.
     pub policy: CostPolicy,
     /// How servers of attached volumes are started.
     pub launcher: Launcher,
+    /// What an operator is told.
+    pub log: Log,
 }
 
 /// A certificate with its key, in PEM files.

@@ -25,7 +25,6 @@ use axum::Router;
 use axum::extract::{FromRef, Path, State};
 use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::attachment::Asked;
@@ -33,6 +32,7 @@ use self::place::Place;
 use self::refusal::Refusal;
 use crate::Context;
 use crate::access::Caller;
+use crate::api::endpoint::{Content, Endpoint, routes as routes_of};
 
 /// Returns the paths of images' bytes. Whoever asks was let in before.
 pub(crate) fn routes(context: Context) -> Router {
@@ -43,19 +43,90 @@ pub(crate) fn routes(context: Context) -> Router {
 fn routes_for(context: Context, at_once: usize) -> Router {
     let slots = Arc::new(Semaphore::new(at_once));
     let transfers = Transfers { context: Arc::new(context), slots };
-    let images = get(read).head(stand).put(take).patch(take).post(take);
-    Router::new()
-        .route("/v1/images/{namespace}/{name}/data", images)
-        .route(
-            "/v1/volumes/{namespace}/{name}/attachment",
-            get(attachment).put(attach).delete(detach),
+    routes_of(endpoints()).with_state(transfers)
+}
+
+/// Returns the paths, with what is done there.
+pub(crate) fn endpoints() -> Vec<Endpoint<Transfers>> {
+    images().into_iter().chain(volumes()).collect()
+}
+
+fn images() -> [Endpoint<Transfers>; 5] {
+    const PATH: &str = "/v1/images/{namespace}/{name}/data";
+    let offset = "From which byte on what comes belongs.";
+    let length = "How many bytes the image will have in all.";
+    let range = "bytes FIRST-LAST/TOTAL: which part of the image comes.";
+    let checksum = "SHA-512 of the whole image, in hexadecimal.";
+    let brings = |method, summary| {
+        Endpoint::new(method, PATH, summary, |on, path| path.on(on, take))
+            .header("Content-Range", range)
+            .header("Upload-Offset", offset)
+            .header("Upload-Length", length)
+            .header("X-Checksum-SHA512", checksum)
+            .answers(200, "all of it has come, and is an image", Content::Nothing)
+    };
+    let goes_on = "this part of it has come, and Upload-Offset is where to go on";
+    [
+        Endpoint::new(Method::GET, PATH, "Fetch an image as it is stored", |on, path| {
+            path.on(on, read)
+        })
+        .header("Range", "bytes=FIRST-LAST: which part of it is wanted.")
+        .header("If-Range", "The ETag of which a part is wanted.")
+        .header("If-None-Match", "The ETag of what is there already.")
+        .answers(200, "all of it", Content::Bytes)
+        .answers(206, "the part of it", Content::Bytes)
+        .answers(304, "it is what is there already", Content::Nothing),
+        Endpoint::new(
+            Method::HEAD,
+            PATH,
+            "Ask how long an image is, or how much of it has come (Upload-Offset)",
+            |on, path| path.on(on, stand),
         )
-        .with_state(transfers)
+        .answers(200, "the length and the checksum, or where to go on", Content::Nothing),
+        brings(Method::PUT, "Bring an image as a whole, or a part of it")
+            .takes(Content::Bytes)
+            .answers(204, goes_on, Content::Nothing),
+        brings(Method::PATCH, "Bring another part of an image").takes(Content::Bytes).answers(
+            204,
+            goes_on,
+            Content::Nothing,
+        ),
+        brings(Method::POST, "Begin an upload (Upload-Length), or bring an image as a whole")
+            .takes(Content::Bytes)
+            .answers(201, "the upload has begun", Content::Nothing)
+            .answers(204, goes_on, Content::Nothing),
+    ]
+}
+
+fn volumes() -> [Endpoint<Transfers>; 3] {
+    const PATH: &str = "/v1/volumes/{namespace}/{name}/attachment";
+    let shape = Content::Json("Attachment");
+    [
+        Endpoint::new(Method::GET, PATH, "Ask how the volume of a claim appears", |on, path| {
+            path.on(on, attachment)
+        })
+        .answers(200, "how it appears", shape),
+        Endpoint::new(
+            Method::PUT,
+            PATH,
+            "Make the volume of a claim appear on the machine of the server",
+            |on, path| path.on(on, attach),
+        )
+        .takes(Content::Json("WantedAttachment"))
+        .answers(200, "how it appears", shape),
+        Endpoint::new(
+            Method::DELETE,
+            PATH,
+            "Make the volume of a claim disappear from the machine of the server",
+            |on, path| path.on(on, detach),
+        )
+        .answers(200, "it does not appear any more", shape),
+    ]
 }
 
 /// What the bytes of images are moved with.
 #[derive(Clone)]
-struct Transfers {
+pub(crate) struct Transfers {
     context: Arc<Context>,
     /// Each of them takes a thread that may block, of which other requests need some, too.
     slots: Arc<Semaphore>,
@@ -123,20 +194,25 @@ async fn take(
         });
         Ok::<_, Refusal>((slot, upload.await?))
     };
-    let (_slot, upload) = match admitted.await {
+    let (slot, upload) = match admitted.await {
         Ok(admitted) => admitted,
         Err(refusal) => {
             // Nobody has told a client that waits for it to go on.
             if !awaits {
-                body::discard(body).await;
+                tokio::spawn(body::discard(body));
             }
             return refusal.into_response();
         }
     };
     let (reader, pump) = body::pump(body);
+    // The answer does not wait for what still comes and nobody wants: a connection that is closed on it would
+    // take the answer along.
+    tokio::spawn(async move {
+        pump.await;
+        drop(slot);
+    });
     let taken = blocking(move || upload.take(&context, reader, &actor));
-    let (taken, ()) = tokio::join!(taken, pump);
-    taken.unwrap_or_else(Refusal::into_response)
+    taken.await.unwrap_or_else(Refusal::into_response)
 }
 
 async fn attachment(

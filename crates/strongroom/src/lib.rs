@@ -16,6 +16,7 @@ pub mod image_size;
 pub mod images;
 pub mod jobs;
 pub mod keys;
+pub mod layers;
 pub mod library;
 pub mod libvirt;
 pub mod managed;

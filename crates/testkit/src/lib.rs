@@ -3,6 +3,7 @@
 
 mod authority;
 mod faulty;
+mod libvirt;
 mod openbao;
 mod pattern;
 mod proxy;
@@ -14,6 +15,7 @@ mod tool;
 
 pub use authority::Authority;
 pub use faulty::{Fault, FaultyDisk};
+pub use libvirt::Libvirt;
 pub use openbao::{OpenBao, free_port, server_program};
 pub use pattern::Pattern;
 pub use proxy::{TcpFault, TcpProxy};

@@ -80,6 +80,14 @@ impl Tool {
     /// Gives a command a terminal of its own.
     pub const SCRIPT: Self = Self { name: "script" };
 
+    /// Tells libvirt daemons what to do.
+    pub const VIRSH: Self = Self { name: "virsh" };
+
+    /// Returns a program by its name.
+    pub(crate) const fn named(name: &'static str) -> Self {
+        Self { name }
+    }
+
     /// Returns the program's name.
     pub fn name(self) -> &'static str {
         self.name

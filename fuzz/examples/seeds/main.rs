@@ -51,7 +51,22 @@ fn main() -> io::Result<()> {
     let classes = CLASSES.iter().map(|&(name, text)| (name.to_owned(), text.into())).collect();
     write("storage_class", classes)?;
     write("documents", documents::seeds())?;
+    write("libvirt", examples()?)?;
     write("envelope", envelopes()?)
+}
+
+/// Returns the documents of libvirt that stand among the examples, and what they hold.
+fn examples() -> io::Result<Seeds> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/libvirt");
+    let mut seeds = Seeds::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".xml")) {
+            seeds.push((name.to_owned(), fs::read(&path)?));
+        }
+    }
+    seeds.extend(XML.iter().map(|&(name, text)| (name.to_owned(), text.into())));
+    Ok(seeds)
 }
 
 /// Returns the envelopes that every release must read.
@@ -296,6 +311,26 @@ const CIPHER_SPECS: &[&str] = &[
     "aes-ecb-null",
     "aes-xts-plain64:sha256",
     "capi:xts(aes)-plain64",
+];
+
+/// XML that nobody should write, and what the examples do not have.
+const XML: &[(&str, &str)] = &[
+    (
+        "encryption",
+        "<?xml version='1.0' encoding='UTF-8'?>\n<encryption format='luks' engine='qemu'><ivgen name='plain' \
+         hash='md5'/><cipher name='serpent' size=' 192' mode='ctr' hash='ripemd160'/><secret \
+         type='passphrase' usage='&quot;&#9;&#xe4;'/></encryption>",
+    ),
+    ("mixed", "<a> x <!-- y --><b/>&amp;<![CDATA[<z>]]> <?pi x?></a>"),
+    ("document-type", "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>"),
+    (
+        "everything",
+        "<volume type='block' x='1'><name>a</name><key>k</key><source/><capacity unit='kb'>7</capacity>\
+         <physical>8</physical><target><path>/p</path><permissions><mode>0644</mode><owner>-1</owner>\
+         <group>7</group><label>l</label></permissions><timestamps><mtime>1.2</mtime></timestamps>\
+         <encryption format='qcow'><secret type='volume' uuid='0a81f5b284037b23c8d621ccc2f80d6f'/><cipher/>\
+         </encryption><nocow/><later/></target><backingStore><path>b</path></backingStore></volume>",
+    ),
 ];
 
 /// Manifests of StorageClasses and of Secrets with credentials.

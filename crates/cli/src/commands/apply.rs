@@ -10,11 +10,10 @@ use strongroom_model::dialect::resource::{Resource, Scope};
 use strongroom_server::client::{Action, Client, Failure, FailureKind, Place, Request};
 
 use self::merge::three_way;
-use super::document_arguments::{NamespaceArgs, title};
+use super::document_arguments::{CallArgs, title};
 use super::manifests::{self, FileArgs, Manifest};
-use crate::arguments::OutputArgs;
 use crate::command_error::CommandError;
-use crate::server_arguments::{ServerArgs, ask};
+use crate::server_arguments::ask;
 use crate::ui::{Output, Ui};
 
 /// Make documents what files say
@@ -28,9 +27,6 @@ pub(crate) struct ApplyArgs {
     #[command(flatten)]
     files: FileArgs,
 
-    #[command(flatten)]
-    namespace: NamespaceArgs,
-
     /// Let the server check everything, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -40,10 +36,7 @@ pub(crate) struct ApplyArgs {
     validate: Validate,
 
     #[command(flatten)]
-    output: OutputArgs,
-
-    #[command(flatten)]
-    server: ServerArgs,
+    call: CallArgs,
 }
 
 /// What is done about fields that nobody knows.
@@ -78,9 +71,9 @@ pub(crate) fn run(ui: &mut Ui, args: &ApplyArgs) -> Result<ExitCode, CommandErro
     check_fields(ui, args.validate, &manifests)?;
     let places: Vec<Place> = manifests
         .iter()
-        .map(|manifest| manifest.place(args.namespace.named()))
+        .map(|manifest| manifest.place(args.call.namespace.named()))
         .collect::<Result<_, _>>()?;
-    let client = args.server.client()?;
+    let client = args.call.client()?;
     let (mut results, mut failed) = (Vec::new(), 0);
     for (manifest, place) in manifests.iter().zip(&places) {
         let applied = Applying { args, client: &client, place }.apply(ui, manifest);
@@ -94,7 +87,7 @@ pub(crate) fn run(ui: &mut Ui, args: &ApplyArgs) -> Result<ExitCode, CommandErro
             "result": word,
         }));
         match applied {
-            Ok(outcome) if args.output.output() == Output::Text => {
+            Ok(outcome) if args.call.output() == Output::Text => {
                 let dry = if args.dry_run { " (dry run)" } else { "" };
                 ui.data(&format!("{} {}{dry}", title(place.resource, name), outcome.word()))?;
             }
@@ -113,7 +106,7 @@ pub(crate) fn run(ui: &mut Ui, args: &ApplyArgs) -> Result<ExitCode, CommandErro
             }
         }
     }
-    if args.output.output() == Output::Json {
+    if args.call.output() == Output::Json {
         ui.json(&json!({ "results": results }))?;
     }
     if failed > 0 {

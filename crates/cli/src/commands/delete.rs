@@ -3,38 +3,32 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use serde_json::{Value, json};
 use strongroom::ErrorKind;
 use strongroom_server::client::{Action, Client, FailureKind, Form, Place, Request};
 
-use super::document_arguments::{NamespaceArgs, places, title};
+use super::document_arguments::{CallArgs, title_at};
+use super::events;
 use super::following::{Following, Seen};
 use super::get::documents_of;
 use super::manifests::{self, FileArgs};
-use crate::arguments::OutputArgs;
+use super::selection::EachArgs;
 use crate::command_error::CommandError;
-use crate::server_arguments::{ServerArgs, ask};
+use crate::server_arguments::ask;
 use crate::ui::{Output, Ui};
 
 /// Delete documents, and what was made of them
 ///
-/// What somebody uses is not deleted: the users are listed instead.
+/// What somebody uses is not deleted: the users are listed instead. A document that something holds yet, such as
+/// its data, goes when that is gone; it is waited for.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteArgs {
-    /// The kind and the names: `backingimage ubuntu`, `pvc/data secret/key`
-    #[arg(
-        required_unless_present = "files",
-        conflicts_with = "files",
-        value_name = "RESOURCE NAME"
-    )]
-    words: Vec<String>,
+    #[command(flatten)]
+    selection: EachArgs,
 
     #[command(flatten)]
     files: FileArgs,
-
-    #[command(flatten)]
-    namespace: NamespaceArgs,
 
     /// Delete what is in use, too; what is lost by that is said
     #[arg(long)]
@@ -44,57 +38,80 @@ pub(crate) struct DeleteArgs {
     #[arg(long)]
     ignore_not_found: bool,
 
-    /// Do not wait until they are gone
-    #[arg(long)]
-    no_wait: bool,
+    /// Whether to wait until they are gone: --wait=false does not
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true"
+    )]
+    wait: bool,
 
     /// How long to wait until they are gone: 30s, 5m, 1h
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
     #[command(flatten)]
-    output: OutputArgs,
+    call: CallArgs,
+}
 
-    #[command(flatten)]
-    server: ServerArgs,
+/// A document that was told to go.
+struct Leaving {
+    place: Place,
+    uid: String,
+    /// As it stands while something holds it; `None` once it is gone.
+    held: Option<Value>,
 }
 
 /// Deletes documents: all that can be, even where one cannot.
 ///
 /// # Errors
 ///
-/// What the server says of the last one that could not be deleted.
+/// What the server says of the last one that could not be deleted, or is not gone in time.
 pub(crate) fn run(ui: &mut Ui, args: &DeleteArgs) -> Result<(), CommandError> {
-    let places = wanted(args)?;
-    let client = args.server.client()?;
-    let (mut deleted, mut last) = (Vec::new(), None);
-    for place in &places {
+    let client = args.call.client()?;
+    let places = wanted(ui, args, &client)?;
+    let (mut leaving, mut last) = (Vec::new(), None);
+    let is_text = args.call.output() == Output::Text;
+    for place in places {
         match delete(ui, args, &client, place) {
-            Ok(Some(uid)) => {
-                if args.output.output() == Output::Text {
-                    ui.data(&format!("{} deleted", title_of(place)))?;
+            Ok(Some(found)) => {
+                if let (true, None) = (is_text, &found.held) {
+                    ui.data(&format!("{} deleted", title_at(&found.place)))?;
                 }
-                deleted.push((place, uid));
+                leaving.push(found);
             }
             Ok(None) => {}
-            Err(error) => {
-                if let Some(before) = last.replace(error) {
-                    CommandError::print(&before, ui);
-                }
+            Err(error) => CommandError::keep_last(&mut last, ui, error),
+        }
+    }
+    if leaving.is_empty() && last.is_none() && is_text {
+        ui.status("there was nothing to delete");
+    }
+    let until = Instant::now() + args.timeout;
+    for found in leaving.iter_mut().filter(|found| found.held.is_some()) {
+        let name = title_at(&found.place);
+        if !args.wait {
+            if is_text {
+                ui.data(&format!("{name} is being deleted"))?;
             }
+            continue;
+        }
+        match found.wait(ui, &client, until) {
+            Ok(()) if is_text => ui.data(&format!("{name} deleted"))?,
+            Ok(()) => {}
+            Err(error) => CommandError::keep_last(&mut last, ui, error),
         }
     }
-    if !args.no_wait {
-        let until = Instant::now() + args.timeout;
-        for (place, uid) in &deleted {
-            wait_until_gone(&client, place, Some(uid), until)?;
-        }
-    }
-    if args.output.output() == Output::Json {
-        let shown = deleted.iter().map(|(place, uid)| {
+    if !is_text {
+        let shown = leaving.iter().map(|found| {
+            let place = &found.place;
             json!({
                 "kind": place.resource.kind(), "name": place.name, "namespace": place.namespace,
-                "uid": uid,
+                "uid": found.uid, "gone": found.held.is_none(),
             })
         });
         ui.json(&json!({ "deleted": shown.collect::<Vec<_>>() }))?;
@@ -102,39 +119,52 @@ pub(crate) fn run(ui: &mut Ui, args: &DeleteArgs) -> Result<(), CommandError> {
     last.map_or(Ok(()), Err)
 }
 
-fn wanted(args: &DeleteArgs) -> Result<Vec<Place>, CommandError> {
-    let places = match args.files.are_given() {
-        true => {
+fn wanted(ui: &mut Ui, args: &DeleteArgs, client: &Client) -> Result<Vec<Place>, CommandError> {
+    match (args.files.are_given(), args.selection.is_given()) {
+        (true, true) => Err(CommandError::request("documents are named by files and by words")
+            .hinted("say either -f FILE or RESOURCE NAME")),
+        (true, false) => {
             let found = manifests::read(&args.files)?;
-            let place = |manifest: &manifests::Manifest| manifest.place(args.namespace.named());
+            let place =
+                |manifest: &manifests::Manifest| manifest.place(args.call.namespace.named());
             // What was made last goes first: it may use what was made before it.
-            found.iter().rev().map(place).collect::<Result<Vec<_>, _>>()?
+            found.iter().rev().map(place).collect()
         }
-        false => places(&args.words, Some(args.namespace.or_default()))?,
-    };
-    match places.iter().find(|place| place.name.is_none()) {
-        Some(place) => {
-            let problem = format!("no {} is named", place.resource.kind());
-            Err(CommandError::request(problem)
-                .hinted(format!("`strongroom get {}` lists them", place.resource.plural())))
-        }
-        None => Ok(places),
+        (false, _) => args.selection.each(ui, client, args.call.namespace.or_default()),
     }
 }
 
-/// Deletes a document; returns its UID, `None` when there was none and that is well.
+impl Leaving {
+    /// Waits until it is gone; what for is told, should it take long.
+    fn wait(&mut self, ui: &mut Ui, client: &Client, until: Instant) -> Result<(), CommandError> {
+        let Self { place, uid, held } = self;
+        let soon = until.min(Instant::now() + BEFORE_TELLING);
+        if !is_gone(client, place, Some(uid), soon)? {
+            let why = why_held(client, place, held.as_ref());
+            ui.status(&format!("waiting until {} is gone: {why}", title_at(place)));
+            wait_until_gone(client, place, Some(uid), until)?;
+        }
+        *held = None;
+        Ok(())
+    }
+}
+
+/// Deletes a document; returns `None` when there was none and that is well.
 fn delete(
     ui: &mut Ui,
     args: &DeleteArgs,
     client: &Client,
-    place: &Place,
-) -> Result<Option<String>, CommandError> {
+    place: Place,
+) -> Result<Option<Leaving>, CommandError> {
     let query: &[(&str, &str)] = if args.force { &[("force", "true")] } else { &[] };
     match ask(ui, client, &Request::new(Action::Delete, place.path(query))) {
         Ok(answer) => {
-            let value = &answer.value;
+            let value = answer.value;
             let uid = value["metadata"]["uid"].as_str().or(value["details"]["uid"].as_str());
-            Ok(Some(uid.unwrap_or_default().to_owned()))
+            let uid = uid.unwrap_or_default().to_owned();
+            // What is gone is answered by how that went, and what is not by itself.
+            let held = (value["kind"] != "Status").then_some(value);
+            Ok(Some(Leaving { place, uid, held }))
         }
         Err(failure) if failure.kind == FailureKind::NotFound && args.ignore_not_found => Ok(None),
         Err(failure) => {
@@ -159,12 +189,29 @@ pub(super) fn wait_until_gone(
     uid: Option<&str>,
     until: Instant,
 ) -> Result<(), CommandError> {
+    if is_gone(client, place, uid, until)? {
+        return Ok(());
+    }
+    let held = client.ask(&Request::new(Action::Get, place.path(&[]))).ok();
+    let why = why_held(client, place, held.as_ref().map(|answer| &answer.value));
+    let problem = format!("{} is still there: {why}", title_at(place));
+    Err(CommandError::of_kind(ErrorKind::Io, problem)
+        .hinted(format!("`strongroom describe {}` shows more", name_of(place))))
+}
+
+/// Returns whether a document is gone by then.
+fn is_gone(
+    client: &Client,
+    place: &Place,
+    uid: Option<&str>,
+    until: Instant,
+) -> Result<bool, CommandError> {
     let is_it = |document: &Value| {
         let found = document["metadata"]["uid"].as_str();
         uid.is_none_or(|uid| uid.is_empty() || found == Some(uid))
     };
-    let mut gone = false;
-    let following = Following { client, place, form: Form::Documents, until: Some(until) };
+    let (mut gone, form) = (false, Form::Documents);
+    let following = Following { client, place, selector: None, form, until: Some(until) };
     following.run(&mut |seen| {
         gone = match seen {
             Seen::All(list) => !documents_of(list).iter().any(|found| {
@@ -174,18 +221,39 @@ pub(super) fn wait_until_gone(
         };
         Ok(if gone { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    match gone {
-        true => Ok(()),
-        false => {
-            let problem = format!("{} is still there", title_of(place));
-            Err(CommandError::of_kind(ErrorKind::Io, problem).hinted(format!(
-                "`strongroom describe {}` shows what it waits for",
-                title_of(place)
-            )))
-        }
+    Ok(gone)
+}
+
+/// Returns what a document that was told to go waits for, as far as it or its last event says that.
+fn why_held(client: &Client, place: &Place, document: Option<&Value>) -> String {
+    let document = document.unwrap_or(&Value::Null);
+    if document["metadata"].get("deletionTimestamp").is_none() {
+        return "nobody has deleted it".to_owned();
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let claim = &document["spec"]["claimRef"];
+    if document["status"]["phase"] == "Bound" && claim["name"].is_string() {
+        let (namespace, name) = (text(&claim["namespace"]), text(&claim["name"]));
+        return format!("the claim {namespace}/{name} is bound to it, and has to be deleted first");
+    }
+    let answer = client.ask(&Request::new(Action::Get, events::path_of(place)));
+    let last = answer.ok().and_then(|mut answer| events::in_order(&mut answer.value).pop());
+    if let Some(last) = last.filter(|last| last["type"] == "Warning") {
+        return text(&last["message"]);
+    }
+    let finalizers: Vec<String> =
+        document["metadata"]["finalizers"].as_array().into_iter().flatten().map(text).collect();
+    match &finalizers[..] {
+        [] => "the server has not taken it out yet".to_owned(),
+        held => format!("what was made of it has to go first ({})", held.join(", ")),
     }
 }
 
-fn title_of(place: &Place) -> String {
-    title(place.resource, place.name.as_deref().unwrap_or_default())
+/// Returns the words by which a command names a document: `pvc/data -n lab`.
+pub(super) fn name_of(place: &Place) -> String {
+    let namespace = place.namespace.as_ref().map(|namespace| format!(" -n {namespace}"));
+    format!("{}{}", title_at(place), namespace.unwrap_or_default())
 }
+
+/// How long nobody has to be told what is waited for.
+const BEFORE_TELLING: Duration = Duration::from_secs(1);

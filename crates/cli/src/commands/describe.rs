@@ -1,34 +1,29 @@
 //! `strongroom describe`
 
+mod encryption;
+
 use clap::Args;
 use serde_json::{Map, Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 use strongroom_server::client::{Action, Client, Place, Request};
 
-use super::document_arguments::{DEFAULT, NamespaceArgs, places};
+use super::document_arguments::CallArgs;
 use super::events;
 use super::get::table::{Head, Table};
-use crate::arguments::OutputArgs;
+use super::selection::{SelectArgs, Unnamed};
 use crate::command_error::CommandError;
-use crate::server_arguments::{ServerArgs, ask};
+use crate::server_arguments::ask;
 use crate::ui::{Output, Ui};
 use crate::yaml::yaml;
 
 /// Show all that is known of documents: their fields, conditions and events
 #[derive(Debug, Args)]
 pub(crate) struct DescribeArgs {
-    /// The kind and the names: `backingimage ubuntu`, `pvc/data`
-    #[arg(required = true, value_name = "RESOURCE NAME")]
-    words: Vec<String>,
+    #[command(flatten)]
+    selection: SelectArgs,
 
     #[command(flatten)]
-    namespace: NamespaceArgs,
-
-    #[command(flatten)]
-    output: OutputArgs,
-
-    #[command(flatten)]
-    server: ServerArgs,
+    call: CallArgs,
 }
 
 /// Shows documents.
@@ -37,29 +32,36 @@ pub(crate) struct DescribeArgs {
 ///
 /// What the server says.
 pub(crate) fn run(ui: &mut Ui, args: &DescribeArgs) -> Result<(), CommandError> {
-    let places = places(&args.words, Some(args.namespace.or_default()))?;
-    if let Some(place) = places.iter().find(|place| place.name.is_none()) {
-        let problem = format!("no {} is named", place.resource.kind());
-        return Err(CommandError::request(problem)
-            .hinted(format!("`strongroom get {}` lists them", place.resource.plural())));
+    let client = args.call.client()?;
+    let places =
+        args.selection.each(ui, &client, args.call.namespace.or_default(), Unnamed::All)?;
+    if places.is_empty() {
+        ui.status("there are none");
     }
-    let client = args.server.client()?;
     let mut values = Vec::new();
     for (number, place) in places.iter().enumerate() {
         let request = Request::new(Action::Get, place.path(&[]));
         let document = ask(ui, &client, &request)?.value;
         let events = events_of(ui, &client, place)?;
-        match args.output.output() {
+        match args.call.output() {
             Output::Json => values.push(json!({ "object": document, "events": events })),
             Output::Text => {
                 if number > 0 {
                     ui.data("")?;
                 }
-                show(ui, place.resource, &document, &events)?;
+                let read = &mut |place: &Place| {
+                    // Who may not read it is told what the document itself says.
+                    let request = Request::new(Action::Get, place.path(&[]));
+                    client.ask(&request).ok().map(|answer| answer.value)
+                };
+                let encryption = encryption::words(place.resource, &document, read);
+                head(ui, place.resource, &document, encryption.as_deref())?;
+                body(ui, place.resource, &document)?;
+                show_events(ui, &events)?;
             }
         }
     }
-    match args.output.output() {
+    match args.call.output() {
         Output::Json if values.len() == 1 => ui.json(&values.remove(0)),
         Output::Json => ui.json(&json!({ "items": values })),
         Output::Text => Ok(()),
@@ -67,24 +69,15 @@ pub(crate) fn run(ui: &mut Ui, args: &DescribeArgs) -> Result<(), CommandError> 
 }
 
 fn events_of(ui: &mut Ui, client: &Client, place: &Place) -> Result<Vec<Value>, CommandError> {
-    let name = place.name.as_deref().unwrap_or_default();
-    let selector =
-        format!("involvedObject.kind={},involvedObject.name={name}", place.resource.kind());
-    // Those about what is in no namespace are in the one of everybody.
-    let namespace = match place.resource.scope() {
-        Scope::Namespaced => place.namespace.as_deref(),
-        Scope::Cluster => Some(DEFAULT),
-    };
-    let path = Place::of_all(Resource::Event, namespace).path(&[("fieldSelector", &selector)]);
-    let mut list = ask(ui, client, &Request::new(Action::Get, path))?.value;
+    let mut list = ask(ui, client, &Request::new(Action::Get, events::path_of(place)))?.value;
     Ok(events::in_order(&mut list))
 }
 
-fn show(
+fn head(
     ui: &mut Ui,
     resource: Resource,
     document: &Value,
-    events: &[Value],
+    encryption: Option<&str>,
 ) -> Result<(), CommandError> {
     let metadata = &document["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -97,9 +90,16 @@ fn show(
     if metadata.get("deletionTimestamp").is_some() {
         row(ui, "Being deleted", &text(&metadata["deletionTimestamp"]))?;
     }
+    if let Some(encryption) = encryption {
+        row(ui, "Encryption", encryption)?;
+    }
     for key in ["labels", "annotations", "finalizers", "ownerReferences"] {
         section(ui, key, &without_bookkeeping(&metadata[key]))?;
     }
+    Ok(())
+}
+
+fn body(ui: &mut Ui, resource: Resource, document: &Value) -> Result<(), CommandError> {
     for (key, value) in document.as_object().into_iter().flatten() {
         match key.as_str() {
             "apiVersion" | "kind" | "metadata" | "status" => {}
@@ -114,7 +114,10 @@ fn show(
     let mut status = document["status"].clone();
     let conditions = status.as_object_mut().and_then(|status| status.shift_remove("conditions"));
     section(ui, "status", &status)?;
-    show_conditions(ui, &conditions.unwrap_or_default())?;
+    show_conditions(ui, &conditions.unwrap_or_default())
+}
+
+fn show_events(ui: &mut Ui, events: &[Value]) -> Result<(), CommandError> {
     if events.is_empty() {
         return row(ui, "Events", "none");
     }

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::Value;
-use strongroom_model::dialect::resource::Resource;
+use strongroom_model::dialect::resource::{Resource, Scope};
 use strongroom_server::client::{Action, Form, Place, Request};
 
-use super::document_arguments::{self, Format, FormatArgs, NamespacesArgs, Together};
+use super::document_arguments::{self, DEFAULT, Format, FormatArgs, NamespacesArgs, Together};
 use super::following::{Following, Seen};
 use super::get::documents_of;
 use super::get::table::{Head, Table};
@@ -44,8 +44,13 @@ pub(crate) fn run(ui: &mut Ui, args: &EventsArgs) -> Result<(), CommandError> {
     let place = Place::of_all(Resource::Event, args.namespaces.namespace());
     if args.watch {
         let mut head = Head::Shown;
-        let following =
-            Following { client: &client, place: &place, form: Form::Documents, until: None };
+        let following = Following {
+            client: &client,
+            place: &place,
+            selector: None,
+            form: Form::Documents,
+            until: None,
+        };
         return following.run(&mut |seen| {
             let events = match seen {
                 Seen::All(mut list) => in_order(&mut list),
@@ -77,10 +82,23 @@ fn show(
     match args.format.format() {
         Format::Table | Format::Wide => table(&events, args.namespaces.is_all()).print(ui, head),
         format if args.watch => events.into_iter().try_for_each(|event| {
-            document_arguments::print(ui, format, Together::OneAlone, vec![event])
+            document_arguments::print(ui, &format, Together::OneAlone, vec![event])
         }),
-        format => document_arguments::print(ui, format, Together::List, events),
+        format => document_arguments::print(ui, &format, Together::List, events),
     }
+}
+
+/// Returns where the events about a document are.
+pub(super) fn path_of(place: &Place) -> String {
+    let name = place.name.as_deref().unwrap_or_default();
+    let selector =
+        format!("involvedObject.kind={},involvedObject.name={name}", place.resource.kind());
+    // Those about what is in no namespace are in the one of everybody.
+    let namespace = match place.resource.scope() {
+        Scope::Namespaced => place.namespace.as_deref(),
+        Scope::Cluster => Some(DEFAULT),
+    };
+    Place::of_all(Resource::Event, namespace).path(&[("fieldSelector", &selector)])
 }
 
 /// Returns the events of a list by their time.

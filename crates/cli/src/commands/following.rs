@@ -23,6 +23,8 @@ pub(crate) enum Seen {
 pub(crate) struct Following<'a> {
     pub(crate) client: &'a Client,
     pub(crate) place: &'a Place,
+    /// What their labels have to be.
+    pub(crate) selector: Option<&'a str>,
     pub(crate) form: Form,
     /// Until when; `None` for ever.
     pub(crate) until: Option<Instant>,
@@ -104,6 +106,9 @@ impl Following<'_> {
         let selector = self.place.name.as_ref().map(|name| format!("metadata.name={name}"));
         if let Some(selector) = &selector {
             query.push(("fieldSelector", selector));
+        }
+        if let Some(selector) = self.selector {
+            query.push(("labelSelector", selector));
         }
         Place { name: None, ..self.place.clone() }.path(&query)
     }

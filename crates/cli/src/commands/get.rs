@@ -9,8 +9,10 @@ use serde_json::Value;
 use strongroom_server::client::{Action, Client, Failure, Form, Place, Request};
 
 use self::table::{Head, Table};
-use super::document_arguments::{self, Format, FormatArgs, NamespacesArgs, Together, places};
+use super::document_arguments::{self, Format, FormatArgs, NamespacesArgs, Together, title};
 use super::following::{Following, Seen};
+use super::json_path::{self, Path};
+use super::selection::{SelectArgs, listed};
 use crate::command_error::CommandError;
 use crate::server_arguments::{ServerArgs, ask};
 use crate::ui::Ui;
@@ -20,15 +22,18 @@ use crate::ui::Ui;
 /// Values of Secrets are never shown: a server does not give them out.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// The kind, and the names of those to show: `backingimages`, `pvc data`, `secret/key volume/data`
-    #[arg(required = true, value_name = "RESOURCE [NAME]")]
-    words: Vec<String>,
+    #[command(flatten)]
+    selection: SelectArgs,
 
     #[command(flatten)]
     namespaces: NamespacesArgs,
 
     #[command(flatten)]
     format: FormatArgs,
+
+    /// Show those of each kind in the order of what a path leads to: `.metadata.creationTimestamp`
+    #[arg(long, value_name = "PATH", conflicts_with = "watch")]
+    sort_by: Option<Path>,
 
     /// Go on and show each change, until interrupted
     #[arg(short, long)]
@@ -44,44 +49,63 @@ pub(crate) struct GetArgs {
 ///
 /// What the server says.
 pub(crate) fn run(ui: &mut Ui, args: &GetArgs) -> Result<(), CommandError> {
-    let places = places(&args.words, args.namespaces.namespace())?;
+    let places = args.selection.places(args.namespaces.namespace())?;
     let client = args.server.client()?;
     let format = args.format.format();
     if args.watch {
         let [place] = &places[..] else {
             return Err(CommandError::request("several documents cannot be watched at once")
-                .hinted("name one, or the kind alone for all of them"));
+                .hinted("name one, or one kind alone for all of them"));
         };
-        return watch(ui, args, &client, place, format);
+        return watch(ui, args, &client, place, &format);
     }
     match format {
-        Format::Table | Format::Wide => tables(ui, args, &client, &places, format),
-        format => {
-            let (mut documents, mut missing) = (Vec::new(), None);
-            for place in &places {
-                let request = Request::new(Action::Get, place.path(&[]));
-                match ask(ui, &client, &request) {
-                    Ok(answer) => documents.extend(documents_of(answer.value)),
-                    Err(failure) => tell_before(ui, &mut missing, failure),
-                }
-            }
-            if let (Some(missing), true) = (&missing, documents.is_empty()) {
-                return Err(CommandError::from(missing.clone()));
-            }
-            // A list stays one, however long it is.
-            let is_list = places.iter().any(|place| place.name.is_none());
-            let together = if is_list { Together::List } else { Together::OneAlone };
-            document_arguments::print(ui, format, together, documents)?;
-            missing.map_or(Ok(()), |missing| Err(missing.into()))
-        }
+        Format::Table | Format::Wide => tables(ui, args, &client, &places, &format),
+        format => whole(ui, args, &client, &places, &format),
     }
 }
 
-/// Keeps the last failure, and tells of the one before it: what is there is shown whatever is not.
-fn tell_before(ui: &mut Ui, last: &mut Option<Failure>, failure: Failure) {
-    if let Some(before) = last.replace(failure) {
-        CommandError::from(before).print(ui);
+fn whole(
+    ui: &mut Ui,
+    args: &GetArgs,
+    client: &Client,
+    places: &[Place],
+    format: &Format,
+) -> Result<(), CommandError> {
+    let (mut documents, mut missing) = (Vec::new(), None);
+    for place in places {
+        let request = Request::new(Action::Get, listed(place, args.selection.selector()));
+        match ask(ui, client, &request) {
+            Ok(answer) => {
+                let mut found = documents_of(answer.value);
+                if let Some(path) = &args.sort_by {
+                    sort(&mut found, path, |document| document);
+                }
+                documents.extend(found);
+            }
+            Err(failure) => {
+                CommandError::keep_last(&mut missing, ui, args.selection.explained(failure))
+            }
+        }
     }
+    if documents.is_empty()
+        && let Some(missing) = missing
+    {
+        return Err(missing);
+    }
+    // A list stays one, however long it is.
+    let is_list = places.iter().any(|place| place.name.is_none());
+    let together = if is_list { Together::List } else { Together::OneAlone };
+    document_arguments::print(ui, format, together, documents)?;
+    missing.map_or(Ok(()), Err)
+}
+
+/// Puts documents, or what holds them, in the order of what a path leads to in each.
+fn sort<T>(items: &mut [T], path: &Path, document: impl Fn(&T) -> &Value) {
+    items.sort_by(|one, other| {
+        let first = |item| path.find(document(item)).into_iter().next().unwrap_or(&Value::Null);
+        json_path::compare(first(one), first(other))
+    });
 }
 
 fn tables(
@@ -89,21 +113,28 @@ fn tables(
     args: &GetArgs,
     client: &Client,
     places: &[Place],
-    format: Format,
+    format: &Format,
 ) -> Result<(), CommandError> {
     let (mut whole, mut missing): (Option<Table>, _) = (None, None);
+    let several =
+        places.iter().any(|place| Some(place.resource) != places.first().map(|at| at.resource));
     for place in places {
-        let request = Request { form: Form::Table, ..Request::new(Action::Get, place.path(&[])) };
-        let value = match ask(ui, client, &request) {
-            Ok(answer) => answer.value,
+        let value = match rows(ui, args, client, place) {
+            Ok(value) => value,
             Err(failure) => {
-                tell_before(ui, &mut missing, failure);
+                CommandError::keep_last(&mut missing, ui, args.selection.explained(failure));
                 continue;
             }
         };
-        let table = Table::of(&value, format, args.namespaces.is_all());
+        let mut table = Table::of(&value, format, args.namespaces.is_all());
+        if several {
+            table.name_with(|name| title(place.resource, name));
+        }
         match &mut whole {
             Some(whole) if whole.has_same_columns(&table) => whole.append(table),
+            // A kind of which there are none needs no columns of its own.
+            Some(_) if table.is_empty() => {}
+            Some(before) if before.is_empty() => whole = Some(table),
             Some(before) => {
                 before.print(ui, Head::Shown)?;
                 ui.data("")?;
@@ -117,7 +148,22 @@ fn tables(
         _ if missing.is_none() => ui.status("there are none"),
         _ => {}
     }
-    missing.map_or(Ok(()), |missing| Err(missing.into()))
+    missing.map_or(Ok(()), Err)
+}
+
+/// Returns the rows of documents, in the order that is wanted.
+fn rows(ui: &mut Ui, args: &GetArgs, client: &Client, place: &Place) -> Result<Value, Failure> {
+    let mut path = listed(place, args.selection.selector());
+    if args.sort_by.is_some() {
+        path.push(if path.contains('?') { '&' } else { '?' });
+        path.push_str("includeObject=Object");
+    }
+    let request = Request { form: Form::Table, ..Request::new(Action::Get, path) };
+    let mut value = ask(ui, client, &request)?.value;
+    if let (Some(path), Some(rows)) = (&args.sort_by, value["rows"].as_array_mut()) {
+        sort(rows, path, |row| &row["object"]);
+    }
+    Ok(value)
 }
 
 fn watch(
@@ -125,19 +171,29 @@ fn watch(
     args: &GetArgs,
     client: &Client,
     place: &Place,
-    format: Format,
+    format: &Format,
 ) -> Result<(), CommandError> {
-    let is_table = matches!(format, Format::Table | Format::Wide);
+    let is_table = format.is_table();
     let form = if is_table { Form::Table } else { Form::Documents };
     let mut head = Head::Shown;
     let mut columns: Option<Table> = None;
-    Following { client, place, form, until: None }.run(&mut |seen| {
+    let selector = args.selection.selector();
+    let following = Following { client, place, selector, form, until: None };
+    following.run(&mut |seen| {
         let value = match seen {
             Seen::All(value) | Seen::Change(_, value) => value,
         };
         if !is_table {
             for document in documents_of(value) {
-                document_arguments::print(ui, format, Together::OneAlone, vec![document])?;
+                match format {
+                    // Each change is a line, whether the template ends it or not.
+                    Format::JsonPath(template) => {
+                        ui.data(template.render(&document).trim_end_matches('\n'))?;
+                    }
+                    format => {
+                        document_arguments::print(ui, format, Together::OneAlone, vec![document])?;
+                    }
+                }
             }
             return Ok(ControlFlow::Continue(()));
         }

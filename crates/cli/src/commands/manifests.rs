@@ -16,9 +16,14 @@ use crate::command_error::CommandError;
 /// Which files
 #[derive(Debug, Args)]
 pub(crate) struct FileArgs {
-    /// A file of documents, YAML or JSON; a directory for all such files in it; `-` for standard input
+    /// A file of documents, YAML or JSON; a directory for all such files in it; `-` for standard input.
+    /// Several times for several
     #[arg(short = 'f', long = "filename", value_name = "FILE", id = "files")]
     files: Vec<PathBuf>,
+
+    /// Take the files of the directories in a directory, too
+    #[arg(short = 'R', long, requires = "files")]
+    recursive: bool,
 }
 
 /// A document of a file.
@@ -35,6 +40,17 @@ impl FileArgs {
     pub(crate) fn are_given(&self) -> bool {
         !self.files.is_empty()
     }
+
+    fn depth(&self) -> Depth {
+        if self.recursive { Depth::All } else { Depth::One }
+    }
+}
+
+/// How far below a directory files are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    One,
+    All,
 }
 
 /// Reads all documents of all files, in their order.
@@ -44,8 +60,12 @@ impl FileArgs {
 /// Everything that is wrong with the first file that has something wrong in it.
 pub(crate) fn read(args: &FileArgs) -> Result<Vec<Manifest>, CommandError> {
     let mut manifests = Vec::new();
+    let is_stdin = |path: &&PathBuf| path.as_path() == Path::new("-");
+    if args.files.iter().filter(is_stdin).count() > 1 {
+        return Err(CommandError::request("standard input is named twice, and can be read once"));
+    }
     for path in &args.files {
-        for file in files(path)? {
+        for file in files(path, args.depth())? {
             let label = if file == Path::new("-") {
                 "standard input".to_owned()
             } else {
@@ -173,23 +193,40 @@ fn text(file: &Path, label: &str) -> Result<Vec<u8>, CommandError> {
 }
 
 /// Returns the files that a path means, those of a directory by their names.
-fn files(path: &Path) -> Result<Vec<PathBuf>, CommandError> {
+fn files(path: &Path, depth: Depth) -> Result<Vec<PathBuf>, CommandError> {
     if path == Path::new("-") || !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let failed = |source| CommandError::io(format!("cannot read {}", path.display()), source);
     let mut files = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let file = entry.map_err(failed)?.path();
-        let extension = file.extension().and_then(|extension| extension.to_str());
-        if matches!(extension, Some("yaml" | "yml" | "json")) && file.is_file() {
-            files.push(file);
+    let mut directories = vec![path.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let failed =
+            |source| CommandError::io(format!("cannot read {}", directory.display()), source);
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let file = entry.path();
+            // A link to a directory may lead back here, and is not followed.
+            if entry.file_type().map_err(failed)?.is_dir() {
+                directories.push(file);
+                continue;
+            }
+            let extension = file.extension().and_then(|extension| extension.to_str());
+            if matches!(extension, Some("yaml" | "yml" | "json")) && file.is_file() {
+                files.push(file);
+            }
+        }
+        if depth == Depth::One {
+            break;
         }
     }
     files.sort();
     if files.is_empty() {
         let problem = format!("{} has no files that end in .yaml, .yml or .json", path.display());
-        return Err(CommandError::request(problem));
+        let error = CommandError::request(problem);
+        return Err(match depth {
+            Depth::One => error.hinted("-R looks into the directories below it, too"),
+            Depth::All => error,
+        });
     }
     Ok(files)
 }

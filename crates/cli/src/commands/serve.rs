@@ -2,16 +2,16 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use strongroom::ErrorKind;
 use strongroom::jobs::Limits;
 use strongroom::library::Downloads;
 use strongroom_model::Reach;
-use strongroom_server::{Error, Settings, TlsFiles};
+use strongroom_server::{Error, Log, LogLevel, Settings, TlsFiles};
 
 use super::volume::pool::{absolute, launcher};
 use crate::arguments::PolicyArgs;
@@ -65,8 +65,30 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = size)]
     job_memory: u64,
 
+    /// How many bytes a job copies in a second at most; the annotation strongroom.io/rate-limit of a document
+    /// says otherwise for its jobs
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    job_rate_limit: Option<u64>,
+
+    /// What to say on standard error while serving [env: STRONGROOM_LOG] [default: info]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    log_level: Option<Level>,
+
     #[command(flatten)]
     policy: PolicyArgs,
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Level {
+    /// Nothing
+    Off,
+    /// What has failed
+    Error,
+    /// Also what was changed or refused, and how jobs go
+    Info,
+    /// Also every request
+    Debug,
 }
 
 /// Serves until somebody says that it is enough.
@@ -75,6 +97,7 @@ pub(crate) struct ServeArgs {
 ///
 /// When the server cannot begin.
 pub(crate) fn run(ui: &mut Ui, args: ServeArgs) -> Result<(), CommandError> {
+    let level = log_level(args.log_level)?;
     let tls = args.tls_cert_file.zip(args.tls_key_file);
     let settings = Settings {
         data: data_directory(args.data.as_deref())?,
@@ -95,8 +118,10 @@ pub(crate) fn run(ui: &mut Ui, args: ServeArgs) -> Result<(), CommandError> {
             longest_pause: LONGEST_PAUSE,
             attempts: ATTEMPTS,
         },
+        rate_limit: rate_limit(args.job_rate_limit)?,
         policy: args.policy.policy(),
         launcher: launcher()?,
+        log: Log::stderr(level),
     };
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     strongroom_server::serve(&settings, |serving| {
@@ -108,6 +133,31 @@ pub(crate) fn run(ui: &mut Ui, args: ServeArgs) -> Result<(), CommandError> {
         }
     })?;
     Ok(())
+}
+
+/// Returns how fast jobs may be.
+fn rate_limit(named: Option<u64>) -> Result<Option<NonZeroU64>, CommandError> {
+    let Some(named) = named else { return Ok(None) };
+    let problem = || CommandError::request("--job-rate-limit is 1 or more bytes in a second");
+    NonZeroU64::new(named).map(Some).ok_or_else(problem)
+}
+
+/// Returns how much is said: what was asked for, else what the environment says.
+fn log_level(named: Option<Level>) -> Result<LogLevel, CommandError> {
+    let variable = || std::env::var_os(LOG_VARIABLE).filter(|value| !value.is_empty());
+    let level = match (named, named.is_none().then(variable).flatten()) {
+        (Some(level), _) => level,
+        (None, None) => Level::Info,
+        (None, Some(value)) => Level::from_str(&value.to_string_lossy(), false).map_err(|_| {
+            CommandError::request(format!("{LOG_VARIABLE} is none of off, error, info and debug"))
+        })?,
+    };
+    Ok(match level {
+        Level::Off => LogLevel::Off,
+        Level::Error => LogLevel::Error,
+        Level::Info => LogLevel::Info,
+        Level::Debug => LogLevel::Debug,
+    })
 }
 
 /// Returns the data directory of a server: the one that was named, or the usual one.
@@ -140,6 +190,8 @@ impl From<Error> for CommandError {
         match error {
             Error::Strongroom(error) => error.into(),
             Error::Settings { problem } => Self::request(problem),
+            Error::InUse { .. } => Self::of_kind(ErrorKind::Busy, error.to_string())
+                .hinted("stop it, or name another directory with --data DIR"),
             Error::Io { what, source } => Self::io(what, source),
             Error::Exists { .. } => Self::of_kind(ErrorKind::AlreadyExists, error.to_string()),
             Error::NotFound { .. } => Self::of_kind(ErrorKind::NotFound, error.to_string()),
@@ -147,6 +199,9 @@ impl From<Error> for CommandError {
         }
     }
 }
+
+/// Names how much is said.
+const LOG_VARIABLE: &str = "STRONGROOM_LOG";
 
 /// Names the data directory.
 const VARIABLE: &str = "STRONGROOM_DATA";

@@ -196,6 +196,13 @@ fn whoever_has_no_token_or_no_server_is_told_what_to_do() {
 }
 
 #[test]
+fn a_directory_that_has_a_server_is_busy() {
+    let served = Served::start();
+    let words = served.fails("serve --data data --listen 127.0.0.1:0", 7);
+    assert!(words.contains("another server works in") && words.contains("--data DIR"), "{words}");
+}
+
+#[test]
 fn changes_are_watched_and_waited_for() {
     let served = Served::start();
     served.place.write("class.yaml", class(""));
@@ -219,10 +226,11 @@ fn changes_are_watched_and_waited_for() {
     let condition = "jsonpath={.parameters.numberOfReplicas}=1";
     served.ask(&format!("wait sc/plain --for {condition}")).ok();
     let begun = Instant::now();
-    let words = served.fails("wait sc/plain --for state=ready --timeout 1s", 1);
-    assert!(words.contains("its state is not known"), "{words}");
+    let other = "jsonpath={.parameters.numberOfReplicas}=2";
+    let words = served.fails(&format!("wait sc/plain --for {other} --timeout 1s"), 1);
+    assert!(words.contains("{.parameters.numberOfReplicas} is 1"), "{words}");
     assert!((1..10).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-    served.fails("wait sc/nobody --for state=ready", 8);
+    served.fails(&format!("wait sc/nobody --for {other}"), 8);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| served.ask("wait sc/plain --for delete").ok());
         std::thread::sleep(Duration::from_millis(300));

@@ -19,6 +19,7 @@ mod key_rotation;
 mod key_transit;
 mod kill;
 mod leftovers;
+mod libvirt;
 mod limits;
 mod managed;
 mod managed_images;

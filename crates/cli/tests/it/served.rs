@@ -3,16 +3,21 @@
 mod commands;
 mod concurrent;
 mod examples;
+mod exports;
 mod images;
 mod keys;
 mod killed;
 mod kubectl;
+mod leaving;
 mod secrets;
+mod selecting;
+mod transfers;
+mod waiting;
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -29,6 +34,8 @@ struct Served {
     running: RefCell<Option<Child>>,
     url: RefCell<String>,
     said: RefCell<String>,
+    /// What the server has written on stderr.
+    logged: Arc<Mutex<String>>,
 }
 
 impl Served {
@@ -38,6 +45,7 @@ impl Served {
             running: RefCell::default(),
             url: RefCell::default(),
             said: RefCell::default(),
+            logged: Arc::default(),
         };
         served.start();
         served
@@ -70,7 +78,13 @@ impl Served {
             said.push_str(&line);
         };
         // Nobody waits for room in a pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let logged = Arc::clone(&self.logged);
+        logged.lock().unwrap().push_str(&said);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                logged.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
         self.url.replace(url);
         self.running.replace(Some(child));
     }
@@ -90,16 +104,33 @@ impl Served {
         assert!(status.success(), "{status}");
     }
 
+    /// Returns the program as a client of the server.
+    fn client(&self, words: &str) -> Command {
+        let mut command = self.place.command(words);
+        command.env("STRONGROOM_SERVER", &*self.url.borrow());
+        command.env("STRONGROOM_TOKEN_FILE", self.place.path("data/admin.token"));
+        command.env("NO_PROXY", "127.0.0.1");
+        command
+    }
+
     /// Runs the program as a client of the server.
     fn run(&self, words: &str) -> Outcome {
         self.run_reading(words, b"")
     }
 
     fn run_reading(&self, words: &str, input: &[u8]) -> Outcome {
-        let mut command = self.place.command(words);
-        command.env("STRONGROOM_SERVER", &*self.url.borrow());
-        command.env("STRONGROOM_TOKEN_FILE", self.place.path("data/admin.token"));
-        command.env("NO_PROXY", "127.0.0.1");
+        let words: Vec<&str> = words.split_whitespace().collect();
+        self.run_words_reading(&words, input)
+    }
+
+    /// Runs the program with words that may have spaces in them.
+    fn run_words(&self, words: &[&str]) -> Outcome {
+        self.run_words_reading(words, b"")
+    }
+
+    fn run_words_reading(&self, words: &[&str], input: &[u8]) -> Outcome {
+        let mut command = self.client("");
+        command.args(words);
         let outcome = run(command, input);
         self.said.borrow_mut().push_str(&format!("{}{}", outcome.stdout, outcome.stderr));
         outcome
@@ -174,6 +205,8 @@ impl Drop for Served {
         }
         if !std::thread::panicking() {
             assert!(!holds_canary(self.said.borrow().as_bytes()), "a passphrase was said");
+            let logged = self.logged.lock().unwrap();
+            assert!(!holds_canary(logged.as_bytes()), "a passphrase was logged");
         }
     }
 }

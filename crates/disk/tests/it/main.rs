@@ -8,6 +8,7 @@ mod folders;
 mod hostile;
 #[cfg(test)]
 mod interop;
+mod overlay;
 #[cfg(test)]
 mod random;
 #[cfg(test)]

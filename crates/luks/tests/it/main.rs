@@ -9,6 +9,7 @@ mod damaged_luks1;
 mod damaged_luks2;
 mod device;
 mod flips;
+mod formatted_clone;
 mod keyslots;
 mod lifecycle;
 mod properties;

@@ -16,7 +16,7 @@ mod virtual_machine_image;
 mod volume;
 
 pub use keys::{Protection, backing_image_named, claim_protection};
-pub use unknown_fields::unknown_fields;
+pub use unknown_fields::{known_fields, unknown_fields};
 pub use users::{refuse_deletion, users};
 
 use std::collections::BTreeMap;

@@ -10,8 +10,8 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::{NonFiniteFloatPolicy, Options, Spanned};
 
 use super::fields;
-use super::manifest::{KEY_TWICE, problem};
 use super::object::Object;
+use super::syntax::{KEY_TWICE, problem};
 
 /// A document, and where it stands.
 ///
@@ -27,12 +27,16 @@ pub struct Located {
 
 /// What is wrong with a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{label}{}: {}{problem}", at(*.line), colon(.path))]
+#[error("{label}{}{}: {}{problem}{}", at(*.line), at(*.column), colon(.path), within(*.document))]
 pub struct DocumentError {
     /// What the file is called.
     pub label: String,
     /// The line, from 1, if it can be told.
     pub line: Option<u64>,
+    /// The column in that line, from 1, where the text is no YAML there.
+    pub column: Option<u64>,
+    /// Which document of the file it is, from 1, if there are several and their lines do not tell.
+    pub document: Option<usize>,
     /// The path of the field, empty when it is about all of a document.
     pub path: String,
     /// What is wrong, without any value of the file.
@@ -56,6 +60,8 @@ pub fn read(label: &str, text: &[u8]) -> Result<Vec<Located>, Vec<DocumentError>
         vec![DocumentError {
             label: label.to_owned(),
             line,
+            column: None,
+            document: None,
             path: String::new(),
             problem: problem.to_owned(),
         }]
@@ -75,8 +81,14 @@ pub fn read(label: &str, text: &[u8]) -> Result<Vec<Located>, Vec<DocumentError>
     }
     let nodes: Vec<Spanned<Node>> = serde_saphyr::from_multiple_with_options(text, options())
         .map_err(|error| {
-            let line = error.location().map(|location| location.line()).filter(|line| *line > 0);
-            failed(line, problem(&error, &OURS))
+            let location = error.location().filter(|location| location.line() > 0);
+            let line = location.map(|location| location.line());
+            let mut errors = failed(line, problem(&error, &OURS));
+            if let (Some(location), Some(error)) = (location, errors.first_mut()) {
+                error.column = Some(location.column()).filter(|column| *column > 0);
+                error.document = document_at(text, location.line());
+            }
+            errors
         })?;
     let mut reading = Reading { label, documents: Vec::new(), errors: Vec::new() };
     for node in nodes {
@@ -171,6 +183,8 @@ impl Reading<'_> {
         self.errors.push(DocumentError {
             label: self.label.to_owned(),
             line: Some(line).filter(|line| *line > 0),
+            column: None,
+            document: None,
             path: key.to_owned(),
             problem: problem.to_owned(),
         });
@@ -294,8 +308,30 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 }
 
-fn at(line: Option<u64>) -> String {
-    line.map(|line| format!(":{line}")).unwrap_or_default()
+/// Returns which document of a text a line is in, from 1; `None` where there is but one.
+fn document_at(text: &str, line: u64) -> Option<usize> {
+    let (mut number, mut of_line, mut is_begun) = (1, 1, false);
+    for (at, content) in (1..).zip(text.lines()) {
+        if content == "---" || content.starts_with("--- ") {
+            // The first one may be above all documents.
+            number += usize::from(is_begun);
+            is_begun = true;
+        } else {
+            is_begun |= !content.trim().is_empty() && !content.starts_with(['#', '%']);
+        }
+        if at <= line {
+            of_line = number;
+        }
+    }
+    (number > 1).then_some(of_line)
+}
+
+fn at(number: Option<u64>) -> String {
+    number.map(|number| format!(":{number}")).unwrap_or_default()
+}
+
+fn within(document: Option<usize>) -> String {
+    document.map(|document| format!(" (in document {document})")).unwrap_or_default()
 }
 
 fn colon(path: &str) -> String {

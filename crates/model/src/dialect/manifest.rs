@@ -14,6 +14,7 @@ use serde_saphyr::{NonFiniteFloatPolicy, Options};
 use zeroize::Zeroizing;
 
 use super::kubernetes::is_subdomain;
+use super::syntax::{KEY_TWICE, problem};
 use crate::Error;
 
 /// The keys that a dialect looks for in the maps of a document.
@@ -429,33 +430,6 @@ fn unread(error: &serde_saphyr::Error) -> Error {
     }
 }
 
-/// Returns what the parser did not like, in words of ours: its own may quote the document. `ours` is what a
-/// visitor of ours may have said.
-pub(super) fn problem(error: &serde_saphyr::Error, ours: &[&'static str]) -> &'static str {
-    use serde_saphyr::Error as Yaml;
-
-    let mut cause = error;
-    while let Yaml::AliasError { error, .. } | Yaml::WithSnippet { error, .. } = cause {
-        cause = error;
-    }
-    match cause {
-        Yaml::DuplicateMappingKey { .. } => KEY_TWICE,
-        Yaml::Message { msg, .. } => {
-            ours.iter().copied().find(|ours| msg == ours).unwrap_or(INVALID)
-        }
-        Yaml::Budget { .. }
-        | Yaml::AliasReplayCounterOverflow { .. }
-        | Yaml::AliasReplayLimitExceeded { .. }
-        | Yaml::AliasExpansionLimitExceeded { .. }
-        | Yaml::AliasReplayStackDepthExceeded { .. } => {
-            "too much nesting, too many values or too many aliases"
-        }
-        Yaml::RecursiveReferencesRequireWeakTypes { .. } => "an alias contains itself",
-        Yaml::UnknownAnchor { .. } => "an alias has no anchor",
-        _ => INVALID,
-    }
-}
-
 /// Limits far above any manifest and far below what hurts.
 fn options() -> Options {
     serde_saphyr::options! {
@@ -484,9 +458,6 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// Both our own error inside the parser and what becomes of the parser's.
-pub(super) const KEY_TWICE: &str = "a key stands twice in one mapping";
-const INVALID: &str = "this is not valid YAML or JSON";
 /// What Kubernetes stores at most in a Secret, in bytes.
 const MAX_LEN: usize = 1 << 20;
 /// How much of an unknown key a message shows, in characters.

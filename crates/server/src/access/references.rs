@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use strongroom_model::dialect::admission::Known;
+use strongroom_model::dialect::longhorn::LonghornVolume;
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
@@ -104,7 +105,9 @@ impl Found {
         let bound = known.object(Resource::PersistentVolume, None, name);
         let claimed = bound.as_deref().and_then(|bound| bound.text(&OF_CLAIM)).map(str::to_owned);
         let by_hand = known.objects(Resource::LonghornVolume, None);
-        let by_hand = by_hand.iter().filter(|volume| volume.name() == name);
+        let by_hand = by_hand
+            .iter()
+            .filter(|volume| volume.name() == name && LonghornVolume::stands_for(volume).is_none());
         let mut owners: Vec<Option<String>> = by_hand
             .map(|volume| volume.namespace().map(str::to_owned))
             .chain(claimed.map(Some))

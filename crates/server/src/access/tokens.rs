@@ -222,7 +222,7 @@ fn hex(bytes: &[u8]) -> String {
 const ADMIN: &str = "admin";
 
 /// What tokens begin with, so that those who look for leaked ones know them.
-const MARK: &str = "strongroom_";
+pub(crate) const MARK: &str = "strongroom_";
 
 /// What the identifiers of tokens in the catalog begin with.
 const PREFIX: &str = "token/";

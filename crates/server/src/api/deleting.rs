@@ -42,7 +42,7 @@ pub(super) fn delete(api: &Api, asked: &Asked) -> Answer<Response> {
     let found = read(api, asked)?;
     options.preconditions.check(asked, &found)?;
     let lost = allowed(api, asked, &found)?;
-    let warnings: Vec<String> = lost.iter().map(|lost| lost.warning.clone()).collect();
+    let mut warnings: Vec<String> = lost.iter().map(|lost| lost.warning.clone()).collect();
     let gone = if options.is_dry() || asked.parameters.dry_run()? {
         found
     } else {
@@ -54,6 +54,7 @@ pub(super) fn delete(api: &Api, asked: &Asked) -> Answer<Response> {
         .read(target.resource, target.namespace.as_deref(), gone.name())
         .is_some_and(|object| object.uid() == gone.uid());
     if still_there {
+        warnings.extend(waits_for(&gone, &api.context.store));
         return warned(shown(asked, StatusCode::OK, &gone)?, &warnings);
     }
     let mut details =
@@ -127,6 +128,18 @@ fn options(asked: &Asked) -> Answer<Options> {
             "propagationPolicy is none of Background, Foreground and Orphan",
         )),
     }
+}
+
+/// Tells for what a PersistentVolume waits that is being deleted: it stays for the claim that is bound to it.
+fn waits_for(object: &Object, store: &Store) -> Option<String> {
+    let reference = |field| object.text(&["spec", "claimRef", field]);
+    if object.resource() != Some(Resource::PersistentVolume) || !object.is_being_deleted() {
+        return None;
+    }
+    let (namespace, name) = (reference("namespace")?, reference("name")?);
+    let claim = store.read(Resource::PersistentVolumeClaim, Some(namespace), name)?;
+    let is_bound = reference("uid") == Some(claim.uid()) && !claim.is_being_deleted();
+    is_bound.then(|| format!("{object:?} stays until {claim:?}, which is bound to it, is deleted"))
 }
 
 /// What is lost with a document that goes although it is in use.

@@ -1,16 +1,22 @@
 //! What there is to be asked for, as Kubernetes' API tells it.
 
+mod aggregated;
+
 use axum::extract::Path;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 
+use self::aggregated::Groups;
 use super::failure::{Answer, Failure};
 use super::json;
 
 /// Lists the versions of the group without a name.
-pub(super) async fn core_versions() -> Response {
+pub(super) async fn core_versions(headers: HeaderMap) -> Response {
+    if let Some(version) = aggregated::Version::of(&headers) {
+        return aggregated::answer(version, Groups::Core);
+    }
     let versions = json!({
         "kind": "APIVersions",
         "versions": ["v1"],
@@ -20,7 +26,10 @@ pub(super) async fn core_versions() -> Response {
 }
 
 /// Lists the groups.
-pub(super) async fn groups() -> Response {
+pub(super) async fn groups(headers: HeaderMap) -> Response {
+    if let Some(version) = aggregated::Version::of(&headers) {
+        return aggregated::answer(version, Groups::Named);
+    }
     let groups: Vec<Value> =
         names().into_iter().map(|(group, version)| about(group, version)).collect();
     let list = json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": groups });
@@ -99,7 +108,7 @@ fn described(resource: Resource) -> Vec<Value> {
             "singularName": "",
             "namespaced": namespaced,
             "kind": resource.kind(),
-            "verbs": ["get", "patch", "update"],
+            "verbs": STATUS_VERBS,
         }));
     }
     all
@@ -112,6 +121,9 @@ pub(super) fn has_status(resource: Resource) -> bool {
         Resource::Secret | Resource::Event | Resource::StorageClass | Resource::VolumeSnapshotClass
     )
 }
+
+/// What can be done with the status of one.
+const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// What can be done with documents.
 const VERBS: [&str; 8] =

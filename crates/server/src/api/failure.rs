@@ -8,6 +8,7 @@ use strongroom_model::dialect::admission::{Cause, Reason, Refused};
 use strongroom_model::dialect::resource::Resource;
 
 use crate::Error;
+use crate::controllers::chain;
 
 /// An error of a request.
 #[derive(Debug)]
@@ -16,7 +17,12 @@ pub(crate) struct Failure {
     reason: &'static str,
     message: String,
     details: Option<Value>,
+    cause: Option<String>,
 }
+
+/// Why something failed, for the log: it is among the extensions of an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Why(pub(crate) String);
 
 /// The result of a request.
 pub(crate) type Answer<T> = Result<T, Failure>;
@@ -57,6 +63,11 @@ impl Failure {
 
     /// Returns one about something that somebody else is at work on, or needs.
     pub(crate) fn conflicting(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", message)
+    }
+
+    /// Returns one about something that has ended, and does not change any more.
+    pub(crate) fn over(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "Conflict", message)
     }
 
@@ -159,7 +170,7 @@ impl Failure {
             Error::Conflict { .. } => Self::conflict(resource, name),
             Error::Expired { version } => Self::expired(version),
             Error::Refused { refused, .. } => Self::refused(resource, name, &refused),
-            _ => Self::internal(),
+            error => Self { cause: Some(chain(&error)), ..Self::internal() },
         }
     }
 
@@ -186,7 +197,7 @@ impl Failure {
     }
 
     fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, cause: None }
     }
 
     fn about(mut self, resource: Resource, name: &str, causes: &[Cause]) -> Self {
@@ -206,6 +217,10 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.status().to_string()));
         *response.status_mut() = self.code;
+        if self.code.is_server_error() {
+            let why = self.cause.unwrap_or(self.message);
+            response.extensions_mut().insert(Why(why));
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.code == StatusCode::TOO_MANY_REQUESTS {

@@ -1,5 +1,6 @@
 //! What every request passes through: who asks is known, may do it, and is not one too many.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,9 +14,11 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::Api;
-use super::failure::{Answer, Failure};
+use super::failure::{Answer, Failure, Why};
 use super::target::{Parameters, Target};
-use crate::access::{Caller, Wish};
+use crate::access::{Caller, TOKEN_MARK, Wish};
+use crate::listening::Peer;
+use crate::logging::{Line, Log, LogLevel};
 
 /// Lets a request pass, and counts how it went. What panics is an error without words.
 pub(super) async fn pass(
@@ -23,11 +26,11 @@ pub(super) async fn pass(
     mut request: Request<Body>,
     next: Next,
 ) -> Response {
-    let begun = Instant::now();
-    let method = request.method().clone();
+    let mut asked = Asked::of(&request);
     let answer = match admitted(&api, &request) {
         Ok((caller, permit)) => {
             if let Some(caller) = caller {
+                asked.by = Some(caller.name.clone());
                 request.extensions_mut().insert(caller);
             }
             // On a task of its own, so that what was begun is ended when the client goes away.
@@ -37,33 +40,103 @@ pub(super) async fn pass(
             });
             task.await.unwrap_or_else(|_| Failure::internal().into_response())
         }
-        Err(failure) => failure.into_response(),
+        Err((caller, failure)) => {
+            asked.by = caller.map(|caller| caller.name);
+            failure.into_response()
+        }
     };
-    api.metrics.answered(&method, answer.status(), begun.elapsed());
+    api.metrics.answered(&asked.method, answer.status(), asked.begun.elapsed());
+    asked.tell(&api.log, &answer);
     answer
+}
+
+/// What is said of a request.
+struct Asked {
+    method: Method,
+    /// Without the query.
+    path: String,
+    from: Option<IpAddr>,
+    /// Whose token it came with.
+    by: Option<String>,
+    begun: Instant,
+}
+
+impl Asked {
+    fn of(request: &Request<Body>) -> Self {
+        Self {
+            method: request.method().clone(),
+            path: without_tokens(request.uri().path()),
+            from: request.extensions().get::<Peer>().map(|peer| peer.0),
+            by: None,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Tells how it went: what has changed something, or was refused, and all else to whoever wants to know
+    /// everything.
+    fn tell(self, log: &Log, answer: &Response) {
+        let code = answer.status();
+        let only_reads = matches!(self.method, Method::GET | Method::HEAD);
+        let (level, words) = match code.as_u16() {
+            500.. => (LogLevel::Error, "request failed"),
+            401 => (LogLevel::Info, "login refused"),
+            400.. => (LogLevel::Info, "request refused"),
+            _ if only_reads => (LogLevel::Debug, "request"),
+            _ => (LogLevel::Info, "request"),
+        };
+        if !log.says(level) {
+            return;
+        }
+        let mut line = Line::new(words).with("method", &self.method).with("path", self.path);
+        if let Some(by) = self.by {
+            line = line.with("by", by);
+        }
+        if let Some(from) = self.from {
+            line = line.with("from", from);
+        }
+        line = line.with("status", code.as_u16()).with("ms", self.begun.elapsed().as_millis());
+        if let Some(Why(why)) = answer.extensions().get() {
+            line = line.with("reason", why);
+        }
+        log.say(level, line);
+    }
 }
 
 type Permit = tokio::sync::OwnedSemaphorePermit;
 
-fn admitted(api: &Api, request: &Request<Body>) -> Answer<(Option<Caller>, Permit)> {
+/// Returns who asks, if he has to be known, and the permit to be answered; or who is refused, and why.
+fn admitted(
+    api: &Api,
+    request: &Request<Body>,
+) -> Result<(Option<Caller>, Permit), (Option<Caller>, Failure)> {
     let permit = || Arc::clone(&api.requests).try_acquire_owned().map_err(|_| Failure::too_many());
     let path = request.uri().path();
     if matches!(path, "/healthz" | "/livez" | "/readyz") {
-        return Ok((None, permit()?));
+        return permit().map(|permit| (None, permit)).map_err(|failure| (None, failure));
     }
-    let caller = token(request)
-        .and_then(|token| api.access.caller(&token))
-        .ok_or_else(Failure::unauthorized)?;
+    let caller = token(request).and_then(|token| api.access.caller(&token));
+    let caller = caller.ok_or_else(|| (None, Failure::unauthorized()))?;
+    match allowed(&caller, request, path).and_then(|()| permit()) {
+        Ok(permit) => Ok((Some(caller), permit)),
+        Err(failure) => Err((Some(caller), failure)),
+    }
+}
+
+fn allowed(caller: &Caller, request: &Request<Body>, path: &str) -> Answer<()> {
     let parameters = Parameters::of(request.uri().query());
     let target = Target::of(path);
     let wish = match &target {
         Some(target) => Wish::Documents(target, target.verb(request.method(), &parameters)?),
         None => other(path, request.method()),
     };
-    match wish.denied(&caller) {
-        Some(why) => Err(Failure::forbidden(why)),
-        None => Ok((Some(caller), permit()?)),
-    }
+    wish.denied(caller).map_or(Ok(()), |why| Err(Failure::forbidden(why)))
+}
+
+/// Returns a path without the tokens that somebody may have put there for the name of one.
+fn without_tokens(path: &str) -> String {
+    let words = path.split('/');
+    let shown = words.map(|word| if word.contains(TOKEN_MARK) { "TOKEN" } else { word });
+    shown.collect::<Vec<_>>().join("/")
 }
 
 /// Returns what is wished by a path that names no documents. Of what nobody thought, admins alone may have

@@ -8,27 +8,46 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::{Api, blocking, json};
+use super::{Api, Why, blocking, json};
 use crate::access::Caller;
 use crate::metrics::Names;
+use crate::room;
 
 /// Says that the server answers.
 pub(super) async fn ok() -> &'static str {
     "ok"
 }
 
-/// Says whether the server can keep anything: whether its catalog can be read, and it is not about to end.
+/// Says whether the server can keep anything: whether its catalog can be read, there is room, and it is not about
+/// to end.
 pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     if *api.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping").into_response();
     }
     let looked = blocking(move || {
         use strongroom::catalog::Kind;
-        Ok(api.context.volumes.catalog().list(Kind::Setting, None, 1).is_ok())
+        if api.context.volumes.catalog().list(Kind::Setting, None, 1).is_err() {
+            return Ok(Some("the catalog cannot be read".to_owned()));
+        }
+        let data = api.context.data();
+        Ok(match room::free(data) {
+            Ok(free) if free >= room::LEAST => None,
+            Ok(free) => Some(format!(
+                "{} is nearly full: {free} bytes are free, and {} are needed",
+                data.display(),
+                room::LEAST
+            )),
+            Err(_) => Some(format!("{} cannot be looked at", data.display())),
+        })
     });
     match looked.await {
-        Ok(true) => "ok".into_response(),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the catalog cannot be read").into_response(),
+        Ok(None) => "ok".into_response(),
+        Ok(Some(why)) => {
+            let mut response = (StatusCode::SERVICE_UNAVAILABLE, why.clone()).into_response();
+            response.extensions_mut().insert(Why(why));
+            response
+        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use strongroom::jobs::Job;
+use strongroom::jobs::{Job, JobState};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -55,12 +55,27 @@ pub(super) async fn cancel(
 ) -> Answer<Response> {
     let job = blocking(move || {
         let job = one(&api, &caller, &id)?;
+        if job.ended.is_some() {
+            return Err(over(&job));
+        }
         let detail = format!("{} of {}", job.task, job.subject);
         api.record(&caller, "cancel-job", &format!("jobs {id}"), &detail)?;
         let cancelled = api.context.jobs.cancel(&id).map_err(|_| Failure::internal())?;
-        Ok(cancelled.unwrap_or(job))
+        let job = cancelled.unwrap_or(job);
+        // It may have ended before it heard of this.
+        if job.state == JobState::Cancelled { Ok(job) } else { Err(over(&job)) }
     });
     Ok(json(StatusCode::OK, shown(&job.await?).to_string()))
+}
+
+/// Returns why a job cannot be stopped that has ended.
+fn over(job: &Job) -> Failure {
+    let how = match job.state {
+        JobState::Cancelled => "it is cancelled already",
+        JobState::Failed => "it has failed",
+        _ => "it is done",
+    };
+    Failure::over(format!("job {:?} cannot be cancelled: {how}", job.id))
 }
 
 fn one(api: &Api, caller: &Caller, id: &str) -> Answer<Job> {

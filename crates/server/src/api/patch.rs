@@ -41,7 +41,8 @@ impl Kind {
             ))),
             "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
                 Err(Failure::unsupported(
-                    "there is no server-side apply here: use kubectl apply without --server-side",
+                    "there is no server-side apply here: use client-side apply, which is kubectl apply \
+                     without --server-side",
                 ))
             }
             other => Err(Failure::unsupported(format!("{other:?} is no patch that is known here"))),

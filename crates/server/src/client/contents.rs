@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use reqwest::Method;
-use reqwest::blocking::{Body, Response};
+use reqwest::blocking::Response;
 use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use sha2::{Digest, Sha512};
 
@@ -34,12 +34,38 @@ pub trait Target {
     ///
     /// Those of whatever keeps them.
     fn take(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Hears that all bytes come anew, from the first one on, and the tag of what they are of.
+    ///
+    /// # Errors
+    ///
+    /// Those of whatever keeps them.
+    fn begin(&mut self, _tag: &str) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl<W: Write> Target for W {
     fn take(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }
+}
+
+/// What an earlier download has left.
+pub struct Begun<'a> {
+    /// The tag of what it was of.
+    pub tag: String,
+    /// How many bytes have come.
+    pub len: u64,
+    /// These bytes.
+    pub bytes: &'a mut dyn Read,
+}
+
+/// What is to be known of an image before it is gone on with.
+struct State {
+    tag: HeaderValue,
+    len: u64,
+    checksum: Option<HeaderValue>,
 }
 
 /// How much of an upload has come.
@@ -89,19 +115,41 @@ impl Client {
         }
     }
 
-    /// Fetches the bytes of an image, as they are stored. Returns how many they are.
+    /// Returns how many bytes of an upload have come, which a later one goes on behind.
+    ///
+    /// # Errors
+    ///
+    /// What the server says.
+    pub fn uploaded(&self, image: &ImagePlace) -> Result<u64, Failure> {
+        Ok(self.standing(image)?.offset)
+    }
+
+    /// Fetches the bytes of an image, as they are stored; goes on behind what an earlier download has left if
+    /// the image is the same still. Returns how many they are.
     ///
     /// # Errors
     ///
     /// When the target does not take them ([`FailureKind::Request`]), what the server says, and when what came
-    /// does not have the checksum that the server told.
+    /// does not have the checksum that the server told ([`FailureKind::Checksum`]).
     pub fn download(
         &self,
         image: &ImagePlace,
+        begun: Option<Begun<'_>>,
         target: &mut dyn Target,
         told: Told<'_>,
     ) -> Result<u64, Failure> {
         let (mut done, mut tag, mut hash) = (0, None::<HeaderValue>, Sha512::new());
+        if let Some(begun) = begun
+            && let Some(state) = self.state(image)?
+            && state.tag.as_bytes() == begun.tag.as_bytes()
+            && begun.len <= state.len
+        {
+            take_in(&mut hash, begun.bytes).map_err(unkept)?;
+            if begun.len == state.len {
+                return whole(image, begun.len, hash, state.checksum.as_ref());
+            }
+            (done, tag) = (begun.len, Some(state.tag));
+        }
         let mut patience = Patience::default();
         loop {
             let mut headers = HeaderMap::new();
@@ -110,28 +158,25 @@ impl Client {
                 let range = HeaderValue::from_str(&format!("bytes={done}-"));
                 headers.insert(RANGE, range.map_err(|_| self.not_understood())?);
             }
-            let fetched = self.transfer(Method::GET, image, headers, None).and_then(|response| {
+            let fetched = self.transfer(Method::GET, image, headers).and_then(|response| {
                 if done > 0 && response.status().as_u16() != 206 {
                     let problem = format!("image {} was changed meanwhile", image.name);
                     return Err(Failure::new(FailureKind::Conflict, problem));
                 }
                 let rest = number(response.headers(), "content-length");
                 let len = done + rest.ok_or_else(|| self.not_understood())?;
+                let is_new = done == 0;
                 tag = response.headers().get(ETAG).cloned();
+                if is_new {
+                    let tag = tag.as_ref().and_then(|tag| tag.to_str().ok());
+                    target.begin(tag.unwrap_or_default()).map_err(unkept)?;
+                }
                 let checksum = response.headers().get(CHECKSUM).cloned();
                 self.take(response, target, &mut hash, (&mut done, len), told)?;
                 Ok(checksum)
             });
             match fetched {
-                Ok(checksum) => {
-                    let found = hex(&hash.finalize());
-                    if checksum.is_some_and(|told| told.as_bytes() != found.as_bytes()) {
-                        let problem =
-                            format!("what came of image {} does not have its checksum", image.name);
-                        return Err(Failure::new(FailureKind::Server, problem));
-                    }
-                    return Ok(done);
-                }
+                Ok(checksum) => return whole(image, done, hash, checksum.as_ref()),
                 Err(failure) => patience.bear(failure, done)?,
             }
         }
@@ -155,9 +200,7 @@ impl Client {
                 let problem = format!("the answer of {} broke off", self.server());
                 return Err(Failure::new(FailureKind::Unreachable, problem));
             }
-            target.take(bytes).map_err(|error| {
-                Failure::new(FailureKind::Request, format!("the image cannot be kept: {error}"))
-            })?;
+            target.take(bytes).map_err(unkept)?;
             hash.update(bytes);
             *done += count as u64;
             told(*done, len);
@@ -165,8 +208,17 @@ impl Client {
         Ok(())
     }
 
-    fn standing(&self, image: &ImagePlace) -> Result<Standing, Failure> {
+    /// Returns how an image stands that is ready.
+    fn state(&self, image: &ImagePlace) -> Result<Option<State>, Failure> {
         let response = self.transfer(Method::HEAD, image, HeaderMap::new(), None)?;
+        let headers = response.headers();
+        let (tag, len) = (headers.get(ETAG).cloned(), number(headers, "content-length"));
+        let checksum = headers.get(CHECKSUM).cloned();
+        Ok(tag.zip(len).map(|(tag, len)| State { tag, len, checksum }))
+    }
+
+    fn standing(&self, image: &ImagePlace) -> Result<Standing, Failure> {
+        let response = self.transfer(Method::HEAD, image, HeaderMap::new())?;
         let offset = number(response.headers(), UPLOAD_OFFSET).unwrap_or(0);
         Ok(Standing { offset, len: number(response.headers(), UPLOAD_LENGTH) })
     }
@@ -201,8 +253,7 @@ impl Client {
         let told = Arc::clone(told);
         let reader = Sent { file: opened, done: offset, len, told, wrong: Arc::clone(&wrong) };
         let method = if from.is_some() { Method::PATCH } else { Method::PUT };
-        let body = Body::sized(reader, len - offset);
-        let sent = self.transfer(method, image, headers, Some(body)).map(drop);
+        let sent = self.send_bytes(method, &path_of(image), headers, reader, len - offset);
         match wrong.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => {
                 let problem = format!("the image cannot be read: {error}");
@@ -217,21 +268,9 @@ impl Client {
         method: Method,
         image: &ImagePlace,
         headers: HeaderMap,
-        body: Option<Body>,
     ) -> Result<Response, Failure> {
-        let mut path = "v1/images/".to_owned();
-        push_encoded(&mut path, &image.namespace);
-        path.push('/');
-        push_encoded(&mut path, &image.name);
-        path.push_str("/data");
         let is_head = method == Method::HEAD;
-        let response = self.send_with(method, &path, |builder| {
-            let builder = builder.headers(headers);
-            match body {
-                Some(body) => builder.body(body),
-                None => builder,
-            }
-        });
+        let response = self.send_with(method, &path_of(image), |builder| builder.headers(headers));
         match response {
             // An answer to HEAD has no words of its own.
             Err(failure) if is_head && failure.kind == FailureKind::NotFound => {
@@ -244,6 +283,16 @@ impl Client {
             response => response,
         }
     }
+}
+
+/// Returns the path of an image's bytes.
+fn path_of(image: &ImagePlace) -> String {
+    let mut path = "v1/images/".to_owned();
+    push_encoded(&mut path, &image.namespace);
+    path.push('/');
+    push_encoded(&mut path, &image.name);
+    path.push_str("/data");
+    path
 }
 
 /// A file on its way to a server.
@@ -302,15 +351,41 @@ impl Patience {
 /// Returns the length of a file and its SHA-512, in hexadecimal.
 fn summed(mut file: &File) -> io::Result<(u64, String)> {
     file.seek(SeekFrom::Start(0))?;
-    let (mut hash, mut buffer, mut len) = (Sha512::new(), vec![0; CHUNK], 0);
+    let mut hash = Sha512::new();
+    let len = take_in(&mut hash, &mut file)?;
+    Ok((len, hex(&hash.finalize())))
+}
+
+/// Takes bytes into a checksum; returns how many they are.
+fn take_in(hash: &mut Sha512, bytes: &mut dyn Read) -> io::Result<u64> {
+    let (mut buffer, mut len) = (vec![0; CHUNK], 0);
     loop {
-        let count = file.read(&mut buffer)?;
+        let count = bytes.read(&mut buffer)?;
         if count == 0 {
-            return Ok((len, hex(&hash.finalize())));
+            return Ok(len);
         }
         hash.update(buffer.get(..count).unwrap_or_default());
         len += count as u64;
     }
+}
+
+/// Returns the length of what has come, if it has the checksum that the server told.
+fn whole(
+    image: &ImagePlace,
+    len: u64,
+    hash: Sha512,
+    checksum: Option<&HeaderValue>,
+) -> Result<u64, Failure> {
+    let found = hex(&hash.finalize());
+    if checksum.is_some_and(|told| told.as_bytes() != found.as_bytes()) {
+        let problem = format!("what came of image {} does not have its checksum", image.name);
+        return Err(Failure::new(FailureKind::Checksum, problem));
+    }
+    Ok(len)
+}
+
+fn unkept(error: io::Error) -> Failure {
+    Failure::new(FailureKind::Request, format!("the image cannot be kept: {error}"))
 }
 
 fn number(headers: &HeaderMap, name: &str) -> Option<u64> {

@@ -47,6 +47,8 @@ pub enum FailureKind {
     Invalid,
     /// What was asked for was too long ago.
     Expired,
+    /// What came is not what it should be.
+    Checksum,
     /// The server has a trouble of its own.
     Server,
 }
@@ -67,6 +69,14 @@ impl Failure {
         }
         let certificate = chain.iter().any(|text| text.contains("certificate"));
         let last = chain.pop().unwrap_or_default();
+        if chain.iter().chain([&last]).any(|text| text.contains(AUTHORITY_ITSELF)) {
+            let problem = format!(
+                "{server} cannot prove who it is: its certificate is one of an authority, which vouches for \
+                 others and not for a server: make it with basicConstraints=CA:FALSE, or have that authority \
+                 sign one for the server and name the authority's with --ca-file"
+            );
+            return Self::new(FailureKind::Certificate, problem);
+        }
         match certificate {
             true => Self::new(
                 FailureKind::Certificate,
@@ -125,3 +135,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// How TLS calls it when a server shows the certificate of an authority as its own.
+const AUTHORITY_ITSELF: &str = "CaUsedAsEndEntity";

@@ -112,6 +112,80 @@ fn changes_come_until_the_stream_ends_or_tells_of_an_error() {
     thread.join().unwrap();
 }
 
+/// Shows a certificate to one who asks for one.
+fn show(
+    certificate: &rcgen::Certificate,
+    key: &rcgen::KeyPair,
+) -> (String, std::thread::JoinHandle<()>) {
+    let chain = vec![CertificateDer::from(certificate.der().to_vec())];
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut connection = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+        // The other end does not like what it sees.
+        let _ = connection.complete_io(&mut stream);
+    });
+    (url, thread)
+}
+
+#[test]
+fn whoever_shows_the_certificate_of_an_authority_is_told_which_to_make() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = parameters.self_signed(&key).unwrap();
+    let (url, thread) = show(&certificate, &key);
+    let client = Client::new(&url, None, Some(certificate.pem().as_bytes())).unwrap();
+    let failure = client.ask(&Request::new(Action::Get, "/version")).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Certificate);
+    let text = failure.to_string();
+    assert!(text.contains("basicConstraints=CA:FALSE") && text.contains("--ca-file"), "{text}");
+    thread.join().unwrap();
+}
+
+#[test]
+fn an_answer_that_comes_before_the_body_is_sent_is_what_counts() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let thread = std::thread::spawn(move || {
+        for turn in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+                let mut piece = [0; 4096];
+                let count = stream.read(&mut piece).unwrap();
+                head.extend_from_slice(&piece[..count]);
+            }
+            let said = json!({ "reason": "InsufficientStorage", "message": "there is no room" });
+            let answer = match turn {
+                0 => answer("200 OK", ""),
+                _ => answer("507 Insufficient Storage", &said.to_string()),
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            // What still comes is taken, as our server does, and not looked at.
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(64 << 20).unwrap();
+    let told: Arc<dyn Fn(u64, u64) + Send + Sync> = Arc::new(|_, _| {});
+    let place = ImagePlace { namespace: "lab".to_owned(), name: "disk".to_owned() };
+    let failure = client(&url).upload(&place, &file, &told).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Server);
+    assert_eq!(failure.to_string(), "there is no room");
+    thread.join().unwrap();
+}
+
 #[test]
 fn a_token_does_not_leave_the_machine_in_the_clear() {
     let token = Token::new(b"canary".to_vec());

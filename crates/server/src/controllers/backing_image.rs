@@ -1,6 +1,7 @@
 //! Images: fetched, cloned, exported from volumes, or waited for until somebody uploads them.
 
 pub(super) mod jobs;
+pub(super) mod proof;
 
 use serde_json::json;
 use strongroom::jobs::{Job, JobState};
@@ -8,8 +9,10 @@ use strongroom::library::{Image, ImageCondition};
 use strongroom_model::ImageId;
 use strongroom_model::dialect::kubernetes::SecretReference;
 use strongroom_model::dialect::longhorn::{BackingImage, CloneEncryption, ImageOrigin};
+use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
+use self::proof::Proof;
 use super::events::Tone;
 use super::moments::{self, Truth};
 use super::provision;
@@ -26,12 +29,16 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
     let done = BackingImage::try_from(turn.object)
         .map_err(Trouble::from)
         .and_then(|image| make(turn, &image));
-    if let Err(Trouble::Waiting(Obstacle { message, reason })) = &done {
-        let state = match *reason {
-            "Invalid" | "NotSupported" => "failed",
-            _ => "pending",
-        };
-        show(turn, &Standing { state, progress: 0, reason, message })?;
+    match &done {
+        Err(Trouble::Waiting(Obstacle { message, reason })) => {
+            let state = match *reason {
+                "Invalid" | "NotSupported" => "failed",
+                _ => "pending",
+            };
+            show(turn, &Standing { state, progress: 0, reason, message })?;
+        }
+        Err(Trouble::Failed(error)) => turn.show_failure(READY, error)?,
+        Ok(_) => {}
     }
     done
 }
@@ -89,7 +96,7 @@ fn prepare_clone(
         Trouble::waiting("ImageMissing", message)
     })?;
     let from = BackingImage::try_from(&*found)?;
-    provision::ready_image(&turn.context().library, &from, &label)?;
+    provision::ready_image(&turn.context().library, &found, &label)?;
     // The only mark of an encrypted image that others look at, as in Longhorn.
     let opens_it = match encryption {
         CloneEncryption::Encrypt { secret } => Some(secret),
@@ -173,7 +180,7 @@ fn delete(turn: &Turn<'_>) -> Result<Next, Trouble> {
     if !turn.is_held() {
         return Ok(Next::Settled);
     }
-    for task in [Task::DownloadImage, Task::CloneImage, Task::ExportImage] {
+    for task in [Task::DownloadImage, Task::CloneImage, Task::ExportImage, Task::ProveKey] {
         task::give_up(turn, task)?;
     }
     let id = image_id(turn.object.uid())?;
@@ -201,16 +208,21 @@ pub(super) fn image_id(uid: &str) -> Result<ImageId, Trouble> {
 }
 
 fn ready(turn: &Turn<'_>, document: &BackingImage, image: &Image) -> Result<Next, Trouble> {
+    let proof = proof::of(turn, document, image)?;
+    if let Proof::Open(next) = proof {
+        return Ok(next);
+    }
     if turn.object.text(&["status", "state"]) == Some("ready") {
         return Ok(Next::Settled);
     }
-    let from_volume = match &document.origin {
-        ImageOrigin::Volume { name, .. } if image.encryption.is_some() => {
+    let opened_by = match (&proof, &document.origin) {
+        (Proof::Given(secret), _) => Some(secret.clone()),
+        (_, ImageOrigin::Volume { name, .. }) if image.encryption.is_some() => {
             jobs::secret_of_volume(turn, name)
         }
         _ => None,
     };
-    note_secret(turn, document, from_volume.as_ref())?;
+    note_secret(turn, document, opened_by.as_ref())?;
     turn.set_status(&mut |object| {
         object.set(&["status", "size"], image.len);
         object.set(&["status", "virtualSize"], image.virtual_len);
@@ -221,14 +233,39 @@ fn ready(turn: &Turn<'_>, document: &BackingImage, image: &Image) -> Result<Next
             object.set(&["status", "checksum"], checksum.as_str());
         }
     })?;
-    show(turn, &Standing { state: "ready", progress: 100, reason: "Ready", message: "" })?;
+    let note = key_note(document, image, &proof);
+    show(turn, &Standing { state: "ready", progress: 100, reason: "Ready", message: &note })?;
     let kind = match &image.encryption {
         Some(encryption) => format!("encrypted ({})", encryption.cipher),
         None => "not encrypted".to_owned(),
     };
     let message = format!("{} bytes of {}, {kind}", image.len, image.format);
     turn.tell(Tone::Normal, "ImageReady", &message);
+    if !note.is_empty() {
+        turn.tell(Tone::Warning, "KeyUnknown", &note);
+    }
     Ok(Next::Settled)
+}
+
+/// Returns what somebody should know about the key of an image that is ready.
+fn key_note(document: &BackingImage, image: &Image, proof: &Proof) -> String {
+    let Some(encryption) = &image.encryption else {
+        return match &document.secret {
+            Some(secret) => format!(
+                "it is not encrypted, although it names Secret {secret}: volumes of an encrypted class \
+                 are encrypted when they are made of it"
+            ),
+            None => String::new(),
+        };
+    };
+    match proof {
+        Proof::Unnamed => format!(
+            "it is encrypted ({}, LUKS UUID {}) and names no Secret: the passphrase that opens it is wanted \
+             when it is used, so set spec.secret and spec.secretNamespace to the Secret with it",
+            encryption.cipher, encryption.uuid
+        ),
+        _ => String::new(),
+    }
 }
 
 fn show_job(turn: &Turn<'_>, job: &Job) -> Result<(), Trouble> {
@@ -265,32 +302,40 @@ fn show(turn: &Turn<'_>, standing: &Standing<'_>) -> Result<(), Trouble> {
     let Standing { state, progress, reason, message } = *standing;
     let uid = turn.object.uid();
     turn.set_status(&mut |object| {
-        let same = object.text(&["status", "diskFileStatusMap", DISK, "state"]) == Some(state);
-        let since = ["status", "diskFileStatusMap", DISK, "lastStateTransitionTime"];
-        let since = object.text(&since).filter(|_| same).map_or_else(moments::now, str::to_owned);
         object.set(&["status", "uuid"], uid);
-        object.set(&["status", "state"], state);
-        object.set(&["status", "progress"], progress);
-        object.set(&["status", "message"], message);
         object.set(&["status", "try"], turn.object.annotation(task::RETRY).unwrap_or_default());
-        object.set(
-            &["status", "diskFileStatusMap", DISK],
-            json!({
-                "dataEngine": "v1",
-                "state": state,
-                "progress": progress,
-                "message": message,
-                "lastStateTransitionTime": since,
-            }),
-        );
+        set_standing(object, state, progress, message);
         let truth = match state {
             "ready" => Truth::True,
             _ => Truth::False,
         };
-        moments::set_condition(object, "Ready", truth, reason, message);
+        moments::set_condition(object, READY, truth, reason, message);
     })?;
     Ok(())
 }
+
+/// Sets how an image stands: as a whole, and on its one disk.
+pub(super) fn set_standing(object: &mut Object, state: &str, progress: u8, message: &str) {
+    let same = object.text(&["status", "diskFileStatusMap", DISK, "state"]) == Some(state);
+    let since = ["status", "diskFileStatusMap", DISK, "lastStateTransitionTime"];
+    let since = object.text(&since).filter(|_| same).map_or_else(moments::now, str::to_owned);
+    object.set(&["status", "state"], state);
+    object.set(&["status", "progress"], progress);
+    object.set(&["status", "message"], message);
+    object.set(
+        &["status", "diskFileStatusMap", DISK],
+        json!({
+            "dataEngine": "v1",
+            "state": state,
+            "progress": progress,
+            "message": message,
+            "lastStateTransitionTime": since,
+        }),
+    );
+}
+
+/// The condition that tells whether an image can be used.
+const READY: &str = "Ready";
 
 /// What the one disk is called where Longhorn would name several.
 const DISK: &str = "pool";

@@ -34,8 +34,10 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
             false => make(turn, &claim),
         }
     });
-    if let Err(Trouble::Waiting(obstacle)) = &done {
-        show_obstacle(turn, obstacle)?;
+    match &done {
+        Err(Trouble::Waiting(obstacle)) => show_obstacle(turn, obstacle)?,
+        Err(Trouble::Failed(error)) => turn.show_failure(PROVISIONED, error)?,
+        Ok(_) => {}
     }
     done
 }

@@ -58,16 +58,7 @@ struct Times {
 impl Recorder {
     /// Tells that something has happened to a document. No secret is in the message.
     pub(crate) fn record(&self, object: &Object, tone: Tone, reason: &'static str, message: &str) {
-        let Some(resource) = object.resource() else { return };
-        let told = Told {
-            resource,
-            namespace: object.namespace().map(str::to_owned),
-            name: object.name().to_owned(),
-            uid: object.uid().to_owned(),
-            tone,
-            reason,
-            message: shortened(message),
-        };
+        let Some(told) = Told::of(object, tone, reason, message) else { return };
         let now = SystemTime::now();
         let mut state = self.lock();
         if let Some(times) = state.told.get_mut(&told) {
@@ -111,6 +102,34 @@ impl Recorder {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No method can stop half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes an event down at once, for somebody who has no turn. Nothing depends on it.
+pub(super) fn record_now(
+    store: &Store,
+    object: &Object,
+    tone: Tone,
+    reason: &'static str,
+    message: &str,
+) {
+    let Some(told) = Told::of(object, tone, reason, message) else { return };
+    let now = SystemTime::now();
+    let _ = write(store, &told, Times { count: 1, first: now, last: now });
+}
+
+impl Told {
+    /// Returns what is told of a document, `None` when it is none that is known.
+    fn of(object: &Object, tone: Tone, reason: &'static str, message: &str) -> Option<Self> {
+        Some(Self {
+            resource: object.resource()?,
+            namespace: object.namespace().map(str::to_owned),
+            name: object.name().to_owned(),
+            uid: object.uid().to_owned(),
+            tone,
+            reason,
+            message: shortened(message),
+        })
     }
 }
 

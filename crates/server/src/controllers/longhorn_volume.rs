@@ -5,6 +5,7 @@ use strongroom::jobs::JobState;
 use strongroom::volumes::{Condition, Volume};
 use strongroom_model::dialect::longhorn::LonghornVolume;
 
+use super::claimed_volume;
 use super::events::Tone;
 use super::moments::{self, Truth};
 use super::persistent_volume;
@@ -15,18 +16,23 @@ use super::turn::{Obstacle, Trouble, Turn};
 
 /// Makes, grows or deletes a volume, and shows how it stands.
 pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
+    if LonghornVolume::stands_for(turn.object).is_some() {
+        return claimed_volume::reconcile(turn);
+    }
     if turn.object.is_being_deleted() {
         return delete(turn);
     }
     let done = LonghornVolume::try_from(turn.object)
         .map_err(Trouble::from)
         .and_then(|volume| make(turn, &volume));
-    if let Err(Trouble::Waiting(Obstacle { reason, message })) = &done {
-        turn.set_status(&mut |object| {
+    match &done {
+        Err(Trouble::Waiting(Obstacle { reason, message })) => turn.set_status(&mut |object| {
             object.set(&["status", "state"], "creating");
             object.set(&["status", "robustness"], "unknown");
             moments::set_condition(object, SCHEDULED, Truth::False, reason, message);
-        })?;
+        })?,
+        Err(Trouble::Failed(error)) => turn.show_failure(SCHEDULED, error)?,
+        Ok(_) => {}
     }
     done
 }

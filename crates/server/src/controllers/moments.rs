@@ -75,6 +75,42 @@ pub(crate) fn set_condition(
     object.set(&["status", "conditions"], conditions);
 }
 
+/// Puts the condition of something that has failed, and is tried again, into the status of a document. Whoever
+/// writes into a document has it looked at again, at once; a failure that tells of itself in other words each
+/// time would be tried without a pause. Its words are therefore new once in a while only.
+pub(crate) fn set_failure(
+    object: &mut Object,
+    kind: &str,
+    reason: &str,
+    message: &str,
+    now: SystemTime,
+) {
+    let told = |object: &Object| {
+        let conditions = object.at(&["status", "conditions"])?.as_array()?.iter();
+        let found = conditions.into_iter().find(|found| found["type"] == kind)?;
+        (found["reason"] == reason).then(|| found.clone())
+    };
+    if let Some(told) = told(object) {
+        let since = told["lastProbeTime"].as_str();
+        let since = since.and_then(|text| humantime::parse_rfc3339(text).ok());
+        let is_recent = since.is_some_and(|since| {
+            now.duration_since(since).is_ok_and(|elapsed| elapsed < BETWEEN_WORDS)
+        });
+        if is_recent || told["message"] == message {
+            return;
+        }
+    }
+    set_condition(object, kind, Truth::False, reason, message);
+    let Some(Value::Array(mut conditions)) = object.take(&["status", "conditions"]) else { return };
+    if let Some(found) = conditions.iter_mut().find(|found| found["type"] == kind) {
+        found["lastProbeTime"] = text(now).into();
+    }
+    object.set(&["status", "conditions"], conditions);
+}
+
+/// How long a failure keeps its words.
+const BETWEEN_WORDS: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use strongroom_model::dialect::resource::Resource;
@@ -96,6 +132,32 @@ mod tests {
         set_condition(&mut object, "Ready", Truth::True, "Done", "");
         assert_ne!(first(&object)["lastTransitionTime"], "2000-01-01T00:00:00Z");
         assert_eq!(object.at(&path).unwrap().as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_failure_that_changes_its_words_each_time_is_written_down_once_in_a_while() {
+        let mut object = Object::new(Resource::PersistentVolumeClaim, Some("lab"), "data");
+        let begun = UNIX_EPOCH + Duration::from_secs(1_795_300_000);
+        let mut told = Vec::new();
+        for second in 0..180 {
+            let before = object.clone();
+            let message = format!("attempt {second}");
+            let now = begun + Duration::from_secs(second);
+            set_failure(&mut object, "Provisioned", "Failed", &message, now);
+            if object != before {
+                told.push(second);
+            }
+        }
+        assert_eq!(told, [0, 60, 120]);
+        // The same again is no news, however late.
+        let before = object.clone();
+        let late = begun + Duration::from_secs(10_000);
+        set_failure(&mut object, "Provisioned", "Failed", "attempt 120", late);
+        assert_eq!(object, before);
+        // What it waits for meanwhile is told at once, and so is the next failure.
+        set_condition(&mut object, "Provisioned", Truth::False, "SecretMissing", "");
+        set_failure(&mut object, "Provisioned", "Failed", "again", late);
+        assert_eq!(object.at(&["status", "conditions"]).unwrap()[0]["message"], "again");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
 
 use super::claim::{claim_reference, quantity};
+use super::claimed_volume;
 use super::events::Tone;
 use super::provision::{self, OWNER};
 use super::queue::Next;
@@ -40,7 +41,7 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
         (None, _) => "Available",
         (Some(_), _) if uid.is_none() => "Available",
         (Some(_), Some(claim)) if is_named_by(turn.object, claim) => "Bound",
-        (Some(_), None) if was_bound(turn.object) => "Released",
+        (Some(_), None) if was_bound(turn.object) => RELEASED,
         // It comes from elsewhere: what it says of its claim was never so here.
         (Some(_), _) => "Pending",
     };
@@ -50,7 +51,7 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
                        name it in spec.volumeName of the claim that is to have it";
         turn.tell(Tone::Warning, "ClaimMissing", message);
     }
-    if phase == "Released" && volume.reclaim == ReclaimPolicy::Delete && turn.is_held() {
+    if phase == RELEASED && volume.reclaim == ReclaimPolicy::Delete && turn.is_held() {
         let store = &turn.context().store;
         store.delete(
             Resource::PersistentVolume,
@@ -58,6 +59,11 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
             turn.object.name(),
             Some(turn.object.uid()),
         )?;
+        return Ok(Next::Settled);
+    }
+    // Nothing depends on it.
+    if matches!(phase, "Bound" | RELEASED) {
+        claimed_volume::keep(turn, phase)?;
     }
     Ok(Next::Settled)
 }
@@ -73,7 +79,7 @@ fn is_named_by(volume: &Object, claim: &Object) -> bool {
 
 /// Returns whether it was bound to its claim at some time. Nobody but the controllers writes that.
 fn was_bound(volume: &Object) -> bool {
-    matches!(volume.text(&["status", "phase"]), Some("Bound" | "Released" | FAILED))
+    matches!(volume.text(&["status", "phase"]), Some("Bound" | RELEASED | FAILED))
 }
 
 fn delete(
@@ -290,6 +296,9 @@ pub(super) fn set_phase(store: &Store, name: &str, phase: &str) -> crate::Result
         })
         .map(drop)
 }
+
+/// The phase of one whose claim is gone.
+pub(super) const RELEASED: &str = "Released";
 
 /// The phase of one that is to be deleted with its data, which cannot be.
 pub(super) const FAILED: &str = "Failed";

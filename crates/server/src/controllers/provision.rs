@@ -282,7 +282,7 @@ impl Planner<'_> {
         })?;
         let document = BackingImage::try_from(&*object)?;
         let label = format!("{}/{name}", document.namespace);
-        let image = ready_image(self.library, &document, &label)?;
+        let image = ready_image(self.library, &object, &label)?;
         Ok(FromImage {
             is_encrypted: image.encryption.is_some(),
             id: image.id,
@@ -398,10 +398,16 @@ pub(super) fn secret_of(store: &Store, object: &Object) -> Option<SecretReferenc
 /// [`Trouble::Waiting`] when it cannot yet.
 pub(super) fn ready_image(
     library: &Library,
-    document: &BackingImage,
+    document: &Object,
     label: &str,
 ) -> Result<Image, Trouble> {
-    let id: ImageId = document.uid.parse().map_err(|error| invalid(&error))?;
+    let id: ImageId = document.uid().parse().map_err(|error| invalid(&error))?;
+    match document.text(&["status", "state"]) {
+        Some("failed") => return Err(source_failed(document, label)),
+        // Its bytes may be there before it is known that its Secret opens them.
+        Some("ready") => {}
+        _ => return Err(not_ready(label)),
+    }
     match library.image(&id) {
         Ok(image) if image.condition == ImageCondition::Ready => Ok(image),
         Ok(_) => Err(not_ready(label)),
@@ -492,6 +498,19 @@ fn invalid(error: &strongroom_model::Error) -> Trouble {
 
 fn not_ready(label: &str) -> Trouble {
     Trouble::waiting("ImageNotReady", format!("image {label} is not ready: it goes on once it is"))
+}
+
+/// Says that what somebody waits for has failed, and why.
+pub(super) fn source_failed(document: &Object, label: &str) -> Trouble {
+    let why = match document.text(&["status", "message"]) {
+        Some(message) if !message.is_empty() => format!(": {message}"),
+        _ => String::new(),
+    };
+    let message = format!(
+        "source image {label} failed{why}; it goes on by itself once that image is ready, or another one \
+         of that name is"
+    );
+    Trouble::waiting("SourceFailed", message)
 }
 
 fn with(secret: Option<&SecretReference>) -> String {

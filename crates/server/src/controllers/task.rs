@@ -18,6 +18,8 @@ pub(crate) enum Task {
     CloneImage,
     /// Make an image of a volume.
     ExportImage,
+    /// See that what comes encrypted from elsewhere is opened by the Secret that its document names.
+    ProveKey,
     /// Make a volume of an image, of a snapshot or of another volume.
     MakeVolume,
     /// Make a snapshot of a volume.
@@ -34,10 +36,11 @@ pub(crate) struct Request {
 }
 
 impl Task {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::DownloadImage,
         Self::CloneImage,
         Self::ExportImage,
+        Self::ProveKey,
         Self::MakeVolume,
         Self::MakeSnapshot,
     ];
@@ -48,6 +51,7 @@ impl Task {
             Self::DownloadImage => "download-image",
             Self::CloneImage => "clone-image",
             Self::ExportImage => "export-image",
+            Self::ProveKey => "prove-key",
             Self::MakeVolume => "make-volume",
             Self::MakeSnapshot => "make-snapshot",
         }

@@ -2,5 +2,7 @@
 
 mod claims;
 mod images;
+mod imports;
+mod longhorn;
 mod many;
 mod restart;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use strongroom::audit::Act;
 use strongroom_model::dialect::admission::{Known, Refused, SecretValues};
@@ -14,9 +14,10 @@ use super::events::Tone;
 use super::key_material::KeyMaterial;
 use super::queue::Next;
 use super::subject::Subject;
+use super::wording::told;
 use super::{
-    Shared, backing_image, claim, longhorn_volume, persistent_volume, snapshot, virtual_machine,
-    virtual_machine_image,
+    Shared, backing_image, claim, longhorn_volume, moments, persistent_volume, snapshot,
+    virtual_machine, virtual_machine_image,
 };
 use crate::store::{Part, Store};
 use crate::{Context, Result};
@@ -103,15 +104,18 @@ fn look(shared: &Shared, subject: &Subject) -> Next {
             // What somebody waits for wakes them; what nobody tells of is seen a little later.
             Next::After(BETWEEN_LOOKS)
         }
-        // The document has changed meanwhile: its next turn is due already.
-        Err(Trouble::Failed(crate::Error::Conflict { .. } | crate::Error::NotFound { .. })) => {
-            Next::Failed
-        }
+        // Its next turn is due already.
+        Err(Trouble::Failed(error)) if has_changed(&error) => Next::Failed,
         Err(Trouble::Failed(error)) => {
-            turn.tell(Tone::Warning, "Failed", &chain(&error));
+            turn.tell(Tone::Warning, FAILED, &turn.told(&error));
             Next::Failed
         }
     }
+}
+
+/// Tells whether a turn has failed because the document is another one by now, or gone.
+fn has_changed(error: &crate::Error) -> bool {
+    matches!(error, crate::Error::Conflict { .. } | crate::Error::NotFound { .. })
 }
 
 impl<'a> Turn<'a> {
@@ -145,6 +149,22 @@ impl<'a> Turn<'a> {
     /// Tells people what has happened.
     pub(super) fn tell(&self, tone: Tone, reason: &'static str, message: &str) {
         self.shared.recorder.record(self.object, tone, reason, message);
+    }
+
+    /// Returns an error as people are told of it.
+    pub(super) fn told(&self, error: &crate::Error) -> String {
+        told(error, &self.context().kek_file)
+    }
+
+    /// Writes an unforeseen failure into a condition of the document, for people: it is tried again.
+    pub(super) fn show_failure(&self, condition: &str, error: &crate::Error) -> Result<()> {
+        if has_changed(error) {
+            return Ok(());
+        }
+        let (message, now) = (self.told(error), SystemTime::now());
+        self.set_status(&mut |object| {
+            moments::set_failure(object, condition, FAILED, &message, now);
+        })
     }
 
     /// Changes what the status of the document says.
@@ -306,6 +326,9 @@ pub(super) const FINALIZER: &str = crate::store::DATA_FINALIZER;
 
 /// Who does what is done here, for the audit log.
 pub(super) const ACTOR: &str = "controller";
+
+/// The reason of what nobody has foreseen.
+pub(super) const FAILED: &str = "Failed";
 
 /// After how long somebody who waits looks again although nothing has changed.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(60);

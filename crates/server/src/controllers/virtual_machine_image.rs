@@ -8,12 +8,14 @@ mod class;
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use strongroom_model::dialect::admission::Known;
 use strongroom_model::dialect::harvester::{
     CryptoOperation, VirtualMachineImage, VirtualMachineImageOrigin,
 };
 use strongroom_model::dialect::kubernetes::{SecretReference, StorageClass, TemplateValues};
 use strongroom_model::dialect::longhorn::BackingImage;
 use strongroom_model::dialect::object::Object;
+use strongroom_model::dialect::osc::Encryption;
 use strongroom_model::dialect::resource::Resource;
 
 use super::events::Tone;
@@ -107,7 +109,7 @@ fn backing_image(
     }
     document.set(&["spec", "minNumberOfCopies"], 1);
     for (key, value) in [
-        ("harvesterhci.io/imageId", format!("{}/{}", image.namespace, image.name)),
+        (OF_IMAGE, format!("{}/{}", image.namespace, image.name)),
         ("harvesterhci.io/imageDisplayName", image.display_name.clone()),
     ] {
         document.set(&["metadata", "annotations", key], value);
@@ -129,9 +131,16 @@ fn source(turn: &Turn<'_>, namespace: &str, name: &str) -> Result<std::sync::Arc
     let found = turn.read(Resource::VirtualMachineImage, Some(namespace), name);
     let found = found.ok_or_else(|| missing("not found: it goes on once it is there"))?;
     let name = image_name(found.uid());
-    turn.read(Resource::BackingImage, Some(LONGHORN), &name)
-        .filter(|image| image.text(&["status", "state"]) == Some("ready"))
-        .ok_or_else(|| missing("is not ready: it goes on once it is"))
+    let image = turn.read(Resource::BackingImage, Some(LONGHORN), &name);
+    let not_ready = || missing("is not ready: it goes on once it is");
+    let image = image.ok_or_else(not_ready)?;
+    match image.text(&["status", "state"]) {
+        Some("ready") => Ok(image),
+        Some("failed") => {
+            Err(provision::source_failed(&image, &format!("{namespace}/{}", found.name())))
+        }
+        _ => Err(not_ready()),
+    }
 }
 
 /// Returns the Secret of the class that an image is encrypted with.
@@ -146,6 +155,42 @@ fn secret_of_class(
         );
         return Err(Trouble::waiting("StorageClassMissing", message));
     };
+    secret_in(&class, image)?.ok_or_else(|| {
+        let message = format!("storage class {} is not for encryption or decryption", class.name);
+        Trouble::waiting("StorageClassUnfit", message)
+    })
+}
+
+/// Returns the Secret that is to open an image of Longhorn's kind which was made for an image here and comes
+/// encrypted from elsewhere: that of the class of the image. `None` when it was not, or the class has none.
+///
+/// # Errors
+///
+/// [`Trouble::Waiting`] when the class is not there.
+pub(super) fn secret_for(
+    known: &dyn Known,
+    image: &Object,
+) -> Result<Option<SecretReference>, Trouble> {
+    let of = image.annotation(OF_IMAGE).filter(|_| image.namespace() == Some(LONGHORN));
+    let Some((namespace, name)) = of.and_then(|of| of.split_once('/')) else { return Ok(None) };
+    let found = known.object(Resource::VirtualMachineImage, Some(namespace), name);
+    let Some(found) = found.filter(|found| image_name(found.uid()) == image.name()) else {
+        return Ok(None);
+    };
+    let document = VirtualMachineImage::try_from(&*found)?;
+    match class_of(known, &document)? {
+        Some(class) if class.volume_parameters()?.encryption == Encryption::Passphrase => {
+            secret_in(&class, &document)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Returns the Secret of a class for an image.
+fn secret_in(
+    class: &StorageClass,
+    image: &VirtualMachineImage,
+) -> Result<Option<SecretReference>, Trouble> {
     let annotations = BTreeMap::new();
     let values = TemplateValues {
         claim: &image.name,
@@ -153,16 +198,16 @@ fn secret_of_class(
         annotations: &annotations,
         volume: &image.name,
     };
-    class.volume_secret(&values)?.ok_or_else(|| {
-        let message = format!("storage class {} is not for encryption or decryption", class.name);
-        Trouble::waiting("StorageClassUnfit", message)
-    })
+    Ok(class.volume_secret(&values)?)
 }
 
 /// Returns the class that an image names.
-fn class_of(turn: &Turn<'_>, image: &VirtualMachineImage) -> Result<Option<StorageClass>, Trouble> {
+fn class_of(
+    known: &dyn Known,
+    image: &VirtualMachineImage,
+) -> Result<Option<StorageClass>, Trouble> {
     let Some(name) = &image.storage_class else { return Ok(None) };
-    let found = turn.read(Resource::StorageClass, None, name).ok_or_else(|| {
+    let found = known.object(Resource::StorageClass, None, name).ok_or_else(|| {
         let message = format!("storage class {name} not found: it goes on once it is there");
         Trouble::waiting("StorageClassMissing", message)
     })?;
@@ -268,6 +313,9 @@ pub(crate) fn image_of(uid: &str) -> (&'static str, String) {
 fn image_name(uid: &str) -> String {
     format!("vmi-{uid}")
 }
+
+/// The annotation of an image of Longhorn's kind that names the one that it was made for.
+const OF_IMAGE: &str = "harvesterhci.io/imageId";
 
 /// The condition that tells whether an image is being made.
 const INITIALIZED: &str = "Initialized";

@@ -19,7 +19,8 @@ use super::key_material::KeyMaterial;
 use super::queue::Queue;
 use super::subject::Subject;
 use super::task::{Request, Task};
-use super::turn::{ACTOR, Trouble, chain};
+use super::turn::{ACTOR, Trouble};
+use super::wording::told;
 use super::{backing_image, provision, snapshot};
 use crate::store::Store;
 
@@ -107,10 +108,11 @@ impl Worker for Work {
             Task::DownloadImage => backing_image::jobs::download(&run),
             Task::CloneImage => backing_image::jobs::clone(&run),
             Task::ExportImage => backing_image::jobs::export(&run),
+            Task::ProveKey => backing_image::proof::prove(&run),
             Task::MakeVolume => provision::make_volume(&run),
             Task::MakeSnapshot => snapshot::make_snapshot(&run),
         };
-        done.map_err(failure)
+        done.map_err(|trouble| self.failure(trouble))
     }
 
     fn memory(&self, job: &Job) -> u64 {
@@ -129,6 +131,22 @@ impl Worker for Work {
 }
 
 impl Work {
+    fn failure(&self, trouble: Trouble) -> Failure {
+        match trouble {
+            // Whatever is missing was there when the job was submitted, and may be again.
+            Trouble::Waiting(obstacle) => {
+                Failure { message: obstacle.message, again: Again::Later }
+            }
+            Trouble::Failed(error) => {
+                let mut message = told(&error, &self.keys.kek_file);
+                if is_out_of_reach(&error) {
+                    message.push_str(REACH_HINT);
+                }
+                Failure { message, again: again(&error) }
+            }
+        }
+    }
+
     /// Returns how many bytes the key derivation of a document's Secret takes.
     fn derivation_memory(&self, object: &Object) -> Option<u64> {
         let secret = match Subject::of(object)?.resource {
@@ -204,17 +222,19 @@ impl Watch<'_> {
     }
 }
 
-fn failure(trouble: Trouble) -> Failure {
-    match trouble {
-        // Whatever is missing was there when the job was submitted, and may be again.
-        Trouble::Waiting(obstacle) => Failure { message: obstacle.message, again: Again::Later },
-        Trouble::Failed(error) => Failure { message: chain(&error), again: again(&error) },
-    }
+/// Tells whether something was to be fetched from where this server fetches nothing.
+fn is_out_of_reach(error: &crate::Error) -> bool {
+    let crate::Error::Strongroom(error) = error else { return false };
+    error.of_network().is_some_and(|error| error.is_out_of_reach())
 }
 
 /// Tells whether an error may go by.
 fn again(error: &crate::Error) -> Again {
-    let crate::Error::Strongroom(error) = error else { return Again::Later };
+    let error = match error {
+        crate::Error::KeyUnfit { .. } => return Again::Never,
+        crate::Error::Strongroom(error) => error,
+        _ => return Again::Later,
+    };
     match error.kind() {
         ErrorKind::Busy
         | ErrorKind::Io
@@ -229,6 +249,10 @@ fn again(error: &crate::Error) -> Again {
 fn never(message: String) -> Failure {
     Failure { message, again: Again::Never }
 }
+
+/// What to do about a source that is out of reach.
+const REACH_HINT: &str =
+    "; upload the image instead, or start the server with --allow-loopback-downloads";
 
 /// What a copy takes without the derivation of a key, in bytes.
 const COPY_MEMORY: u64 = 64 << 20;

@@ -53,7 +53,8 @@ pub(super) fn pump(body: Body) -> (BodyReader, impl Future<Output = ()>) {
     (BodyReader { pieces, current: Bytes::new() }, feed)
 }
 
-/// Reads what comes and throws it away, if it is not too much: whoever still sends would not see an answer.
+/// Reads what comes and throws it away, if it is not too much: whoever sends all of it before he looks for an
+/// answer would see none.
 pub(super) async fn discard(body: Body) {
     discard_rest(body.into_data_stream()).await;
 }
@@ -159,10 +160,10 @@ const WINDOW: Duration = Duration::from_secs(300);
 const SLOWEST: u64 = 1024;
 
 /// How much of what nobody wants is read all the same, in bytes.
-const MOST_DISCARDED: usize = 16 << 20;
+const MOST_DISCARDED: usize = 1 << 30;
 
 /// For how long.
-const DISCARDING: Duration = Duration::from_secs(5);
+const DISCARDING: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use strongroom::ErrorKind;
 
+use crate::api::Why;
 use crate::controllers::{Trouble, chain};
+use crate::room;
 
 /// Why a request is not done.
 #[derive(Debug)]
@@ -46,6 +48,20 @@ impl Refusal {
         Self::new(code, "ServiceUnavailable", message).with(header::RETRY_AFTER, &RETRY_AFTER)
     }
 
+    /// Returns one about a directory in which there is no room left.
+    pub(super) fn no_room(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, NO_ROOM, message)
+    }
+
+    /// Tells whether the reason may be a lack of room: that it is, or that nobody knows it.
+    pub(super) fn may_lack_room(&self) -> Lack {
+        match self.code {
+            StatusCode::INSUFFICIENT_STORAGE => Lack::Certain,
+            code if code.is_server_error() => Lack::Possible,
+            _ => Lack::None,
+        }
+    }
+
     /// Adds a header.
     #[must_use]
     pub(super) fn with(mut self, name: HeaderName, value: &dyn Display) -> Self {
@@ -53,6 +69,17 @@ impl Refusal {
         self.header = value.ok().map(|value| Box::new((name, value)));
         self
     }
+}
+
+/// Whether something has failed for a lack of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// It has.
+    Certain,
+    /// It may have: of what the catalog says, only the words are known.
+    Possible,
+    /// It has not.
+    None,
 }
 
 impl From<strongroom::Error> for Refusal {
@@ -64,6 +91,7 @@ impl From<strongroom::Error> for Refusal {
                 (StatusCode::UNPROCESSABLE_ENTITY, "Invalid")
             }
             ErrorKind::Interrupted => (StatusCode::REQUEST_TIMEOUT, "Timeout"),
+            _ if room::is_lacking(&error) => (StatusCode::INSUFFICIENT_STORAGE, NO_ROOM),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
         };
         Self::new(code, reason, chain(&error))
@@ -102,6 +130,9 @@ impl IntoResponse for Refusal {
         });
         let mut response = Response::new(Body::from(status.to_string()));
         *response.status_mut() = self.code;
+        if self.code.is_server_error() {
+            response.extensions_mut().insert(Why(self.message));
+        }
         if let Some(header) = self.header {
             let (name, value) = *header;
             response.headers_mut().insert(name, value);
@@ -111,6 +142,9 @@ impl IntoResponse for Refusal {
         response
     }
 }
+
+/// The reason of a status about a full directory.
+const NO_ROOM: &str = "InsufficientStorage";
 
 /// After how many seconds somebody may try again.
 const RETRY_AFTER: u32 = 5;

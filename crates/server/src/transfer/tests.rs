@@ -208,6 +208,11 @@ fn bytes_with_another_checksum_are_refused_and_can_be_brought_again() {
     assert!(refused.text().contains("checksum"), "{}", refused.text());
     let failed = face.stage.wait_for_image("disk", "failed");
     assert!(failed.text(&["status", "message"]).unwrap().contains("checksum"));
+    assert_eq!(failed.at(&["status", "progress"]).unwrap(), 0);
+    let disk = failed.at(&["status", "diskFileStatusMap", "pool"]).unwrap();
+    assert_eq!((disk["state"].as_str(), disk["progress"].as_u64()), (Some("failed"), Some(0)));
+    assert_eq!(disk["message"], *failed.at(&["status", "message"]).unwrap());
+    face.stage.wait_for_event("disk", "UploadFailed");
     assert_eq!(face.ask("PUT", "disk", &[], &bytes).status, 200);
     face.stage.wait_for_image("disk", "ready");
 }

@@ -18,9 +18,9 @@ use strongroom_model::dialect::longhorn::ImageOrigin;
 use super::body::BodyReader;
 use super::download::{CHECKSUM, UPLOAD_LENGTH, UPLOAD_OFFSET, put};
 use super::place::Place;
-use super::refusal::Refusal;
-use crate::Context;
-use crate::controllers::Uploading;
+use super::refusal::{Lack, Refusal};
+use crate::controllers::{Uploading, told};
+use crate::{Context, room};
 
 /// What a request brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +128,30 @@ impl Upload {
         reader: BodyReader,
         actor: &str,
     ) -> Result<Response, Refusal> {
+        let (id, label) = (self.place.id.clone(), self.place.label());
+        let announced = self.bytes.in_all();
+        self.bring(context, reader, actor).map_err(|refusal| {
+            let lacking = match refusal.may_lack_room() {
+                Lack::None => return refusal,
+                Lack::Certain => u64::MAX,
+                Lack::Possible => NEXT_TO_NOTHING,
+            };
+            match room::free(context.data()) {
+                Ok(free) if free <= lacking => {
+                    let stands = context.library.uploaded(&id).unwrap_or((0, announced));
+                    full(context, &label, free, stands)
+                }
+                _ => refusal,
+            }
+        })
+    }
+
+    fn bring(
+        self,
+        context: &Context,
+        reader: BodyReader,
+        actor: &str,
+    ) -> Result<Response, Refusal> {
         if let Some(image) = &self.ready {
             return Ok(answer(StatusCode::OK, image.len, image.len));
         }
@@ -201,6 +225,29 @@ impl Upload {
     }
 }
 
+impl Bytes {
+    /// Returns how many bytes the image has in all, as far as the request says so.
+    fn in_all(self) -> u64 {
+        match self {
+            Self::Whole { len } | Self::None { len } => len,
+            Self::From { offset, len } => len.unwrap_or(offset),
+        }
+    }
+}
+
+/// Returns the refusal of what there is no room for. Zeros of an image take none, so nobody knows how much it
+/// will need.
+fn full(context: &Context, label: &str, free: u64, (stands, len): (u64, u64)) -> Refusal {
+    let left = len.saturating_sub(stands);
+    let message = format!(
+        "{} is full: {left} of the {len} bytes of image {label} are still to come, and {free} bytes are \
+         free, so that up to {} are missing; make room and send it again, and it goes on from byte {stands}",
+        context.data().display(),
+        left.saturating_sub(free),
+    );
+    Refusal::no_room(message).with(UPLOAD_OFFSET, &stands)
+}
+
 /// Ends an upload of which all has come.
 fn finish(context: &Context, place: &Place, uploading: &Uploading<'_>) -> Result<(), Refusal> {
     let cancelled = Arc::new(AtomicBool::new(false));
@@ -208,7 +255,7 @@ fn finish(context: &Context, place: &Place, uploading: &Uploading<'_>) -> Result
     match context.library.finish_upload(&place.id, &work) {
         Ok(_) => Ok(uploading.done()?),
         Err(error) => {
-            uploading.failed(&crate::controllers::chain(&error))?;
+            uploading.failed(&told(&error, &context.kek_file))?;
             Err(error.into())
         }
     }
@@ -304,6 +351,9 @@ impl Read for Watched<'_> {
         Ok(len)
     }
 }
+
+/// With no more room than that in bytes, what fails for no known reason fails for that one.
+const NEXT_TO_NOTHING: u64 = 1 << 20;
 
 /// How often progress is written down.
 const BETWEEN: Duration = Duration::from_secs(1);

@@ -4,17 +4,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use strongroom_crypto::Kdf;
+use strongroom_crypto::{Kdf, Passphrase};
 use strongroom_disk::qcow2::{self, Closed, Qcow2};
 use strongroom_disk::{Access, Disk, Raw};
 use strongroom_luks::{Header, Version};
 use strongroom_model::{ImageFormat, ImageId};
 
 use super::folder::failed;
-use super::{ImageEncryption, ImageProblem, Library, label};
+use super::problem::refuse_odd;
+use super::{ImageEncryption, ImageProblem, Library, format_of, label};
 use crate::device::{self, read_first};
+use crate::images::{self, Work};
 use crate::volumes::digest_of;
-use crate::{Error, Result, qcow2_image};
+use crate::{Error, Opener, Result, qcow2_image};
 
 /// What an image is.
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub(super) fn examine(path: &Path, id: &ImageId, said: Option<ImageFormat>) -> R
     match format {
         ImageFormat::Raw => {
             let len = file.len();
+            refuse_odd(id, len)?;
             Ok(Facts { format, len, virtual_len: len, encryption: None })
         }
         ImageFormat::Luks1 | ImageFormat::Luks2 => luks(&file, id, format),
@@ -69,6 +72,40 @@ impl Library {
             _ => None,
         });
         Ok(memory.max())
+    }
+
+    /// Opens a keyslot of a ready image with a passphrase, to see that it can be done: nothing is read but
+    /// the header. The policy of `work` bounds what it costs.
+    ///
+    /// # Errors
+    ///
+    /// Of kind [`WrongPassphrase`](crate::ErrorKind::WrongPassphrase) when no keyslot opens; when the image
+    /// is not ready, or not encrypted.
+    pub fn check_passphrase(
+        &self,
+        id: &ImageId,
+        passphrase: &Passphrase,
+        work: &Work<'_>,
+    ) -> Result<()> {
+        let image = self.ready_image(id)?;
+        let path = self.folder(id).data();
+        let opener = Opener::Passphrase(passphrase);
+        match format_of(&image)? {
+            ImageFormat::Luks1 | ImageFormat::Luks2 => {
+                let file = Raw::open(&path, Access::ReadOnly)?.with_label(label(id));
+                let header = device::read_header(&file)?.header;
+                device::unlock(&file, &header, opener, None, &work.policy).map(drop)
+            }
+            ImageFormat::Qcow2Luks => {
+                let file = Raw::open(&path, Access::ReadOnly)?.with_label(label(id));
+                let mut image = Qcow2::open(Arc::new(file), Access::ReadOnly, &Closed)?;
+                images::unlock_qcow2(&mut image, opener, &work.policy)
+            }
+            ImageFormat::Raw | ImageFormat::Qcow2 => {
+                let format = image.format;
+                Err(Error::image(id, ImageProblem::NotEncrypted { format }))
+            }
+        }
     }
 }
 
@@ -126,6 +163,7 @@ fn qcow2(file: Raw, id: &ImageId, said: ImageFormat) -> Result<Facts> {
         }
         (false, _) => (ImageFormat::Qcow2, None),
     };
+    refuse_odd(id, image.len())?;
     Ok(Facts { format, len, virtual_len: image.len(), encryption })
 }
 

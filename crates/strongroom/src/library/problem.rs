@@ -1,9 +1,9 @@
 //! What can be wrong with an image.
 
-use strongroom_model::ImageFormat;
+use strongroom_model::{ImageFormat, ImageId};
 
 use super::ImageCondition;
-use crate::ErrorKind;
+use crate::{Error, ErrorKind, Result};
 
 /// What is wrong with an image, for people to act on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +72,15 @@ pub enum ImageProblem {
     /// It has no bytes.
     #[error("is empty")]
     Empty,
+    /// Its contents do not end with a sector, so no disk has them.
+    #[error(
+        "has {len} bytes, and a disk has whole sectors of 512: make it {} bytes long",
+        neighbours(*len)
+    )]
+    Odd {
+        /// How many bytes its contents have.
+        len: u64,
+    },
     /// A volume that was never formatted has nothing of which an image could be made.
     #[error("cannot be made of volume {volume}, which was never formatted: nothing is in it")]
     NothingToExport {
@@ -95,9 +104,11 @@ impl ImageProblem {
             Self::Exists { .. } => ErrorKind::AlreadyExists,
             Self::NotFound => ErrorKind::NotFound,
             Self::AtWork | Self::NotReady { .. } => ErrorKind::Busy,
-            Self::Encrypted | Self::NotEncrypted { .. } | Self::Unfit { .. } | Self::Empty => {
-                ErrorKind::Image
-            }
+            Self::Encrypted
+            | Self::NotEncrypted { .. }
+            | Self::Unfit { .. }
+            | Self::Empty
+            | Self::Odd { .. } => ErrorKind::Image,
             Self::NoUpload
             | Self::Offset { .. }
             | Self::TooLong { .. }
@@ -105,6 +116,23 @@ impl ImageProblem {
             | Self::NothingToExport { .. }
             | Self::Volume { .. } => ErrorKind::Request,
         }
+    }
+}
+
+/// Refuses contents that end within a sector.
+pub(super) fn refuse_odd(id: &ImageId, len: u64) -> Result<()> {
+    match len.is_multiple_of(SECTOR) {
+        true => Ok(()),
+        false => Err(Error::image(id, ImageProblem::Odd { len })),
+    }
+}
+
+/// Returns the lengths in whole sectors next to one, without none at all.
+fn neighbours(len: u64) -> String {
+    let above = len.next_multiple_of(SECTOR);
+    match len / SECTOR {
+        0 => above.to_string(),
+        below => format!("{} or {above}", below * SECTOR),
     }
 }
 
@@ -116,5 +144,26 @@ impl ImageCondition {
             Self::Ready => "it is ready by now",
             Self::Deleting => "it is being deleted",
         }
+    }
+}
+
+/// The bytes of a sector.
+const SECTOR: u64 = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_length_is_told_with_the_next_even_ones() {
+        let id: ImageId = "odd".parse().unwrap();
+        assert!(refuse_odd(&id, 1024).is_ok());
+        assert_eq!(
+            refuse_odd(&id, 1025).unwrap_err().to_string(),
+            "image odd has 1025 bytes, and a disk has whole sectors of 512: make it 1024 or 1536 \
+             bytes long"
+        );
+        let short = refuse_odd(&id, 7).unwrap_err().to_string();
+        assert!(short.ends_with("make it 512 bytes long"), "{short}");
     }
 }

@@ -14,6 +14,7 @@ use super::folder::{exists, failed, write_anew};
 use super::inspection::examine;
 use super::lock::Lock;
 use super::making::{Begun, Making};
+use super::problem::refuse_odd;
 use super::{Image, ImageCondition, ImageProblem, Library, NewImage, label};
 use crate::catalog::Records;
 use crate::images::Work;
@@ -27,7 +28,7 @@ impl Library {
     ///
     /// When another one of that name was begun, with another length or checksum.
     pub fn begin_upload(&self, new: &NewImage, len: u64) -> Result<u64> {
-        refuse_no_length(len)?;
+        refuse_length(new, len)?;
         match self.begin(new, ORIGIN)? {
             Begun::Ready(image) if image.len == len => Ok(len),
             Begun::Ready(image) => {
@@ -46,7 +47,7 @@ impl Library {
     /// [`ImageProblem::Exists`] when the image is ready, [`ImageProblem::AtWork`] while somebody brings bytes
     /// of it.
     pub fn restart_upload(&self, new: &NewImage, len: u64) -> Result<()> {
-        refuse_no_length(len)?;
+        refuse_length(new, len)?;
         let exists = || {
             let difference = "is ready, and does not change any more".to_owned();
             Error::image(&new.id, ImageProblem::Exists { difference })
@@ -175,12 +176,16 @@ fn announce(mut making: Making<'_>, new: &NewImage, len: u64) -> Result<u64> {
     Ok(0)
 }
 
-fn refuse_no_length(len: u64) -> Result<()> {
+fn refuse_length(new: &NewImage, len: u64) -> Result<()> {
     if len == 0 || i64::try_from(len).is_err() {
         let problem = format!("an upload of {len} bytes makes no image");
         return Err(Error::Request { problem });
     }
-    Ok(())
+    match new.format {
+        Some(ImageFormat::Raw) => refuse_odd(&new.id, len),
+        // Of the others the header tells, once it is there.
+        _ => Ok(()),
+    }
 }
 
 /// What is known of an upload before its first byte.
@@ -316,14 +321,15 @@ impl<'a> Growing<'a> {
         }
     }
 
-    /// Adds bytes; runs of zeros become holes.
+    /// Adds bytes; runs of zeros become holes. The checksum is always that of what is there, also when there is
+    /// no room for all of them.
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hasher.update(bytes);
         for block in bytes.chunks(SHORTEST_HOLE) {
             if block.iter().any(|&byte| byte != 0) {
                 let written = self.file.write_all_at(block, self.stands);
                 written.map_err(|source| failed(&self.path, source))?;
             }
+            self.hasher.update(block);
             self.stands += block.len() as u64;
         }
         Ok(())

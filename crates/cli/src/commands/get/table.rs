@@ -28,7 +28,7 @@ impl Table {
 
     /// Reads a table of Kubernetes' API (`meta.k8s.io/v1 Table`), or makes one of names where a server has
     /// sent documents. With `all_namespaces`, the namespace is the first column.
-    pub(crate) fn of(value: &Value, format: Format, all_namespaces: bool) -> Self {
+    pub(crate) fn of(value: &Value, format: &Format, all_namespaces: bool) -> Self {
         let mut table = match value["kind"].as_str() {
             Some("Table") => Self::of_table(value, format),
             _ => Self::of_documents(value),
@@ -46,11 +46,11 @@ impl Table {
         table
     }
 
-    fn of_table(value: &Value, format: Format) -> Self {
+    fn of_table(value: &Value, format: &Format) -> Self {
         let definitions: Vec<&Value> = array(&value["columnDefinitions"]).collect();
         let is_shown = |at: usize| {
             let priority = definitions.get(at).and_then(|column| column["priority"].as_i64());
-            format == Format::Wide || priority.unwrap_or(0) == 0
+            *format == Format::Wide || priority.unwrap_or(0) == 0
         };
         let columns = definitions
             .iter()
@@ -77,6 +77,14 @@ impl Table {
     pub(crate) fn take_columns(&mut self, earlier: Option<&Self>) {
         if let (true, Some(earlier)) = (self.columns.len() < 2, earlier) {
             self.columns.clone_from(&earlier.columns);
+        }
+    }
+
+    /// Replaces the names of its documents: those of several kinds say which they are.
+    pub(crate) fn name_with(&mut self, named: impl Fn(&str) -> String) {
+        let Some(at) = self.columns.iter().position(|column| column == "NAME") else { return };
+        for name in self.rows.iter_mut().filter_map(|row| row.get_mut(at)) {
+            *name = named(name);
         }
     }
 
@@ -155,13 +163,13 @@ mod tests {
                 { "cells": ["b", null, 2], "object": { "metadata": { "namespace": "default" } } }
             ]
         });
-        let table = Table::of(&value, Format::Table, false);
+        let table = Table::of(&value, &Format::Table, false);
         let rows = vec![
             vec!["a".to_owned(), "in\\nprogress".to_owned()],
             vec!["b".to_owned(), "<none>".to_owned()],
         ];
         assert_eq!(table, Table::new(&["NAME", "STATE"], rows));
-        let wide = Table::of(&value, Format::Wide, true);
+        let wide = Table::of(&value, &Format::Wide, true);
         assert_eq!(wide.columns, ["NAMESPACE", "NAME", "STATE", "UUID"]);
         assert_eq!(wide.rows[1], ["default", "b", "<none>", "2"]);
     }
@@ -169,9 +177,9 @@ mod tests {
     #[test]
     fn documents_are_a_table_of_names() {
         let one = json!({ "kind": "Secret", "metadata": { "name": "key", "namespace": "lab" } });
-        let table = Table::of(&one, Format::Table, true);
+        let table = Table::of(&one, &Format::Table, true);
         assert_eq!(table.rows, [["lab", "key", "<none>"]]);
         let list = json!({ "kind": "SecretList", "items": [one, one] });
-        assert_eq!(Table::of(&list, Format::Table, false).rows.len(), 2);
+        assert_eq!(Table::of(&list, &Format::Table, false).rows.len(), 2);
     }
 }

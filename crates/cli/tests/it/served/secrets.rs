@@ -57,6 +57,22 @@ fn no_secret_is_anywhere() {
     };
     silent(&served.place.path("data"));
     served.stop();
+    let begun = std::time::Instant::now();
+    // Every line is there a little after the process has ended.
+    while !served.logged.lock().unwrap().contains(" info stopped") {
+        assert!(begun.elapsed() < super::PATIENCE, "{}", served.logged.lock().unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let logged = served.logged.lock().unwrap().clone();
+    for line in [
+        "info request method=POST path=/api/v1/namespaces/lab/secrets by=admin from=127.0.0.1",
+        "info job begins",
+        "task=clone-image about=\"backingimages.longhorn.io lab/locked\"",
+        "info job is done",
+        "info stopping",
+    ] {
+        assert!(logged.contains(line), "{line} is not in {logged}");
+    }
     silent(&served.place.path("data"));
     served.place.strongroom("audit verify --data data").ok();
 }

@@ -82,7 +82,7 @@ impl Takes {
 const OURS: &str = "strongroom.io/";
 
 /// The ones that there are.
-const KNOWN: [(&str, Takes); 8] = [
+const KNOWN: [(&str, Takes); 9] = [
     ("strongroom.io/allow-key-change", Takes::Flag),
     // Written by the server.
     ("strongroom.io/encryption", Takes::Anything),
@@ -92,6 +92,7 @@ const KNOWN: [(&str, Takes); 8] = [
     ("strongroom.io/rate-limit", Takes::Quantity),
     ("strongroom.io/retry", Takes::Anything),
     (LonghornVolume::SECRET, Takes::Secret),
+    (LonghornVolume::CLAIM, Takes::Anything),
 ];
 
 #[cfg(test)]

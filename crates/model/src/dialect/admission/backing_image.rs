@@ -14,8 +14,16 @@ pub(super) fn review(review: &mut Review<'_>) {
     fill_in(review);
     let name = review.object.name().to_owned();
     let fixed = |what: &str| format!("changing {what} for BackingImage {name} is not supported");
-    review.fixed_once_set(&["spec", "secret"], &fixed("secret"));
-    review.fixed_once_set(&["spec", "secretNamespace"], &fixed("secret namespace"));
+    // One that came from elsewhere and has failed may have done so for its Secret; nobody uses it.
+    let may_be_another = |old: &Object| {
+        let kind = old.text(&["spec", "sourceType"]);
+        let comes = kind.is_none_or(|kind| matches!(kind, "" | "download" | "upload"));
+        comes && old.text(&["status", "state"]) == Some("failed")
+    };
+    if !review.old.is_some_and(may_be_another) {
+        review.fixed_once_set(&["spec", "secret"], &fixed("secret"));
+        review.fixed_once_set(&["spec", "secretNamespace"], &fixed("secret namespace"));
+    }
     review.fixed(&["spec", "dataEngine"], &fixed("data engine"));
     review.fixed(&["spec", "sourceType"], &fixed("the source type"));
     review.fixed(&["spec", "sourceParameters"], &fixed("the source"));

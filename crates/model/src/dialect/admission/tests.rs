@@ -288,6 +288,31 @@ fn an_image_in_the_library_is_what_it_was_made_as() {
 }
 
 #[test]
+fn an_image_from_elsewhere_whose_secret_did_not_open_it_may_name_another() {
+    let mut documents = library();
+    let mut upload = image("sent", "upload", Value::Null);
+    upload.set(&["spec", "secret"], "one");
+    upload.set(&["spec", "secretNamespace"], "keys");
+    documents.put(upload);
+    for (state, is_allowed) in [("ready", false), ("failed", true)] {
+        documents.set(Resource::BackingImage, "sent", &["status", "state"], state);
+        let found = documents.objects(Resource::BackingImage, None);
+        let old = found.into_iter().find(|image| image.name() == "sent").unwrap();
+        let mut changed = (*old).clone();
+        changed.set(&["spec", "secret"], "two");
+        let admitted = admit(changed, Change::Update(&old), &documents);
+        assert_eq!(admitted.is_ok(), is_allowed, "{state}: {admitted:?}");
+    }
+    // What was encrypted here is opened by what encrypted it.
+    documents.set(Resource::BackingImage, "sealed", &["status", "state"], "failed");
+    let found = documents.objects(Resource::BackingImage, None);
+    let old = found.into_iter().find(|image| image.name() == "sealed").unwrap();
+    let mut changed = (*old).clone();
+    changed.set(&["spec", "secret"], "two");
+    assert!(admit(changed, Change::Update(&old), &documents).is_err());
+}
+
+#[test]
 fn metadata_can_change_when_everything_around_is_gone() {
     let documents = library();
     let old = documents.object(Resource::BackingImage, Some("longhorn-system"), "sealed").unwrap();

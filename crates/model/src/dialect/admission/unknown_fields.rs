@@ -32,6 +32,14 @@ pub fn unknown_fields(object: &Object) -> Vec<String> {
     unknown
 }
 
+/// Returns the paths of the fields that documents of a kind have besides `apiVersion`, `kind` and `status`, with
+/// slashes between the names: `spec/source/persistentVolumeClaimName`. A `*` stands for any name, the elements
+/// of lists have no name, and anything may stand below the end of a path.
+pub fn known_fields(resource: Resource) -> impl Iterator<Item = String> {
+    let metadata = METADATA.iter().map(|path| format!("metadata/{path}"));
+    metadata.chain(fields(resource).iter().map(ToString::to_string))
+}
+
 /// Looks at what is below a path. `rest` is how the known paths go on there; nothing, when anything may follow.
 fn walk(value: &Value, path: &str, rest: &[&str], unknown: &mut Vec<String>) {
     if rest.is_empty() || unknown.len() >= MOST {
@@ -316,6 +324,19 @@ mod tests {
         let mut wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
         wanted.sort();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn each_known_field_is_one_that_nobody_complains_of() {
+        for resource in Resource::ALL {
+            for path in known_fields(resource) {
+                let mut object = Object::new(resource, None, "a");
+                let keys: Vec<&str> =
+                    path.split('/').map(|key| if key == "*" { "any" } else { key }).collect();
+                object.set(&keys, "x");
+                assert!(unknown_fields(&object).is_empty(), "{resource:?} {path}");
+            }
+        }
     }
 
     #[test]

@@ -104,7 +104,11 @@ pub(super) fn users_of_value(object: &Object, known: &dyn Known) -> Vec<String> 
         &mut users,
         known,
         Resource::LonghornVolume,
-        |volume: LonghornVolume| matches!(&volume.encryption, VolumeEncryption::Encrypted { secret: own } if *own == secret),
+        // One that stands for the volume of a claim is counted as that.
+        |volume: LonghornVolume| {
+            let needed = VolumeEncryption::Encrypted { secret: secret.clone() };
+            volume.encryption == needed && volume.stands_for.is_none()
+        },
     );
     let mut classes = Classes::default();
     let mut claims = Vec::new();
@@ -170,7 +174,9 @@ fn users_of_image(image: &Object, known: &dyn Known) -> Vec<String> {
     };
     for volume in known.objects(Resource::LonghornVolume, None) {
         let view = LonghornVolume::try_from(&*volume);
-        let named = view.is_ok_and(|view| view.backing_image.as_deref() == Some(name));
+        let named = view.is_ok_and(|view| {
+            view.backing_image.as_deref() == Some(name) && view.stands_for.is_none()
+        });
         if named && (volume.namespace() == namespace || is_meant(volume.namespace())) {
             users.push(format!("{volume:?}"));
         }

@@ -17,6 +17,8 @@ pub(super) fn review(review: &mut Review<'_>) {
     let message =
         "the Secret that a volume was encrypted with is not another one because somebody says so";
     review.fixed(&annotation, message);
+    let claim = ["metadata", "annotations", LonghornVolume::CLAIM];
+    review.fixed(&claim, "the server says whose volume it is");
     review.fixed(&["spec", "encrypted"], "Encrypted is immutable");
     review.fixed(&["spec", "dataEngine"], "dataEngine is immutable");
     for field in ["backingImage", "fromBackup", "dataSource"] {
@@ -28,6 +30,11 @@ pub(super) fn review(review: &mut Review<'_>) {
         return;
     }
     match review.old.map(LonghornVolume::try_from) {
+        Some(Ok(old)) if volume.stands_for.is_some() && volume.size != old.size => {
+            let message =
+                "it has the size of its claim: change spec.resources.requests.storage there";
+            review.note(&["spec", "size"], Reason::Invalid, message);
+        }
         Some(Ok(old)) if volume.size < old.size => {
             let message = "volumes are never made smaller";
             review.note(&["spec", "size"], Reason::Invalid, message);

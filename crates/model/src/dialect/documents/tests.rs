@@ -114,8 +114,81 @@ fn what_is_no_document_is_told_with_its_line() {
 #[test]
 fn keys_that_stand_twice_are_refused_on_their_line() {
     let told = bad("apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nkind: Secret\n");
-    assert_eq!(told, "file.yaml:4: a key stands twice in one mapping\n");
+    assert_eq!(told, "file.yaml:4:1: a key stands twice in one mapping\n");
     assert!(bad("a: 1\n!x a: 2\n").contains("twice"));
+    let second = format!("---\n{CLASS}---\n{CLASS}kind: StorageClass\n---\n{CLASS}");
+    let told = bad(&second);
+    assert_eq!(told, "file.yaml:29:1: a key stands twice in one mapping (in document 2)\n");
+}
+
+/// Checks what is told of text that follows three lines of a Secret.
+fn told(cases: &[(&str, &str, &str)]) {
+    for (rest, place, words) in cases {
+        let told = bad(&format!("kind: Secret\nmetadata:\n  name: a\n{rest}"));
+        assert!(told.starts_with(&format!("file.yaml:{place}: ")), "{rest:?}: {told}");
+        assert!(told.contains(words), "{rest:?}: {told}");
+    }
+}
+
+#[test]
+fn tabs_are_told_in_words() {
+    told(&[
+        ("spec:\n\tsize: 1\n", "5:2", "a tab stands where only spaces may"),
+        ("data:\n  a: |\n\tx\n", "5:6", "a tab stands where only spaces may"),
+    ]);
+}
+
+#[test]
+fn bad_indentation_is_told_in_words() {
+    let indentation = "the indentation fits none of the lines above";
+    told(&[
+        ("data:\n   a: 1\n  b: 2\n", "6:3", indentation),
+        ("data:\n  - a\n  b: 1\n", "6:3", indentation),
+        ("data:\n  a: 1\n   b: 2\n", "6:5", "else the indentation is not that of the lines above"),
+    ]);
+}
+
+#[test]
+fn quotes_and_brackets_that_are_not_closed_are_told_in_words() {
+    let quote = "a quote is opened above and not closed";
+    told(&[
+        ("data: \"x\nb: 1\n", "5:1", quote),
+        ("data: 'x\n", "5:1", quote),
+        ("data: 'it's'\n", "4:11", "behind a closing quote"),
+        ("data: \"C:\\path\"\n", "4:7", "a backslash within double quotes"),
+        ("data: [1, 2\n", "4:7", "a `[` is opened and not closed"),
+        ("data: {a: 1\n", "4:7", "a `{` is opened and not closed"),
+        ("data: {a: 1]\n", "4:7", "a bracket is closed"),
+        ("data: [1, 2\nb: 1\n", "5:2", "a bracket there is not closed"),
+    ]);
+}
+
+#[test]
+fn aliases_and_signs_that_mean_nothing_are_told_in_words() {
+    told(&[
+        ("data: *none\n", "4:7", "an alias (`*…`) has no anchor"),
+        ("data: * none\n", "4:7", "a `&` or `*` has no name"),
+        ("data: @x\n", "4:7", "a sign that YAML keeps for itself"),
+        ("data: |x\n  a\n", "4:7", "behind `|` or `>`"),
+        ("data: !<x\n", "4:7", "a tag (`!…`) is not known"),
+        ("data: \"a\"#b\n", "4:10", "a comment needs a space"),
+        ("<<: 1\n", "4:5", "what `<<` takes in"),
+    ]);
+}
+
+#[test]
+fn keys_that_are_none_are_told_in_words() {
+    told(&[
+        ("data\n", "4:1", "no `: ` behind its key"),
+        ("data: 1\nspec\nb: 1\n", "5:1", "no `: ` behind its key"),
+        ("data: a: b\n", "4:8", "a `: ` stands where no key can be"),
+        ("data: - a\n", "4:7", "a list's `- ` stands where no list can begin"),
+    ]);
+    let later = bad("kind: A\n--- # two\nkind: B\n---\nkind: x: y\n");
+    assert!(
+        later.starts_with("file.yaml:5:8: ") && later.ends_with(" (in document 3)\n"),
+        "{later}"
+    );
 }
 
 #[test]

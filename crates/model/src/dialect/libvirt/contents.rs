@@ -1,5 +1,7 @@
 //! What an element holds, taken out piece by piece, so that what is left over can be kept and told.
 
+use std::fmt;
+
 use super::xml::{Element, Node};
 use crate::Error;
 
@@ -8,6 +10,8 @@ pub(super) struct Contents<'a> {
     element: &'a Element,
     elements: Vec<&'a Element>,
     attributes: Vec<&'a (String, String)>,
+    /// Further elements of names that were taken.
+    further: Vec<&'a Element>,
 }
 
 /// What happens to what nobody knows.
@@ -20,7 +24,8 @@ enum Fate {
 impl<'a> Contents<'a> {
     pub(super) fn of(element: &'a Element) -> Self {
         let elements = element.elements().collect();
-        Self { element, elements, attributes: element.attributes.iter().collect() }
+        let attributes = element.attributes.iter().collect();
+        Self { element, elements, attributes, further: Vec::new() }
     }
 
     /// Takes the value of an attribute.
@@ -29,10 +34,13 @@ impl<'a> Contents<'a> {
         Some(&self.attributes.remove(at).1)
     }
 
-    /// Takes the first element of a name. Further ones count for nothing, as with the daemon.
+    /// Takes the first element of a name. Further ones count for nothing, as with the daemon, and are not kept:
+    /// they would count where the first was empty and is not written again.
     pub(super) fn child(&mut self, name: &str) -> Option<&'a Element> {
-        let at = self.elements.iter().position(|element| element.name == name)?;
-        Some(self.elements.remove(at))
+        let mut named = self.children(name).into_iter();
+        let first = named.next();
+        self.further.extend(named);
+        first
     }
 
     /// Takes every element of a name.
@@ -58,7 +66,8 @@ impl<'a> Contents<'a> {
         self.tell(Fate::Kept, notes);
         let says = |node: &Node| matches!(node, Node::Text(text) if !text.trim().is_empty());
         if self.element.children.iter().any(says) {
-            notes.push(format!("{}text in <{}> is left out", self.place(), self.element.name));
+            let (place, name) = (Place(self.element), &self.element.name);
+            notes.push(format!("{place}text in <{name}> {}", Fate::LeftOut));
         }
         let elements = self.elements.into_iter().cloned().collect();
         (elements, self.attributes.into_iter().cloned().collect())
@@ -68,7 +77,8 @@ impl<'a> Contents<'a> {
     pub(super) fn elements_kept(mut self, notes: &mut Vec<String>) -> Vec<Element> {
         let attributes = std::mem::take(&mut self.attributes);
         let parent = self.element;
-        Self { element: parent, elements: Vec::new(), attributes }.all_left_out(notes);
+        let (elements, further) = (Vec::new(), Vec::new());
+        Self { element: parent, elements, attributes, further }.all_left_out(notes);
         self.all_kept(notes).0
     }
 
@@ -79,27 +89,45 @@ impl<'a> Contents<'a> {
 
     fn tell(&self, fate: Fate, notes: &mut Vec<String>) {
         let parent = &self.element.name;
-        let fate = match fate {
-            Fate::Kept => "is kept as it is",
-            Fate::LeftOut => "is left out",
-        };
         for (name, _) in &self.attributes {
             // What a prefix stands for is no setting.
-            if name != "xmlns" && !name.starts_with("xmlns:") {
-                let place = self.place();
-                notes.push(format!(
-                    "{place}attribute {name} of <{parent}> has no effect and {fate}"
-                ));
+            let prefix = name == "xmlns" || name.starts_with("xmlns:");
+            if !(prefix && matches!(fate, Fate::Kept)) {
+                let place = Place(self.element);
+                notes.push(format!("{place}attribute {name} of <{parent}> {fate}"));
             }
         }
+        for element in &self.further {
+            let (place, name) = (Place(element), &element.name);
+            notes.push(format!("{place}a further <{name}> in <{parent}> {}", Fate::LeftOut));
+        }
         for element in &self.elements {
-            let (line, name) = (element.line.0, &element.name);
-            notes.push(format!("line {line}: <{name}> in <{parent}> has no effect and {fate}"));
+            let name = &element.name;
+            if !UNTOLD.contains(&(parent.as_str(), name.as_str())) {
+                notes.push(format!("{}<{name}> in <{parent}> {fate}", Place(element)));
+            }
         }
     }
+}
 
-    fn place(&self) -> String {
-        format!("line {}: ", self.element.line.0)
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kept => "is not read, but kept",
+            Self::LeftOut => "is not read and left out",
+        })
+    }
+}
+
+/// Where an element stands, as notes begin.
+struct Place<'a>(&'a Element);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.line.0 {
+            0 => Ok(()),
+            line => write!(f, "line {line}: "),
+        }
     }
 }
 
@@ -113,3 +141,13 @@ pub(super) fn text_of(element: &Element) -> Result<String, Error> {
         }
     }
 }
+
+/// What there is nothing to tell about, by where it stands: what a daemon prints and never reads, and how
+/// an image on another machine is reached.
+const UNTOLD: [(&str, &str); 5] = [
+    ("volume", "source"),
+    ("target", "timestamps"),
+    ("backingStore", "timestamps"),
+    ("source", "host"),
+    ("source", "auth"),
+];

@@ -195,7 +195,7 @@ impl DiskSource {
             "volume" => Self::Volume { pool: attribute("pool")?, volume: attribute("volume")? },
             "network" => {
                 let (protocol, name) = (attribute("protocol")?, attribute("name")?);
-                let unknown = contents.elements_kept(&mut Vec::new());
+                let unknown = contents.elements_kept(notes);
                 return Ok(Self::Network { protocol, name, unknown });
             }
             _ => {

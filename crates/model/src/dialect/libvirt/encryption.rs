@@ -376,4 +376,4 @@ impl Preset {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -27,6 +27,9 @@ pub struct LonghornVolume {
     pub from_backup: Option<String>,
     /// What else it begins with.
     pub data_source: Option<VolumeDataSource>,
+    /// The UID of the claim whose volume it stands for: the server keeps such a document beside the
+    /// PersistentVolume of the same name, and nothing is made of it.
+    pub stands_for: Option<String>,
     /// How Longhorn would make it appear: `blockdev`, `iscsi` and the like. Recorded, no more.
     pub frontend: Option<String>,
 }
@@ -61,6 +64,19 @@ pub enum VolumeDataSource {
 impl LonghornVolume {
     /// The annotation that names the Secret of an encrypted volume.
     pub const SECRET: &'static str = "strongroom.io/secret";
+
+    /// The annotation of one that stands for the volume of a claim: the UID of the claim. The server writes it.
+    pub const CLAIM: &'static str = "strongroom.io/claim-uid";
+
+    /// Where those are that stand for volumes of claims: with Longhorn's own.
+    pub const NAMESPACE: &'static str = "longhorn-system";
+
+    /// Returns the UID of the claim whose volume a document stands for; `None` when it is one that somebody
+    /// applied for a volume of its own.
+    pub fn stands_for(object: &Object) -> Option<&str> {
+        let uid = object.annotation(Self::CLAIM)?;
+        (object.namespace() == Some(Self::NAMESPACE)).then_some(uid)
+    }
 }
 
 impl TryFrom<&Object> for LonghornVolume {
@@ -81,6 +97,7 @@ impl TryFrom<&Object> for LonghornVolume {
             backing_image: fields.text(&["spec", "backingImage"]).map(str::to_owned),
             from_backup: fields.text(&["spec", "fromBackup"]).map(str::to_owned),
             data_source: fields.parsed(&["spec", "dataSource"], data_source),
+            stands_for: Self::stands_for(object).map(str::to_owned),
             frontend: fields.text(&["spec", "frontend"]).map(str::to_owned),
         };
         fields.finish(volume)
@@ -164,6 +181,16 @@ mod tests {
             panic!("plain")
         };
         assert_eq!(secret.to_string(), "lab/mine");
+    }
+
+    #[test]
+    fn one_stands_for_the_volume_of_a_claim_beside_longhorns_own_alone() {
+        for (namespace, stands) in [("longhorn-system", Some("1-2")), ("lab", None)] {
+            let mut object = Object::new(Resource::LonghornVolume, Some(namespace), "pvc-1-2");
+            assert_eq!(LonghornVolume::stands_for(&object), None);
+            object.set(&["metadata", "annotations", LonghornVolume::CLAIM], "1-2");
+            assert_eq!(LonghornVolume::stands_for(&object), stands);
+        }
     }
 
     #[test]

@@ -138,6 +138,10 @@ pub(in super::super) fn original_memory(
             ImageOrigin::Clone { source, encryption: CloneEncryption::Decrypt { .. } } => {
                 store.object(Resource::BackingImage, object.namespace(), &source)
             }
+            // Once it is there, all that is left is to open it.
+            ImageOrigin::Download { .. } | ImageOrigin::Upload => {
+                return library.derivation_memory(&object.uid().parse().ok()?).ok()?;
+            }
             _ => None,
         },
         Resource::LonghornVolume => {

@@ -57,6 +57,53 @@ fn a_claim_waits_for_class_and_secret_and_then_goes_on_by_itself() {
 }
 
 #[test]
+fn an_unforeseen_failure_stands_in_the_claim_and_writing_it_there_causes_no_other_try() {
+    let stage = Stage::new();
+    let waiting = stage.apply(claim("data", "later", "64Mi"));
+    stage.wait_for_reason("data", "StorageClassMissing");
+    // Something that is not ours is in the way.
+    let pool = stage.directory.path().join("pool");
+    let in_the_way = find_folder(&pool, "volumes").join(format!("pvc-{}", waiting.uid()));
+    std::fs::write(&in_the_way, b"not a volume").unwrap();
+    stage.apply(class("later", None, json!({})));
+    let message = stage.wait_for_reason("data", "Failed");
+    let data = stage.directory.path().to_str().unwrap();
+    assert!(!message.contains(data), "{message}");
+    let claim = || stage.find(Resource::PersistentVolumeClaim, Some("lab"), "data").unwrap();
+    let first = claim();
+    assert_eq!(first.text(&["status", "phase"]), Some("Pending"));
+    // It is tried again and again, and the claim stays as it is.
+    let tried = |event: &Object| event.at(&["count"]).and_then(Value::as_u64).unwrap_or(0);
+    let event = stage.wait_for_event("data", "Failed");
+    let (namespace, name) = (event.namespace(), event.name().to_owned());
+    let event = stage.wait(Resource::Event, namespace, &name, |found| {
+        found.is_some_and(|found| tried(found) >= 4)
+    });
+    assert_eq!(claim().resource_version(), first.resource_version());
+    // At most one look for the write itself, and the others after pauses that double.
+    assert!(tried(&event.unwrap()) <= 12);
+    std::fs::remove_file(&in_the_way).unwrap();
+    stage.wait_for_claim("data", "Bound");
+}
+
+/// Returns a folder of that name anywhere below another one.
+fn find_folder(root: &std::path::Path, name: &str) -> std::path::PathBuf {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                if entry.file_name() == name {
+                    return entry.path();
+                }
+                folders.push(entry.path());
+            }
+        }
+    }
+    panic!("no {name} in {}", root.display());
+}
+
+#[test]
 fn a_volume_for_each_claim_has_the_secret_of_its_own_name() {
     let stage = Stage::new();
     let mut own = class("own", Some("${pvc.name}"), json!({}));

@@ -189,7 +189,7 @@ fn a_token_for_a_namespace_sees_nothing_of_others() {
     }
     assert_eq!(ask(&scoped, &format!("{volumes}/of-other")).code, 404);
     assert_eq!(ask(&scoped, &format!("{volumes}/of-lab")).code, 200);
-    let named = "longhorn_volume_encrypted{volume=\"other\"}";
+    let named = "longhorn_volume_encrypted{volume=\"other\",pvc_namespace=\"other\",pvc=\"data\"}";
     assert!(ask(&all, "/metrics").body.contains(named));
     let numbers = ask(&scoped, "/metrics").body;
     assert!(numbers.contains("strongroom_documents{") && !numbers.contains("volume=\""));

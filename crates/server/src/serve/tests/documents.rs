@@ -3,7 +3,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use strongroom_model::dialect::resource::{Resource, Scope};
 
-use super::server::{CLASSES, IMAGES, SECRETS, Server, VOLUMES, class, image, secret, volume};
+use super::server::{
+    Answered, CLASSES, IMAGES, SECRETS, Server, VOLUMES, class, image, secret, volume,
+};
 
 #[test]
 fn a_document_is_made_read_replaced_patched_and_deleted() {
@@ -232,6 +234,20 @@ fn every_kind_can_be_discovered_and_is_described() {
     let groups = server.get("/apis").json();
     assert_eq!(groups["groups"].as_array().unwrap().len(), 5);
     let documents = server.get("/openapi/v3").json();
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let headers = format!("Authorization: Bearer {}\r\nAccept: {accept}\r\n", server.admin());
+    let at_once = ["/api", "/apis"].map(|path| {
+        let answer = Answered::read(server.open(&format!("GET {path}"), &headers, b""));
+        assert!(
+            answer
+                .head
+                .to_lowercase()
+                .contains(&format!("content-type: {}", accept.to_lowercase()))
+        );
+        answer.json()["items"].as_array().unwrap().clone()
+    });
+    let at_once = at_once.concat();
+    assert_eq!(at_once.len(), 6);
     for resource in Resource::ALL {
         let root = match resource.group() {
             "" => "api/v1".to_owned(),
@@ -241,6 +257,17 @@ fn every_kind_can_be_discovered_and_is_described() {
         let all = list["resources"].as_array().unwrap();
         let found = all.iter().find(|one| one["name"] == resource.plural()).unwrap();
         assert_eq!(found["namespaced"], resource.scope() == Scope::Namespaced);
+        let name = |item: &Value| item["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let group = at_once.iter().find(|item| name(item) == resource.group()).unwrap();
+        let version = &group["versions"][0];
+        assert_eq!(version["version"], resource.version());
+        let kinds = version["resources"].as_array().unwrap();
+        let told = kinds.iter().find(|kind| kind["resource"] == resource.plural()).unwrap();
+        assert_eq!((&told["verbs"], &told["shortNames"]), (&found["verbs"], &found["shortNames"]));
+        assert_eq!(told["responseKind"]["kind"], resource.kind());
+        let status = format!("{}/status", resource.plural());
+        let status = all.iter().any(|one| one["name"] == status);
+        assert_eq!(told["subresources"][0]["subresource"] == "status", status);
         let url = documents["paths"][&root]["serverRelativeURL"].as_str().unwrap();
         let described = server.get(url).json();
         let patches = described["paths"].as_object().unwrap().values();
@@ -275,4 +302,57 @@ fn a_thousand_volumes_and_five_hundred_images_are_listed_soon() {
     let took = tries.min().unwrap();
     println!("1,000 volumes and 500 images are listed in {took:?}");
     assert!(took < Duration::from_millis(500), "{took:?}");
+}
+
+#[test]
+fn a_bound_persistent_volume_is_marked_and_stays_until_its_claim_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": { "name": "plain" },
+        "provisioner": "driver.longhorn.io",
+    });
+    server.create("/apis/storage.k8s.io/v1/storageclasses", &class);
+    let claims = "/api/v1/namespaces/lab/persistentvolumeclaims";
+    let claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": { "name": "data" },
+        "spec": {
+            "storageClassName": "plain",
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": "Block",
+            "resources": { "requests": { "storage": "64Mi" } },
+        },
+    });
+    server.create(claims, &claim);
+    let until = |path: &str, is: &dyn Fn(u16, &Value) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let answer = server.get(path);
+            if is(answer.code, &answer.json()) {
+                return answer.json();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", answer.body);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let bound = until(&format!("{claims}/data"), &|_, claim| claim["status"]["phase"] == "Bound");
+    let name = bound["spec"]["volumeName"].as_str().unwrap();
+    let path = format!("/api/v1/persistentvolumes/{name}");
+    let marked = server.admin_asks(&format!("DELETE {path}"), &Value::Null);
+    assert_eq!(marked.code, 200, "{}", marked.body);
+    assert_eq!(marked.json()["kind"], "PersistentVolume");
+    assert!(marked.json()["metadata"]["deletionTimestamp"].is_string(), "{}", marked.body);
+    assert!(marked.head.contains("stays until PersistentVolumeClaim lab/data"), "{}", marked.head);
+    assert_eq!(server.get(&path).json()["status"]["phase"], "Bound");
+    server.admin_asks(&format!("DELETE {claims}/data"), &Value::Null);
+    until(&path, &|code, _| code == 404);
+    until("/api/v1/namespaces", &|_, list| {
+        let items = list["items"].as_array().into_iter().flatten();
+        let names: Vec<&str> = items.filter_map(|item| item["metadata"]["name"].as_str()).collect();
+        names == ["default", "lab", "longhorn-system"]
+    });
 }

@@ -2,15 +2,17 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use strongroom::catalog::{Catalog, Kind, SqliteCatalog};
 use strongroom::volumes::{NewVolume, VolumeEncryption};
 use strongroom_model::{Tuning, VolumeId};
 
 use super::super::{runtime, serve_until};
-use super::server::{Answered, IMAGES, SECRETS, Server, image, secret, settings};
+use super::server::{
+    Answered, CLASSES, IMAGES, SECRETS, Server, VOLUMES, class, image, secret, settings, volume,
+};
 use crate::{Error, Settings};
 
 fn refused(settings: &Settings) -> Error {
@@ -34,7 +36,7 @@ fn a_data_directory_has_one_server_and_files_for_its_owner_alone() {
     let data = folder.path().join("data");
     let server = Server::start(&data);
     let error = refused(&settings(&data, None));
-    assert!(error.to_string().contains("another server"), "{error}");
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
     for (name, mode) in [
         ("", 0o700),
         ("admin.token", 0o600),
@@ -93,6 +95,60 @@ fn numbers_tell_of_documents_and_requests_and_name_no_secret() {
         assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
     }
     assert!(!text.contains("hidden-name"));
+}
+
+#[test]
+fn each_volume_is_told_of_once_with_the_claim_that_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(folder.path());
+    server.create(CLASSES, &class("plain"));
+    let claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": { "name": "disk" },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "volumeMode": "Block",
+            "storageClassName": "plain",
+            "resources": { "requests": { "storage": "64Mi" } },
+        },
+    });
+    server.create("/api/v1/namespaces/lab/persistentvolumeclaims", &claim);
+    server.create(VOLUMES, &volume("by-hand"));
+    // Somebody else's document of the same volume, and one of a volume that is elsewhere.
+    for (name, handle) in [("again", "by-hand"), ("elsewhere", "far")] {
+        let document = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": { "name": name },
+            "spec": {
+                "capacity": { "storage": "1Gi" },
+                "accessModes": ["ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "csi": { "driver": "driver.longhorn.io", "volumeHandle": handle },
+                "claimRef": { "namespace": "lab", "name": name },
+            },
+        });
+        server.create("/api/v1/persistentvolumes", &document);
+    }
+    let told = || {
+        let text = server.get("/metrics").body;
+        let of = |line: &&str| line.starts_with("longhorn_volume_encrypted{");
+        text.lines().filter(of).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let begun = Instant::now();
+    while told().len() < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", told());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let lines = told();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let has = |begins: &str, ends: &str| {
+        lines.iter().any(|line| line.contains(begins) && line.ends_with(ends))
+    };
+    assert!(has("volume=\"pvc-", "pvc_namespace=\"lab\",pvc=\"disk\"} 0"), "{lines:?}");
+    assert!(has("volume=\"by-hand\"", "pvc_namespace=\"lab\",pvc=\"again\"} 0"), "{lines:?}");
+    assert!(has("volume=\"far\"", "pvc=\"elsewhere\"} 0"), "{lines:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use strongroom::jobs::Limits;
@@ -14,7 +14,7 @@ use strongroom_crypto::CostPolicy;
 use tokio::sync::oneshot;
 
 use crate::settings::TlsFiles;
-use crate::{Result, Settings};
+use crate::{Log, Result, Settings};
 
 /// A server that runs until it is dropped.
 pub(super) struct Server {
@@ -47,8 +47,10 @@ pub(super) fn settings(data: &Path, tls: Option<TlsFiles>) -> Settings {
             longest_pause: Duration::from_secs(1),
             attempts: 1,
         },
+        rate_limit: None,
         policy: CostPolicy::default(),
         launcher: Launcher { program: "/nowhere".into(), arguments: Vec::new() },
+        log: Log::off(),
     }
 }
 
@@ -130,6 +132,20 @@ impl Server {
         let answer = self.admin_asks(&format!("POST {path}"), document);
         assert_eq!(answer.code, 201, "{}", answer.body);
         answer.json()
+    }
+
+    /// Waits for the first job to be as it should, and returns it.
+    pub(super) fn job_that(&self, is: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let jobs = self.get("/v1/jobs").json();
+            let found = jobs["items"].get(0).cloned().unwrap_or_default();
+            if is(&found) {
+                return found;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{jobs}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Makes a token.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use strongroom_model::ImageFormat;
 
-use super::rig::{LEN, Rig, decrypt, image_id, len_of, library, new, sha512};
+use super::rig::{LEN, Rig, decrypt, image_id, key, len_of, library, new, sha512};
 use crate::library::{ImageCondition, NewImage};
 use crate::{Error, ErrorKind};
 
@@ -104,14 +104,14 @@ fn another_upload_of_that_name_is_refused() {
     let rig = Rig::new();
     let checksum = |digit: &str| Some(format!("sha512:{}", digit.repeat(128)).parse().unwrap());
     let one = NewImage { checksum: checksum("1"), ..new("one") };
-    rig.library.begin_upload(&one, 100).unwrap();
+    rig.library.begin_upload(&one, 512).unwrap();
     let refused = |new: &NewImage, len| rig.library.begin_upload(new, len).unwrap_err().kind();
-    assert_eq!(refused(&one, 101), ErrorKind::AlreadyExists);
+    assert_eq!(refused(&one, 1024), ErrorKind::AlreadyExists);
     let other = NewImage { checksum: checksum("2"), ..one.clone() };
-    assert_eq!(refused(&other, 100), ErrorKind::AlreadyExists);
+    assert_eq!(refused(&other, 512), ErrorKind::AlreadyExists);
     let other = NewImage { format: Some(ImageFormat::Raw), ..one.clone() };
-    assert_eq!(refused(&other, 100), ErrorKind::AlreadyExists);
-    assert_eq!(rig.library.begin_upload(&one, 100).unwrap(), 0);
+    assert_eq!(refused(&other, 512), ErrorKind::AlreadyExists);
+    assert_eq!(rig.library.begin_upload(&one, 512).unwrap(), 0);
     assert_eq!(refused(&new("two"), 0), ErrorKind::Request);
     let none = rig.library.append(&image_id("none"), 0, &mut &b""[..]).unwrap_err();
     assert_eq!(none.kind(), ErrorKind::NotFound);
@@ -156,4 +156,51 @@ fn an_upload_begins_anew_but_never_over_a_ready_image() {
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(rig.library.image(&id).unwrap(), image);
     assert_eq!(fs::read(rig.data("raw")).unwrap(), bytes);
+}
+
+#[test]
+fn contents_that_end_within_a_sector_are_refused_with_the_lengths_that_fit() {
+    let rig = Rig::new();
+    for len in [1000, 1024] {
+        let wanted = new(&format!("raw-{len}"));
+        rig.library.begin_upload(&wanted, len).unwrap();
+        rig.library.append(&wanted.id, 0, &mut io::repeat(7).take(len)).unwrap();
+        let ended = rig.library.finish_upload(&wanted.id, &rig.work());
+        match len {
+            1024 => assert_eq!(ended.unwrap().virtual_len, 1024),
+            _ => {
+                let error = ended.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Image);
+                assert!(error.to_string().contains("make it 512 or 1024 bytes long"), "{error}");
+            }
+        }
+    }
+    let said = NewImage { format: Some(ImageFormat::Raw), ..new("said") };
+    let error = rig.library.begin_upload(&said, 1000).unwrap_err();
+    assert!(error.to_string().contains("has 1000 bytes"), "{error}");
+    // Of other formats the file may have any length.
+    let other = NewImage { format: Some(ImageFormat::Qcow2), ..new("other") };
+    assert_eq!(rig.library.begin_upload(&other, 1000).unwrap(), 0);
+}
+
+#[test]
+fn a_passphrase_is_tried_on_every_encrypted_format() {
+    let rig = Rig::new();
+    let other = strongroom_crypto::Passphrase::new(b"another one".to_vec());
+    for format in ImageFormat::ALL {
+        let image = rig.import(format.name(), &rig.file(format)).unwrap();
+        let right = rig.library.check_passphrase(&image.id, &key(), &rig.work());
+        let wrong = rig.library.check_passphrase(&image.id, &other, &rig.work());
+        let kind = |tried: crate::Result<()>| tried.map_err(|error| error.kind());
+        let expected = match image.encryption {
+            Some(_) => (Ok(()), Err(ErrorKind::WrongPassphrase)),
+            None => (Err(ErrorKind::Image), Err(ErrorKind::Image)),
+        };
+        assert_eq!((kind(right), kind(wrong)), expected, "{format}");
+    }
+    let policy =
+        strongroom_crypto::CostPolicy { max_time: std::time::Duration::ZERO, ..rig.work().policy };
+    let work = crate::images::Work { policy, ..rig.work() };
+    let error = rig.library.check_passphrase(&image_id("luks2"), &key(), &work).unwrap_err();
+    assert_ne!(error.kind(), ErrorKind::WrongPassphrase, "{error}");
 }

@@ -178,8 +178,8 @@ fn the_first_cipher_and_ivgen_win_and_the_others_are_told() {
     assert_eq!(
         notes,
         [
-            "line 2: <cipher> in <encryption> has no effect and is kept as it is",
-            "line 3: <ivgen> in <encryption> has no effect and is kept as it is",
+            "line 2: a further <cipher> in <encryption> is not read and left out",
+            "line 3: a further <ivgen> in <encryption> is not read and left out",
         ]
     );
     assert_eq!(Encryption::read(&encryption.write()), Ok(encryption));
@@ -209,9 +209,9 @@ fn unknown_elements_and_attributes_are_kept_and_told() {
     assert_eq!(
         notes,
         [
-            "line 2: attribute later of <secret> has no effect and is left out",
-            "line 1: attribute x:later of <encryption> has no effect and is kept as it is",
-            "line 2: <x:key> in <encryption> has no effect and is kept as it is",
+            "line 2: attribute later of <secret> is not read and left out",
+            "line 1: attribute x:later of <encryption> is not read, but kept",
+            "line 2: <x:key> in <encryption> is not read, but kept",
         ]
     );
     let written = encryption.write();
@@ -384,7 +384,7 @@ proptest! {
 }
 
 /// Returns any encryption that a document can hold.
-pub(in super::super) fn encryptions() -> impl Strategy<Value = Encryption> {
+pub(crate) fn encryptions() -> impl Strategy<Value = Encryption> {
     let text = || "[ -~\u{e4}\n]{0,9}";
     let secret =
         prop_oneof![Just(SecretName::Uuid(UUID.to_owned())), text().prop_map(SecretName::Usage)];

@@ -1,0 +1,100 @@
+//! Encrypted images from elsewhere: whether the Secret that is to open one does is seen once, when it has come,
+//! and not when somebody needs it.
+
+use strongroom::ErrorKind;
+use strongroom::jobs::JobState;
+use strongroom::library::Image;
+use strongroom_model::dialect::admission::Known;
+use strongroom_model::dialect::kubernetes::SecretReference;
+use strongroom_model::dialect::longhorn::{BackingImage, ImageOrigin};
+use strongroom_model::dialect::object::Object;
+
+use super::super::events::Tone;
+use super::super::queue::Next;
+use super::super::task::{self, Task};
+use super::super::turn::{Trouble, Turn};
+use super::super::virtual_machine_image;
+use super::super::work::Run;
+use super::{Standing, image_id, secret_version, show};
+use crate::Error;
+
+/// How it stands with the key of an image that is there.
+pub(super) enum Proof {
+    /// Nothing is to be proved: it is not encrypted, or was made here.
+    Needless,
+    /// No document says what opens it.
+    Unnamed,
+    /// This Secret opens it.
+    Given(SecretReference),
+    /// It is not known yet, or it does not: that was shown.
+    Open(Next),
+}
+
+/// Sees to it that the Secret that is to open an image has been tried, and shows how that stands.
+pub(super) fn of(
+    turn: &Turn<'_>,
+    document: &BackingImage,
+    image: &Image,
+) -> Result<Proof, Trouble> {
+    let is_ours = !matches!(document.origin, ImageOrigin::Download { .. } | ImageOrigin::Upload);
+    if is_ours || image.encryption.is_none() {
+        return Ok(Proof::Needless);
+    }
+    let Some(secret) = named(turn, turn.object, document)? else { return Ok(Proof::Unnamed) };
+    if turn.object.text(&OPENED_BY) == Some(&*secret.to_string()) {
+        return Ok(Proof::Given(secret));
+    }
+    let stamp = format!("{secret} {}", secret_version(turn, &secret)?);
+    let job = task::carry_out(turn, Task::ProveKey, &stamp)?;
+    let message = task::message(&job);
+    let (state, reason) = match job.state {
+        JobState::Done => {
+            turn.set_status(&mut |object| object.set(&OPENED_BY, secret.to_string()))?;
+            return Ok(Proof::Given(secret));
+        }
+        JobState::Failed | JobState::Cancelled => ("failed", UNPROVED),
+        JobState::Pending | JobState::InProgress => ("in-progress", "ProvingKey"),
+    };
+    if state == "failed" && turn.object.text(&["status", "state"]) != Some(state) {
+        turn.tell(Tone::Warning, reason, &message);
+    }
+    show(turn, &Standing { state, progress: 100, reason, message: &message })?;
+    Ok(Proof::Open(Next::Settled))
+}
+
+/// Tries the Secret that is to open an image on it.
+pub(in super::super) fn prove(run: &Run<'_>) -> Result<(), Trouble> {
+    let document = BackingImage::try_from(run.object)?;
+    let Some(secret) = named(&run.work.store, run.object, &document)? else { return Ok(()) };
+    let image = format!("{}/{}", document.namespace, document.name);
+    let held = run.work.keys.passphrase(&secret, &format!("prove the key of image {image}"))?;
+    let id = image_id(&document.uid)?;
+    match run.with(|work| run.library().check_passphrase(&id, &held.passphrase, work)) {
+        Err(Trouble::Failed(Error::Strongroom(error)))
+            if error.kind() == ErrorKind::WrongPassphrase =>
+        {
+            let secret = secret.to_string();
+            Err(Trouble::Failed(Error::KeyUnfit { secret, image }))
+        }
+        tried => tried,
+    }
+}
+
+/// Returns the Secret that is to open an image which is encrypted: the one that it names, or that of the class
+/// of the virtual machine image that it was made for.
+fn named(
+    known: &dyn Known,
+    object: &Object,
+    document: &BackingImage,
+) -> Result<Option<SecretReference>, Trouble> {
+    match document.key() {
+        Some(secret) => Ok(Some(secret.clone())),
+        None => virtual_machine_image::secret_for(known, object),
+    }
+}
+
+/// Where the Secret is written down that has opened an image.
+const OPENED_BY: [&str; 2] = ["status", "openedBy"];
+
+/// The reason of an image whose Secret does not open it.
+const UNPROVED: &str = "SecretMismatch";
