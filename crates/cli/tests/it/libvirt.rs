@@ -1,7 +1,12 @@
 //! Volumes and a real libvirt daemon.
 
+mod copies;
 mod daemon;
 mod exchange;
+mod hazards;
+mod secrets;
+mod store;
+mod volumes;
 
 use std::fmt;
 use std::path::PathBuf;

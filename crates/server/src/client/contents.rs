@@ -210,7 +210,7 @@ impl Client {
 
     /// Returns how an image stands that is ready.
     fn state(&self, image: &ImagePlace) -> Result<Option<State>, Failure> {
-        let response = self.transfer(Method::HEAD, image, HeaderMap::new(), None)?;
+        let response = self.transfer(Method::HEAD, image, HeaderMap::new())?;
         let headers = response.headers();
         let (tag, len) = (headers.get(ETAG).cloned(), number(headers, "content-length"));
         let checksum = headers.get(CHECKSUM).cloned();
