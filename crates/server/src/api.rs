@@ -9,6 +9,7 @@ mod gate;
 mod health;
 mod house;
 mod jobs;
+pub(crate) mod libvirt;
 mod openapi;
 mod patch;
 mod protobuf;

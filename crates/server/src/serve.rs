@@ -1,15 +1,22 @@
 //! The server: a data directory, what works in it, and the API, until somebody says that it is enough.
 
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use strongroom::audit::Audit;
 use strongroom::jobs::{Jobs, Worker};
+use strongroom::libvirt::Vault;
+use strongroom::sealing::Sealer;
+use strongroom::volumes::Volumes;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::api::libvirt::{self, LibvirtWork};
 use crate::api::{Api, router};
 use crate::controllers::{self, Controllers, Work};
 use crate::listening::{bind, encryption, listen};
@@ -62,7 +69,8 @@ pub(crate) fn serve_until(
     let (stopping, stopped) = watch::channel(false);
     let log = settings.log.clone();
     let api = Arc::new(Api::new(beside.context.clone(), access, stopped, log.clone()));
-    let router = router(&api, transfer::routes(beside.context.clone()));
+    let libvirt = libvirt::routes(beside.libvirt.clone(), Arc::clone(&beside.context.jobs));
+    let router = router(&api, transfer::routes(beside.context.clone()).merge(libvirt));
     let listening = runtime.block_on(async {
         let failed = |source| Error::Io { what: "cannot listen".to_owned(), source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
@@ -118,6 +126,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
 struct Beside {
     context: Context,
     controllers: Controllers,
+    libvirt: libvirt::Place,
     _lock: std::fs::File,
 }
 
@@ -133,13 +142,16 @@ impl Beside {
             kek_file.clone(),
         );
         let work = Arc::new(work.with_policy(settings.policy));
-        let worker = LoggedWorker::new(Arc::<Work>::clone(&work), settings.log.clone())
+        let libvirt = open_libvirt(&volumes, &audit, &kek_file, settings)?;
+        let others: Arc<dyn Worker> = Arc::<Work>::clone(&work);
+        let worker = Arc::new(LibvirtWork::beside(others, libvirt.clone()));
+        let worker = LoggedWorker::new(worker, settings.log.clone())
             .limited_to(settings.rate_limit);
         let worker: Arc<dyn Worker> = Arc::new(worker);
         let jobs = Arc::new(Jobs::start(volumes.catalog(), worker, settings.limits)?);
         let context = Context { store, volumes, library, jobs, audit, kek_file };
         let controllers = controllers::start(context.clone(), &work);
-        Ok(Self { context, controllers, _lock: lock })
+        Ok(Self { context, controllers, libvirt, _lock: lock })
     }
 
     /// Ends it, so that the next start goes on.
@@ -147,6 +159,25 @@ impl Beside {
         self.controllers.stop();
         self.context.jobs.stop();
     }
+}
+
+/// Opens libvirt's secrets and volumes in the data directory.
+fn open_libvirt(
+    volumes: &Volumes,
+    audit: &Arc<Audit>,
+    kek_file: &Path,
+    settings: &Settings,
+) -> Result<libvirt::Place> {
+    let usual = || settings.data.join(LIBVIRT);
+    let pool = settings.libvirt_pool.clone().unwrap_or_else(usual);
+    let io = |source| Error::Io { what: format!("cannot make {}", pool.display()), source };
+    DirBuilder::new().recursive(true).mode(0o711).create(&pool).map_err(io)?;
+    // As the volumes in it are known.
+    let pool = pool.canonicalize().map_err(io)?;
+    let catalog = volumes.catalog();
+    let sealer = Sealer::open(kek_file, &*catalog)?;
+    let vault = Arc::new(Vault::new(catalog, sealer, Arc::clone(audit), &settings.data));
+    Ok(libvirt::Place { vault, pool, policy: settings.policy })
 }
 
 /// The signals that end a server.
@@ -172,6 +203,9 @@ impl Stop {
         }
     }
 }
+
+/// Where the volumes of libvirt's documents lie in a data directory.
+const LIBVIRT: &str = "libvirt";
 
 /// Threads that speak with clients.
 const WORKERS: usize = 2;

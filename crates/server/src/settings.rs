@@ -20,6 +20,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The certificate that it shows; without one it listens on the loopback device alone.
     pub tls: Option<TlsFiles>,
+    /// Where the volumes of libvirt's documents lie; in the data directory where nothing is said.
+    pub libvirt_pool: Option<PathBuf>,
     /// From where images may be fetched.
     pub downloads: Downloads,
     /// How much goes on at once.

@@ -23,6 +23,7 @@ pub use directory::VolumeName;
 pub use erasing::{Erasure, Wiped};
 pub use problem::LibvirtProblem;
 pub use secrets::{Force, SecretEntry, ValueNote, value_of_base64};
+pub use session::random_uuid;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -44,6 +44,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert_file")]
     tls_key_file: Option<PathBuf>,
 
+    /// Where the volumes of libvirt's documents lie [default: `libvirt` in the data directory]
+    #[arg(long, value_name = "DIR")]
+    libvirt_pool: Option<PathBuf>,
+
     /// Let documents name images on this machine, too, or on its own link: whoever may apply documents can
     /// then reach what only this machine can
     #[arg(long)]
@@ -98,6 +102,7 @@ pub(crate) fn run(ui: &mut Ui, args: ServeArgs) -> Result<(), CommandError> {
     let settings = Settings {
         data: data_directory(args.data.as_deref())?,
         listen: args.listen,
+        libvirt_pool: args.libvirt_pool.as_deref().map(absolute).transpose()?,
         tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
         downloads: Downloads {
             reach: match args.allow_loopback_downloads {

@@ -1,8 +1,13 @@
-//! Volumes and a real libvirt daemon.
+//! libvirt: its documents as commands, and volumes exchanged with a real daemon.
 
 mod commands;
+mod copies;
 mod daemon;
 mod exchange;
+mod hazards;
+mod secrets;
+mod store;
+mod volumes;
 
 use std::fmt;
 use std::path::PathBuf;

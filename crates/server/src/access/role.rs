@@ -33,6 +33,12 @@ pub(crate) enum Wish<'a> {
     CancelJob,
     /// Move the bytes of images, or make volumes appear, in a namespace.
     Contents(&'a str),
+    /// See what secrets there are that belong to no namespace; their values are told to nobody.
+    SeeSecrets,
+    /// Make or change what belongs to no namespace.
+    Change,
+    /// Take away what belongs to no namespace.
+    Destroy,
     /// See, make or take away tokens.
     Tokens,
 }
@@ -49,7 +55,9 @@ impl Wish<'_> {
             Self::LookAround | Self::SeeJobs => true,
             Self::CancelJob => role == Role::Operator,
             Self::Contents(namespace) => role == Role::Operator && caller.reaches(namespace),
-            Self::Tokens => false,
+            Self::SeeSecrets => role == Role::Operator,
+            Self::Change => role == Role::Operator && caller.reaches_everything(),
+            Self::Destroy | Self::Tokens => false,
         };
         (!may).then(|| format!("the token {} does not allow that", caller.name))
     }

@@ -61,6 +61,11 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, "AlreadyExists", message)
     }
 
+    /// Returns one about something that somebody else is at work on, or needs.
+    pub(crate) fn conflicting(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", message)
+    }
+
     /// Returns one about something that has ended, and does not change any more.
     pub(crate) fn over(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "Conflict", message)

@@ -144,6 +144,13 @@ fn other<'a>(path: &'a str, method: &Method) -> Wish<'a> {
         (Some("v1"), Some("jobs"), _) if method == Method::GET => Wish::SeeJobs,
         (Some("v1"), Some("jobs"), _) => Wish::CancelJob,
         (Some("v1"), Some("images" | "volumes"), Some(namespace)) => Wish::Contents(namespace),
+        (Some("v1"), Some("libvirt"), Some(kind)) => match (kind, method, path) {
+            ("volumes", &Method::GET, _) => Wish::LookAround,
+            ("secrets", &Method::GET, _) => Wish::SeeSecrets,
+            (_, &Method::DELETE, _) => Wish::Destroy,
+            (_, _, path) if path.ends_with("/wipe") => Wish::Destroy,
+            _ => Wish::Change,
+        },
         _ => Wish::Tokens,
     }
 }

@@ -42,6 +42,7 @@ impl Libvirt {
                 format: plan.format.to_string(),
                 generated: session.volume(&path)?.and_then(|stored| stored.record.generated),
                 wiped: false,
+                job: None,
             };
             session.record("adopt", &subject(&path), &format!("format {}", plan.format))?;
             session.put_volume(record.clone())?;

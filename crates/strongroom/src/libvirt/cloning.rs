@@ -30,6 +30,9 @@ impl Libvirt {
         work: &Work<'_>,
     ) -> Result<Made> {
         let plan = Plan::of(new.document, new.pool, Creation::From)?;
+        if let Some(made) = self.made_before(new, &plan)? {
+            return Ok(made);
+        }
         let source = self.known(source)?;
         source.refuse_wiped()?;
         refuse_layout(new, &plan, &source)?;

@@ -32,6 +32,8 @@ pub struct NewVolume<'a> {
     /// What deriving its key costs; only what is about that counts. Where nothing is said, it is our usual
     /// cost for a value that somebody has chosen, and the least for one that was made here.
     pub derivation: EncryptionRequest,
+    /// The job that makes it, by which a second run of it knows that it is done.
+    pub job: Option<&'a str>,
 }
 
 /// A volume that was made.
@@ -133,6 +135,23 @@ impl Libvirt {
     }
 }
 
+impl Libvirt {
+    /// Returns the volume that an earlier run of the same job has made.
+    pub(super) fn made_before(&self, new: &NewVolume<'_>, plan: &Plan) -> Result<Option<Made>> {
+        let Some(job) = new.job else { return Ok(None) };
+        let path = plan.path.as_path();
+        match self.known(&super::VolumeName::Path(path.to_owned())) {
+            Ok(known) if known.record.job.as_deref() == Some(job) => Ok(Some(Made {
+                document: describing::document(&known.record)?,
+                path: path.to_owned(),
+                generated: known.record.generated,
+                notes: Vec::new(),
+            })),
+            _ => Ok(None),
+        }
+    }
+}
+
 /// Settles what opens the volume, and keeps what is known of it. Until its file is there it is no volume.
 fn prepare(session: &Session<'_>, new: &NewVolume<'_>, plan: &Plan) -> Result<Prepared> {
     let path = plan.path.as_str();
@@ -164,6 +183,7 @@ fn prepare(session: &Session<'_>, new: &NewVolume<'_>, plan: &Plan) -> Result<Pr
         format: plan.format.to_string(),
         generated,
         wiped: false,
+        job: new.job.map(str::to_owned),
     };
     session.record("create", &subject(path), &format!("format {}", plan.format))?;
     session.put_volume(record.clone())?;

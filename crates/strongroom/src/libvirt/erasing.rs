@@ -8,9 +8,9 @@ use strongroom_model::ImageFormat;
 use super::creating::subject;
 use super::describing::Known;
 use super::{Libvirt, LibvirtProblem, VolumeName};
-use crate::device::{Device, apply, read_header};
+use crate::device::{apply, read_header};
 use crate::images::Work;
-use crate::{Error, Result, keys, qcow2_image, system_rng};
+use crate::{Error, Result, qcow2_image, system_rng};
 
 /// How a volume is wiped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,16 +71,21 @@ impl Libvirt {
     }
 }
 
+/// Destroys the keyslots of a volume, whose lock is had.
 fn erase_keys(known: &Known, file: &Raw) -> Result<()> {
-    if !known.format.is_qcow2() {
-        return keys::erase(&Device::open(known.path.as_path(), None, Access::ReadWrite)?);
-    }
-    let area = qcow2_image::describe(known.path.as_path())?.header.luks_area;
-    let (offset, length) = area.ok_or_else(|| {
-        let path = known.record.path.clone();
-        Error::libvirt(LibvirtProblem::NothingToErase { path })
-    })?;
-    let area = Slice::new(file, offset..offset.saturating_add(length))?;
+    let whole = 0..file.len();
+    let area = match known.format.is_qcow2() {
+        false => whole,
+        true => {
+            let area = qcow2_image::describe(known.path.as_path())?.header.luks_area;
+            let (offset, length) = area.ok_or_else(|| {
+                let path = known.record.path.clone();
+                Error::libvirt(LibvirtProblem::NothingToErase { path })
+            })?;
+            offset..offset.saturating_add(length)
+        }
+    };
+    let area = Slice::new(file, area)?;
     let header = read_header(&area)?.header;
     let (_, change) = header.erase(&mut system_rng()).map_err(Error::luks(file.label()))?;
     apply(&area, &change)

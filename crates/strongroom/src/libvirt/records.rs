@@ -33,6 +33,9 @@ pub(super) struct VolumeRecord {
     pub(super) generated: Option<String>,
     /// Whether its keys were destroyed.
     pub(super) wiped: bool,
+    /// The job that has made it.
+    #[serde(default)]
+    pub(super) job: Option<String>,
 }
 
 impl Record for SecretRecord {

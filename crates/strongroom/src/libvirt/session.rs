@@ -246,7 +246,7 @@ pub(super) fn subject(uuid: &str) -> String {
 }
 
 /// Returns a new UUID (RFC 9562, version 4).
-pub(super) fn random_uuid() -> String {
+pub fn random_uuid() -> String {
     let mut bytes = [0; 16];
     rand_core::Rng::fill_bytes(&mut crate::system_rng(), &mut bytes);
     let [.., sixth, _, eighth, _, _, _, _, _, _, _] = &mut bytes;

@@ -49,7 +49,12 @@ pub(crate) fn run(ui: &mut Ui, args: &CreateArgs) -> Result<(), CommandError> {
     let policy = args.policy.policy();
     let document = args.document.read(ui)?;
     let derivation = args.derivation.settled(version(&document), &policy)?;
-    let new = NewVolume { document: &document, pool: args.document.pool.as_deref(), derivation };
+    let new = NewVolume {
+        document: &document,
+        pool: args.document.pool.as_deref(),
+        derivation,
+        job: None,
+    };
     let libvirt = args.connection.values_for(args.data.open(policy)?)?;
     let output = args.output.output();
     let cancelled = interruption::flag()?;

@@ -57,7 +57,12 @@ pub(crate) fn run(ui: &mut Ui, args: &CreateFromArgs) -> Result<(), CommandError
     let policy = args.policy.policy();
     let document = args.document.read(ui)?;
     let derivation = args.derivation.settled(version(&document), &policy)?;
-    let new = NewVolume { document: &document, pool: args.document.pool.as_deref(), derivation };
+    let new = NewVolume {
+        document: &document,
+        pool: args.document.pool.as_deref(),
+        derivation,
+        job: None,
+    };
     let source = volume_name(&args.source, args.input_pool.as_deref());
     let libvirt = args.connection.values_for(args.data.open(policy)?)?;
     let output = args.output.output();

@@ -37,6 +37,6 @@ pub(crate) fn run(ui: &mut Ui, args: &DefineArgs) -> Result<(), CommandError> {
     let pool = args.document.pool.as_deref();
     let derivation = EncryptionRequest::default();
     let libvirt = args.data.open(CostPolicy::default())?;
-    let made = libvirt.adopt(&NewVolume { document: &document, pool, derivation })?;
+    let made = libvirt.adopt(&NewVolume { document: &document, pool, derivation, job: None })?;
     printing::made(ui, &made, args.output.output())
 }

@@ -37,6 +37,7 @@ pub(super) fn settings(data: &Path, tls: Option<TlsFiles>) -> Settings {
     Settings {
         downloads: strongroom::library::Downloads::default(),
         data: data.to_owned(),
+        libvirt_pool: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         tls,
         limits: Limits {

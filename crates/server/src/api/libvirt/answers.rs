@@ -1,0 +1,48 @@
+//! Answers about secrets and volumes.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde_json::{Value, json};
+use strongroom::ErrorKind;
+
+use super::super::failure::Failure;
+use crate::controllers::chain;
+
+/// Returns a document in XML.
+pub(super) fn xml(code: StatusCode, document: String) -> Response {
+    let mut response = Response::new(document.into());
+    *response.status_mut() = code;
+    let xml = HeaderValue::from_static("application/xml");
+    response.headers_mut().insert(header::CONTENT_TYPE, xml);
+    response
+}
+
+/// Returns JSON.
+pub(super) fn json(code: StatusCode, value: &Value) -> Response {
+    super::super::json(code, value.to_string())
+}
+
+/// Returns the answer when there is nothing to say.
+pub(super) fn done() -> Response {
+    json(StatusCode::OK, &json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
+}
+
+/// Returns why a use case has not done what somebody asked for.
+pub(super) fn failed(error: strongroom::Error) -> Failure {
+    let kind = error.kind();
+    let message = chain(&crate::Error::Strongroom(error));
+    match kind {
+        ErrorKind::NotFound => Failure::nothing(message),
+        ErrorKind::AlreadyExists => Failure::there(message),
+        ErrorKind::Busy => Failure::conflicting(message),
+        ErrorKind::Request | ErrorKind::Image | ErrorKind::WrongPassphrase => {
+            Failure::invalid(message)
+        }
+        _ => Failure::internal(),
+    }
+}
+
+/// Returns why a document is not taken.
+pub(super) fn unread(error: &strongroom_model::Error) -> Failure {
+    Failure::invalid(error.to_string())
+}
