@@ -107,7 +107,7 @@ impl Log {
     }
 
     /// Says a line.
-    pub(crate) fn say(&self, level: LogLevel, line: Line) {
+    pub(crate) fn say(&self, level: LogLevel, line: &Line) {
         if let Some(lines) = self.lines.as_ref().filter(|_| self.says(level)) {
             lines.send(level, &line.0);
         }
@@ -237,10 +237,10 @@ pub(crate) mod tests {
             let page = Page::default();
             let log = page.log(level);
             for level in [LogLevel::Error, LogLevel::Info, LogLevel::Debug] {
-                log.say(level, Line::new("something"));
+                log.say(level, &Line::new("something"));
             }
             log.close();
-            log.say(LogLevel::Error, Line::new("too late"));
+            log.say(LogLevel::Error, &Line::new("too late"));
             assert_eq!(page.text().lines().count(), wanted, "{level:?}");
         }
     }
@@ -250,7 +250,7 @@ pub(crate) mod tests {
         let page = Page::default();
         let log = page.log(LogLevel::Info);
         let line = Line::new("request").with("path", "/a\n2026 error forged").with("by", "");
-        log.say(LogLevel::Info, line.with("long", "x".repeat(LONGEST + 1)));
+        log.say(LogLevel::Info, &line.with("long", "x".repeat(LONGEST + 1)));
         log.close();
         let text = page.text();
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -263,8 +263,8 @@ pub(crate) mod tests {
     fn the_journal_gets_priorities_and_no_time() {
         let page = Page::default();
         let log = Log::styled(LogLevel::Info, Box::new(page.clone()), Style::Journal);
-        log.say(LogLevel::Error, Line::new("bad"));
-        log.say(LogLevel::Info, Line::new("good"));
+        log.say(LogLevel::Error, &Line::new("bad"));
+        log.say(LogLevel::Info, &Line::new("good"));
         log.close();
         assert_eq!(page.text(), "<3>bad\n<6>good\n");
     }
@@ -289,7 +289,7 @@ pub(crate) mod tests {
         let page = Page::default();
         let log = Log::to(LogLevel::Info, Box::new(Slow(waits, page.clone())));
         for _ in 0..WAITING * 2 {
-            log.say(LogLevel::Info, Line::new("something"));
+            log.say(LogLevel::Info, &Line::new("something"));
         }
         drop(let_go);
         log.close();

@@ -81,12 +81,12 @@ pub(crate) fn serve_until(
             Some(_) => kubeconfig::remove(&file)?,
         }
         let set_aside = beside.context.store.set_aside().to_vec();
-        log.say(LogLevel::Info, begun(settings, address, set_aside.len()));
+        log.say(LogLevel::Info, &begun(settings, address, set_aside.len()));
         ready(&Serving { address, token_file, set_aside });
         notify::tell("READY=1");
         let enough = async {
             enough.await;
-            log.say(LogLevel::Info, Line::new("stopping: jobs go on with the next start"));
+            log.say(LogLevel::Info, &Line::new("stopping: jobs go on with the next start"));
             notify::tell("STOPPING=1");
             // Watches would go on for an hour.
             stopping.send_replace(true);
@@ -95,7 +95,7 @@ pub(crate) fn serve_until(
         Ok(())
     });
     beside.end();
-    log.say(LogLevel::Info, Line::new("stopped"));
+    log.say(LogLevel::Info, &Line::new("stopped"));
     log.close();
     listening
 }

@@ -77,8 +77,8 @@ impl Libvirt {
              <usage type='volume'><volume>{}</volume></usage></secret>",
             usage.display()
         );
-        let (document, text) =
-            (self.write("secret.xml", xml.as_bytes()), self.write("value", value));
+        let document = self.write(&format!("{uuid}.xml"), xml.as_bytes());
+        let text = self.write(&format!("{uuid}.value"), value);
         self.virsh(["secret-define".as_ref(), document.as_os_str()]).ok();
         let words = ["secret-set-value", uuid, "--plain", "--file"].map(AsRef::as_ref);
         self.virsh(words.into_iter().chain([text.as_os_str()])).ok();
@@ -169,8 +169,8 @@ const UNSHARE: Tool = Tool::named("unshare");
 const NAMESPACES: [&str; 2] = ["--mount", "--net"];
 
 /// Puts directories of the test in the place of libvirt's own and becomes the daemon. Its driver for
-/// QEMU wants a user of a name that Debian's packages do not make: here alone there is one. No process
-/// ever runs as that user, for that would take `security_driver` or `user`.
+/// QEMU does not start without the user `libvirt-qemu`, which these packages of Debian's do not make: in
+/// this namespace alone there is one, and nothing runs as that user.
 const START: &str = "
 home=$1
 for pair in /etc/libvirt:etc /var/lib/libvirt:lib /run/libvirt:run /var/cache/libvirt:cache \\

@@ -80,6 +80,9 @@ impl Tool {
     /// Gives a command a terminal of its own.
     pub const SCRIPT: Self = Self { name: "script" };
 
+    /// Runs virtual machines.
+    pub const QEMU_SYSTEM: Self = Self { name: "qemu-system-x86_64" };
+
     /// Tells libvirt daemons what to do.
     pub const VIRSH: Self = Self { name: "virsh" };
 

@@ -113,6 +113,7 @@ fn body(ui: &mut Ui, resource: Resource, document: &Value) -> Result<(), Command
     }
     let mut status = document["status"].clone();
     let conditions = status.as_object_mut().and_then(|status| status.shift_remove("conditions"));
+    drop_empty(&mut status);
     section(ui, "status", &status)?;
     show_conditions(ui, &conditions.unwrap_or_default())
 }
@@ -138,7 +139,7 @@ fn show_conditions(ui: &mut Ui, conditions: &Value) -> Result<(), CommandError> 
 }
 
 fn row(ui: &mut Ui, name: &str, value: &str) -> Result<(), CommandError> {
-    ui.data(&format!("{:<16}{}", format!("{name}:"), value.replace('\n', "\\n")))
+    ui.data(&format!("{:<15} {}", format!("{name}:"), value.replace('\n', "\\n")))
 }
 
 /// Shows a part of a document, unless there is nothing in it.
@@ -165,4 +166,11 @@ fn without_bookkeeping(value: &Value) -> Value {
         fields.shift_remove(super::apply::LAST_APPLIED);
     }
     value
+}
+
+/// Takes texts out that are empty: they say nothing.
+fn drop_empty(value: &mut Value) {
+    let Some(fields) = value.as_object_mut() else { return };
+    fields.retain(|_, value| *value != "");
+    fields.values_mut().for_each(drop_empty);
 }

@@ -84,7 +84,7 @@ fn whole(
                 documents.extend(found);
             }
             Err(failure) => {
-                CommandError::keep_last(&mut missing, ui, args.selection.explained(failure))
+                CommandError::keep_last(&mut missing, ui, args.selection.explained(failure));
             }
         }
     }

@@ -1,5 +1,6 @@
-//! Volumes and a real libvirt daemon.
+//! libvirt: its documents as commands, and volumes exchanged with a real daemon.
 
+mod commands;
 mod copies;
 mod daemon;
 mod exchange;

@@ -16,7 +16,7 @@ pub(crate) struct Failure {
     code: StatusCode,
     reason: &'static str,
     message: String,
-    details: Option<Value>,
+    details: Option<Box<Value>>,
     cause: Option<String>,
 }
 
@@ -147,7 +147,7 @@ impl Failure {
     pub(crate) fn too_many() -> Self {
         let message = "too many requests at once, please try again later";
         let mut failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
-        failure.details = Some(json!({ "retryAfterSeconds": 1 }));
+        failure.details = Some(Box::new(json!({ "retryAfterSeconds": 1 })));
         failure
     }
 
@@ -191,7 +191,7 @@ impl Failure {
             "code": self.code.as_u16(),
         });
         if let (Some(details), Value::Object(fields)) = (&self.details, &mut status) {
-            fields.insert("details".to_owned(), details.clone());
+            fields.insert("details".to_owned(), (**details).clone());
         }
         status
     }
@@ -208,7 +208,7 @@ impl Failure {
         if !causes.is_empty() {
             details["causes"] = causes.iter().map(cause_of).collect();
         }
-        self.details = Some(details);
+        self.details = Some(Box::new(details));
         self
     }
 }

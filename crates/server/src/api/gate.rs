@@ -27,10 +27,11 @@ pub(super) async fn pass(
     next: Next,
 ) -> Response {
     let mut asked = Asked::of(&request);
-    let answer = match admitted(&api, &request) {
-        Ok((caller, permit)) => {
+    let (caller, admitted) = admitted(&api, &request);
+    asked.by = caller.as_ref().map(|caller| caller.name.clone());
+    let answer = match admitted {
+        Ok(permit) => {
             if let Some(caller) = caller {
-                asked.by = Some(caller.name.clone());
                 request.extensions_mut().insert(caller);
             }
             // On a task of its own, so that what was begun is ended when the client goes away.
@@ -40,10 +41,7 @@ pub(super) async fn pass(
             });
             task.await.unwrap_or_else(|_| Failure::internal().into_response())
         }
-        Err((caller, failure)) => {
-            asked.by = caller.map(|caller| caller.name);
-            failure.into_response()
-        }
+        Err(failure) => failure.into_response(),
     };
     api.metrics.answered(&asked.method, answer.status(), asked.begun.elapsed());
     asked.tell(&api.log, &answer);
@@ -98,27 +96,25 @@ impl Asked {
         if let Some(Why(why)) = answer.extensions().get() {
             line = line.with("reason", why);
         }
-        log.say(level, line);
+        log.say(level, &line);
     }
 }
 
 type Permit = tokio::sync::OwnedSemaphorePermit;
 
-/// Returns who asks, if he has to be known, and the permit to be answered; or who is refused, and why.
-fn admitted(
-    api: &Api,
-    request: &Request<Body>,
-) -> Result<(Option<Caller>, Permit), (Option<Caller>, Failure)> {
+/// Returns who asks, as far as that is known, and whether he is answered.
+fn admitted(api: &Api, request: &Request<Body>) -> (Option<Caller>, Answer<Permit>) {
     let permit = || Arc::clone(&api.requests).try_acquire_owned().map_err(|_| Failure::too_many());
     let path = request.uri().path();
     if matches!(path, "/healthz" | "/livez" | "/readyz") {
-        return permit().map(|permit| (None, permit)).map_err(|failure| (None, failure));
+        return (None, permit());
     }
-    let caller = token(request).and_then(|token| api.access.caller(&token));
-    let caller = caller.ok_or_else(|| (None, Failure::unauthorized()))?;
-    match allowed(&caller, request, path).and_then(|()| permit()) {
-        Ok(permit) => Ok((Some(caller), permit)),
-        Err(failure) => Err((Some(caller), failure)),
+    match token(request).and_then(|token| api.access.caller(&token)) {
+        None => (None, Err(Failure::unauthorized())),
+        Some(caller) => {
+            let permit = allowed(&caller, request, path).and_then(|()| permit());
+            (Some(caller), permit)
+        }
     }
 }
 

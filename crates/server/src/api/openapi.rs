@@ -68,20 +68,20 @@ struct Document {
 
 /// The documents by the part of the API that they are about.
 static DOCUMENTS: LazyLock<BTreeMap<String, Document>> = LazyLock::new(|| {
-    let mut parts: BTreeMap<String, (Map<String, Value>, Map<String, Value>)> = BTreeMap::new();
-    parts.insert(OURS.to_owned(), (ours::paths(), ours::schemas()));
+    let mut parts = BTreeMap::from([(OURS.to_owned(), (ours::paths(), ours::schemas()))]);
     for resource in Resource::ALL {
         let part = parts.entry(kinds::root(resource));
         let (paths, schemas) = part.or_insert_with(|| (Map::new(), schemas::shared()));
         paths.extend(kinds::paths(resource));
         schemas.extend(schemas::of_kind(resource));
     }
-    let written = |(part, (paths, schemas))| (part, Document::of(paths, schemas));
-    parts.into_iter().map(written).collect()
+    let written =
+        parts.iter().map(|(part, (paths, schemas))| (part.clone(), Document::of(paths, schemas)));
+    written.collect()
 });
 
 impl Document {
-    fn of(paths: Map<String, Value>, schemas: Map<String, Value>) -> Self {
+    fn of(paths: &Map<String, Value>, schemas: &Map<String, Value>) -> Self {
         let document = json!({
             "openapi": "3.0.0",
             "info": { "title": TITLE, "version": env!("CARGO_PKG_VERSION") },

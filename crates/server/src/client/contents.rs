@@ -144,7 +144,7 @@ impl Client {
             && state.tag.as_bytes() == begun.tag.as_bytes()
             && begun.len <= state.len
         {
-            take_in(&mut hash, begun.bytes).map_err(unkept)?;
+            take_in(&mut hash, begun.bytes).map_err(|error| unkept(&error))?;
             if begun.len == state.len {
                 return whole(image, begun.len, hash, state.checksum.as_ref());
             }
@@ -169,7 +169,7 @@ impl Client {
                 tag = response.headers().get(ETAG).cloned();
                 if is_new {
                     let tag = tag.as_ref().and_then(|tag| tag.to_str().ok());
-                    target.begin(tag.unwrap_or_default()).map_err(unkept)?;
+                    target.begin(tag.unwrap_or_default()).map_err(|error| unkept(&error))?;
                 }
                 let checksum = response.headers().get(CHECKSUM).cloned();
                 self.take(response, target, &mut hash, (&mut done, len), told)?;
@@ -200,7 +200,7 @@ impl Client {
                 let problem = format!("the answer of {} broke off", self.server());
                 return Err(Failure::new(FailureKind::Unreachable, problem));
             }
-            target.take(bytes).map_err(unkept)?;
+            target.take(bytes).map_err(|error| unkept(&error))?;
             hash.update(bytes);
             *done += count as u64;
             told(*done, len);
@@ -384,7 +384,7 @@ fn whole(
     Ok(len)
 }
 
-fn unkept(error: io::Error) -> Failure {
+fn unkept(error: &io::Error) -> Failure {
     Failure::new(FailureKind::Request, format!("the image cannot be kept: {error}"))
 }
 

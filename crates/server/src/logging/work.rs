@@ -30,7 +30,7 @@ impl LoggedWorker {
 
 impl Worker for LoggedWorker {
     fn run(&self, job: &Job, control: &Control) -> Result<(), Failure> {
-        self.log.say(LogLevel::Info, about("job begins", job));
+        self.log.say(LogLevel::Info, &about("job begins", job));
         let mut control = control.clone();
         control.rate_limit = control.rate_limit.or(self.rate_limit);
         self.worker.run(job, &control)
@@ -55,7 +55,7 @@ impl Worker for LoggedWorker {
         if let Some(message) = &job.message {
             line = line.with("reason", message);
         }
-        self.log.say(level, line);
+        self.log.say(level, &line);
         self.worker.changed(job);
     }
 }

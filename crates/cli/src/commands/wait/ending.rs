@@ -60,7 +60,7 @@ mod tests {
         let told = |text: &str| Some(text.to_owned());
         let failed = json!({ "status": { "state": "failed", "message": "no room" } });
         assert_eq!(of(Resource::BackingImage, &failed), told("no room"));
-        let mut again = failed.clone();
+        let mut again = failed;
         again["metadata"] = json!({ "annotations": { RETRY: "1" } });
         assert_eq!(of(Resource::BackingImage, &again), None);
         again["status"]["try"] = json!("1");

@@ -121,5 +121,6 @@ fn directories_are_applied_with_those_below_when_that_is_said() {
     );
     assert_eq!(again.ok().lines().count(), 3);
     assert!(served.run("apply -f - -f -").fails(2).contains("twice"));
+    served.run("delete sc plain").ok();
     assert_eq!(names(&served, &["delete", "-R", "-f", "docs", "-f", "silver.yaml"]).len(), 4);
 }

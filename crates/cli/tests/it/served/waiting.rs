@@ -63,10 +63,11 @@ fn waiting_ends_with_the_reason_when_a_volume_cannot_be_made() {
     served.applied(&class("encrypted", "key", ""));
     served
         .applied(&class("plain", "key", "").replace("encrypted: \"true\"", "encrypted: \"false\""));
-    served.applied(&claim("disk", "plain", "64Mi"));
-    served.run("wait pvc/disk -n lab --for state=bound").ok();
+    // It cannot be refused at once, since nobody knows yet what its source is like.
     let source = "spec:\n  dataSource: {kind: PersistentVolumeClaim, name: disk}\n";
     served.applied(&claim("copy", "encrypted", "64Mi").replace("spec:\n", source));
+    served.applied(&claim("disk", "plain", "64Mi"));
+    served.run("wait pvc/disk -n lab --for state=bound").ok();
     let told = served.run("wait pvc/copy -n lab --for state=bound --timeout 10m").fails(4);
     assert!(told.contains("persistentvolumeclaim/copy has failed: "), "{told}");
     assert!(told.contains("not encrypted"), "{told}");

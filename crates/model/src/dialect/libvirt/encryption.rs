@@ -280,12 +280,9 @@ impl SecretReference {
             }
         }
         let name = match (contents.attribute("uuid"), contents.attribute("usage")) {
-            (Some(uuid), None) => canonical_uuid(uuid).map(SecretName::Uuid).ok_or_else(|| {
-                element.error(format!(
-                    "uuid {} of <secret> is not 32 hexadecimal digits",
-                    quoted(uuid)
-                ))
-            })?,
+            (Some(uuid), None) => canonical_uuid(uuid)
+                .map(SecretName::Uuid)
+                .ok_or_else(|| element.error("uuid of <secret> is not 32 hexadecimal digits"))?,
             (None, Some(usage)) => SecretName::Usage(usage.to_owned()),
             (None, None) => {
                 return Err(element.error("<secret> names none: it has a uuid or a usage"));

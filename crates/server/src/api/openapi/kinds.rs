@@ -332,11 +332,7 @@ mod tests {
 
     #[test]
     fn no_two_operations_have_one_identifier() {
-        let all: Vec<Value> = Resource::ALL
-            .into_iter()
-            .flat_map(|resource| paths(resource))
-            .map(|(_, v)| v)
-            .collect();
+        let all: Vec<Value> = Resource::ALL.into_iter().flat_map(paths).map(|(_, v)| v).collect();
         let mut found: Vec<&str> = all
             .iter()
             .flat_map(|item| item.as_object().unwrap().values())

@@ -38,7 +38,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     });
     let count = json!({ "type": "integer", "format": "int64", "nullable": true });
     let schemas = json!({
-        "Job": object(&["id", "task", "subject", "state", "attempts", "done", "created"], json!({
+        "Job": object(&["id", "task", "subject", "state", "attempts", "done", "created"], &json!({
             "id": text,
             "task": text,
             "subject": { "type": "string", "description": "What it is about: backingimages lab/ubuntu." },
@@ -58,42 +58,42 @@ pub(super) fn schemas() -> Map<String, Value> {
             "ended": seconds,
         })),
         "JobList": list("Job"),
-        "WatchEvent": object(&["type", "object"], json!({
+        "WatchEvent": object(&["type", "object"], &json!({
             "type": { "type": "string", "enum": ["ADDED", "MODIFIED", "DELETED"] },
             "object": reference("Job"),
         })),
-        "Token": object(&["name", "role", "namespaces", "created"], json!({
+        "Token": object(&["name", "role", "namespaces", "created"], &json!({
             "name": text,
             "role": role,
             "namespaces": texts,
             "created": { "type": "string", "format": "date-time" },
         })),
         "TokenList": list("Token"),
-        "NewToken": object(&["name", "role"], json!({
+        "NewToken": object(&["name", "role"], &json!({
             "name": text,
             "role": role,
             "namespaces": texts,
             "allNamespaces": { "type": "boolean" },
         })),
-        "MadeToken": object(&["name", "role", "namespaces", "token"], json!({
+        "MadeToken": object(&["name", "role", "namespaces", "token"], &json!({
             "name": text,
             "role": role,
             "namespaces": texts,
             "token": { "type": "string", "description": "The token itself, which is nowhere else." },
         })),
-        "Version": object(&["major", "minor", "gitVersion", "platform"], json!({
+        "Version": object(&["major", "minor", "gitVersion", "platform"], &json!({
             "major": text,
             "minor": text,
             "gitVersion": text,
             "platform": text,
         })),
-        "WantedAttachment": object(&[], json!({
+        "WantedAttachment": object(&[], &json!({
             "mount": { "type": "string", "description": "The directory to mount it at." },
             "nbd": { "type": "string", "description": "The path of a unix socket, or host:port." },
             "device": { "type": "boolean", "description": "Whether a block device is wanted." },
             "readOnly": { "type": "boolean" },
         })),
-        "Attachment": object(&["attached"], json!({
+        "Attachment": object(&["attached"], &json!({
             "attached": { "type": "boolean" },
             "volume": text,
             "backend": text,
@@ -110,8 +110,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     }
 }
 
-#[allow(clippy::needless_pass_by_value)]
-fn object(required: &[&str], properties: Value) -> Value {
+fn object(required: &[&str], properties: &Value) -> Value {
     let mut schema = json!({ "type": "object", "properties": properties });
     if !required.is_empty() {
         schema["required"] = required.into();
@@ -120,7 +119,7 @@ fn object(required: &[&str], properties: Value) -> Value {
 }
 
 fn list(of: &str) -> Value {
-    object(&["items"], json!({ "items": { "type": "array", "items": reference(of) } }))
+    object(&["items"], &json!({ "items": { "type": "array", "items": reference(of) } }))
 }
 
 /// Returns the names in braces of a path.

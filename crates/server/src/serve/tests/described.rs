@@ -45,8 +45,7 @@ fn every_path_that_is_described_is_one_that_the_server_knows() {
                 .replace("{version}", "v1beta2")
                 .replace("{path}", "api/v1")
                 .replace("{namespace}", "lab")
-                .replace('{', "")
-                .replace('}', "");
+                .replace(['{', '}'], "");
             for (method, operation) in methods(item) {
                 let answer =
                     server.admin_asks(&format!("{method} {real}?dryRun=All"), &Value::Null);

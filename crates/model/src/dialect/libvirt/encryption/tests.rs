@@ -94,7 +94,7 @@ fn a_secret_is_a_passphrase_with_either_uuid_or_usage() {
             "type='passphrase' uuid='x' usage='a'",
             "<secret> has both uuid and usage: it has one of them",
         ),
-        ("type='passphrase' uuid='x'", "uuid 'x' of <secret> is not 32 hexadecimal digits"),
+        ("type='passphrase' uuid='x'", "uuid of <secret> is not 32 hexadecimal digits"),
     ] {
         let document = format!("<encryption format='luks'>\n<secret {secret}/></encryption>");
         assert_eq!(refusal(&document), format!("line 2: {problem}"));

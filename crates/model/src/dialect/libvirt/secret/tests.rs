@@ -87,7 +87,7 @@ fn what_is_not_possible_is_refused_without_a_value() {
         ),
         (
             "<secret><usage type='Volume'/></secret>",
-            "line 1: type 'Volume' of <usage> is not one of volume, ceph, iscsi, tls, vtpm",
+            "line 1: type of <usage> is not one of volume, ceph, iscsi, tls, vtpm",
         ),
         (
             "<secret><description>a<b/></description></secret>",
