@@ -240,7 +240,7 @@ fn what_cannot_be_made_is_refused_and_leaves_nothing() {
     store.document("<volume><name>../b</name><capacity>1</capacity></volume>");
     store.run("vol-create document.xml --pool pool").fails(2);
     store.document("<volume><name>b</name><capacity>1</capacity></volume>");
-    assert!(store.run("vol-create document.xml").fails(2).contains("--pool"));
+    assert!(store.run("vol-create document.xml").fails(2).contains("no pool"));
     store.run("vol-create document.xml --pool not-there").fails(8);
     assert_eq!(std::fs::read_dir(store.place.path("pool")).unwrap().count(), 0);
     assert_eq!(store.json("secret-list"), before);
