@@ -145,8 +145,8 @@ impl Beside {
         let libvirt = open_libvirt(&volumes, &audit, &kek_file, settings)?;
         let others: Arc<dyn Worker> = Arc::<Work>::clone(&work);
         let worker = Arc::new(LibvirtWork::beside(others, libvirt.clone()));
-        let worker = LoggedWorker::new(worker, settings.log.clone())
-            .limited_to(settings.rate_limit);
+        let worker =
+            LoggedWorker::new(worker, settings.log.clone()).limited_to(settings.rate_limit);
         let worker: Arc<dyn Worker> = Arc::new(worker);
         let jobs = Arc::new(Jobs::start(volumes.catalog(), worker, settings.limits)?);
         let context = Context { store, volumes, library, jobs, audit, kek_file };

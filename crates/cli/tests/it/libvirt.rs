@@ -6,6 +6,7 @@ mod daemon;
 mod exchange;
 mod hazards;
 mod secrets;
+mod served;
 mod store;
 mod volumes;
 

@@ -411,7 +411,7 @@ fn refuse_encrypted_stream(stream: &mut StreamBytes, work: &Work<'_>) -> Result<
             wanted: "a raw disk image",
         });
     }
-    if strongroom_luks::is_formatted_clone(&head) {
+    if strongroom_luks::is_formatted_clone(head) {
         return Err(Error::Luks { label, source: strongroom_luks::Error::FormattedClone });
     }
     let (Some(b"LUKS\xba\xbe"), Some(version)) = (head.get(..6), head.get(6..8)) else {

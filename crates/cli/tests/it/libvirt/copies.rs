@@ -31,8 +31,6 @@ fn a_chain_through_every_format_ends_with_the_same_bytes() {
     store.place.qemu_img("compare -f qcow2 -F raw pool/plain.qcow2 pool/raw").ok();
     store.copy("back", "", "plain.qcow2").ok();
     store.place.same("pool/back", "pool/raw").unwrap();
-    // What was sparse is sparse.
-    assert!(store.place.allocated("pool/back") <= store.place.allocated("pool/raw") + (64 << 10));
     let listed = store.json("vol-list --pool pool");
     assert_eq!(listed.as_array().unwrap().len(), 6);
     assert!(!store.place.names().iter().any(|name| name.contains("partial")));

@@ -26,7 +26,10 @@ fn the_volume_of_the_documentation_is_what_qemu_would_have_made() {
     assert!(document.contains(ONE) && document.contains("twofish"), "{document}");
     let details = &qemu_info(&store, "twofish")["format-specific"]["data"];
     assert_eq!(details["cipher-alg"], "twofish-256");
-    assert_eq!((&details["cipher-mode"], &details["ivgen-alg"]), (&"cbc".into(), &"plain64".into()));
+    assert_eq!(
+        (&details["cipher-mode"], &details["ivgen-alg"]),
+        (&"cbc".into(), &"plain64".into())
+    );
     assert_eq!(details["hash-alg"], "sha256");
     store.place.image_of("contents", 4 << 20, &Pattern::dense(7));
     store.qemu_writes("contents", "twofish", "pw");
@@ -53,9 +56,10 @@ fn a_key_is_made_where_nobody_has_one_and_it_is_kept() {
         outcome.ok();
         let secrets = store.json("secret-list");
         let path = store.place.path("pool").canonicalize().unwrap().join(name);
-        let secret = secrets.as_array().unwrap().iter();
-        let secret = secret.clone().find(|secret| secret["usage"] == path.to_str().unwrap()).unwrap();
-        assert_eq!(secret["generated_for"], path.to_str().unwrap());
+        let usage = path.to_str().unwrap();
+        let mut secrets = secrets.as_array().unwrap().iter();
+        let secret = secrets.find(|secret| secret["usage"] == usage).unwrap();
+        assert_eq!(secret["generated_for"], usage);
         assert!(uuid.is_none_or(|uuid| secret["uuid"] == uuid));
         let file = format!("{name}.value");
         store.value_of(name, &file);
@@ -64,7 +68,10 @@ fn a_key_is_made_where_nobody_has_one_and_it_is_kept() {
         store.qemu_reads("luks", name, &file).ok();
         let details = &qemu_info(&store, name)["format-specific"]["data"];
         assert_eq!(details["cipher-alg"], "aes-256");
-        assert_eq!((&details["cipher-mode"], &details["hash-alg"]), (&"xts".into(), &"sha256".into()));
+        assert_eq!(
+            (&details["cipher-mode"], &details["hash-alg"]),
+            (&"xts".into(), &"sha256".into())
+        );
     }
     assert_ne!(store.place.read("unnamed.value"), store.place.read("named.value"));
 }
@@ -162,9 +169,7 @@ fn luks2_is_ours_to_make_and_not_for_a_domain() {
     store.secret(ONE, "a");
     let document = store.document(&volume("a", 4 << 20, &encrypted("luks2", ONE, "")));
     store
-        .run(&format!(
-            "vol-create {document} --pool pool --pbkdf pbkdf2 --pbkdf-iterations 1000"
-        ))
+        .run(&format!("vol-create {document} --pool pool --pbkdf pbkdf2 --pbkdf-iterations 1000"))
         .ok();
     store.place.strongroom("luks test-key pool/a --passphrase-file pw").ok();
     let text = store.run("domain-disk pool/a").fails(2);
@@ -235,7 +240,7 @@ fn what_cannot_be_made_is_refused_and_leaves_nothing() {
     store.document("<volume><name>../b</name><capacity>1</capacity></volume>");
     store.run("vol-create document.xml --pool pool").fails(2);
     store.document("<volume><name>b</name><capacity>1</capacity></volume>");
-    assert!(store.run("vol-create document.xml").fails(2).contains("--pool") );
+    assert!(store.run("vol-create document.xml").fails(2).contains("no pool"));
     store.run("vol-create document.xml --pool not-there").fails(8);
     assert_eq!(std::fs::read_dir(store.place.path("pool")).unwrap().count(), 0);
     assert_eq!(store.json("secret-list"), before);

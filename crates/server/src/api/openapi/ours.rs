@@ -5,12 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::{answer, failures, json_body, reference};
 use crate::api::endpoint::{About, Content, Door, described};
-use crate::api::house;
+use crate::api::{house, libvirt};
 
 /// Returns those paths, with what can be done there.
 pub(super) fn paths() -> Map<String, Value> {
     let mut paths = Map::new();
-    let all = described(house::endpoints()).chain(described(crate::transfer::endpoints()));
+    let all = described(house::endpoints())
+        .chain(described(crate::transfer::endpoints()))
+        .chain(described(libvirt::endpoints()));
     for (path, method, about) in all {
         let path = path.replace("{*", "{");
         let item = paths.entry(path.clone()).or_insert_with(|| {
