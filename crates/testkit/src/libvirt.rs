@@ -88,7 +88,7 @@ impl Libvirt {
     /// that went.
     pub fn create_volume(&self, pool: &str, file: &str, document: &str) -> Outcome {
         let document = self.write(file, document.as_bytes());
-        self.virsh(["vol-create".as_ref(), pool.as_ref(), document.as_os_str()])
+        measured(|| self.virsh(["vol-create".as_ref(), pool.as_ref(), document.as_os_str()]))
     }
 
     /// Has it create a volume as a document says out of another one of the same pool, and returns how
@@ -103,7 +103,8 @@ impl Libvirt {
         let document = self.write(file, document.as_bytes());
         let words = ["vol-create-from", "--inputpool", pool, "--pool", pool, "--vol", source];
         let words = words.map(AsRef::as_ref);
-        self.virsh(words.into_iter().chain(["--file".as_ref(), document.as_os_str()]))
+        let words = words.into_iter().chain(["--file".as_ref(), document.as_os_str()]);
+        measured(|| self.virsh(words.clone()))
     }
 
     /// Ends it, and starts it with the configuration, pools and secrets that it had.
@@ -157,6 +158,13 @@ impl Drop for Libvirt {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Repeats what fails because QEMU could not measure how fast the machine is, as happens on a busy one.
+fn measured(attempt: impl Fn() -> Outcome) -> Outcome {
+    let is_measured =
+        |outcome: &Outcome| !outcome.stderr.contains("Unable to get accurate CPU usage");
+    (0..10).map(|_| attempt()).find(is_measured).unwrap_or_else(attempt)
 }
 
 /// The daemon that has all drivers in one process.

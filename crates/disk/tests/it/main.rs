@@ -8,6 +8,7 @@ mod folders;
 mod hostile;
 #[cfg(test)]
 mod interop;
+#[cfg(test)]
 mod overlay;
 #[cfg(test)]
 mod random;

@@ -31,6 +31,7 @@ fn open(both: &dyn Disk, is_new: IsNew) -> Chain<'_> {
     Overlay::new(child, Some(parent())).unwrap()
 }
 
+#[derive(Clone, Copy)]
 enum IsNew {
     Yes,
     No,
