@@ -72,13 +72,14 @@ impl Recorder {
     /// Writes down what is told until somebody closes this, then the rest.
     pub(crate) fn run(&self, store: &Store) {
         let mut swept: Option<Instant> = None;
+        let mut unswept = 0;
         loop {
             let state = self.lock();
             let waited = self.changed.wait_timeout_while(state, BETWEEN, |state| !state.is_closed);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let (told, is_closed) = (std::mem::take(&mut state.told), state.is_closed);
             drop(state);
-            let is_much = told.len() >= MOST_KEPT / 4;
+            unswept += told.len();
             for (told, times) in told {
                 // Nothing depends on it, and there is nobody to tell.
                 let _ = write(store, &told, times);
@@ -86,9 +87,12 @@ impl Recorder {
             if is_closed {
                 return;
             }
-            if is_much || swept.is_none_or(|swept| swept.elapsed() >= BETWEEN_SWEEPS) {
+            if unswept >= MOST_KEPT / 4
+                || swept.is_none_or(|swept| swept.elapsed() >= BETWEEN_SWEEPS)
+            {
                 sweep(store, SystemTime::now());
                 swept = Some(Instant::now());
+                unswept = 0;
             }
         }
     }

@@ -27,7 +27,7 @@ fn told(level: LogLevel) -> String {
     assert_eq!(server.admin_asks(&mistaken, &Value::Null).code, 404);
     server.create(IMAGES, &image("sent"));
     let upload = format!("PUT {}", "/v1/images/lab/sent/data?canary-of-query");
-    let sent = server.ask(server.admin(), &upload, "", &"canary-of-body".repeat(100));
+    let sent = server.ask(server.admin(), &upload, "", &"canary-of-body".repeat(512));
     assert_eq!(sent.code, 200, "{}", sent.body);
     let mut fetched = image("fetched");
     fetched["spec"] = json!({
