@@ -1,7 +1,7 @@
 //! Values of secrets from a libvirt daemon (`--connect`), where the program can ask one.
 
-#[cfg(feature = "libvirt")]
 #[test]
+#[cfg(feature = "libvirt")]
 fn a_value_comes_from_the_daemon_unless_it_is_private() {
     use strongroom_testkit::{Libvirt, Tool, skip};
 
@@ -55,8 +55,8 @@ fn a_value_comes_from_the_daemon_unless_it_is_private() {
     assert!(!store.place.exists("pool/c"));
 }
 
-#[cfg(not(feature = "libvirt"))]
 #[test]
+#[cfg(not(feature = "libvirt"))]
 fn a_program_without_libvirts_library_says_how_to_do_without() {
     use super::store::{ONE, Store, encrypted, volume};
 
