@@ -1,6 +1,7 @@
 //! libvirt: its documents as commands, and volumes exchanged with a real daemon.
 
 mod commands;
+mod connected;
 mod copies;
 mod daemon;
 mod exchange;

@@ -127,6 +127,14 @@ pub enum LibvirtProblem {
         /// Why not, and what there is.
         reason: String,
     },
+    /// A libvirt daemon does not tell a value.
+    #[error("{uri} does not tell the value: {problem}")]
+    Daemon {
+        /// The daemon.
+        uri: String,
+        /// What it says.
+        problem: String,
+    },
     /// Another process works in the data directory.
     #[error("{by} works in {}", data.display())]
     DirectoryInUse {
@@ -158,6 +166,7 @@ impl LibvirtProblem {
             | Self::Ephemeral
             | Self::NotText { .. }
             | Self::NothingToErase { .. }
+            | Self::Daemon { .. }
             | Self::Impossible { .. } => ErrorKind::Request,
         }
     }

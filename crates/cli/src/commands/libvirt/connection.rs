@@ -1,5 +1,8 @@
 //! Values of secrets that a libvirt daemon has.
 
+#[cfg(feature = "libvirt")]
+mod daemon;
+
 use clap::Args;
 use strongroom::libvirt::Libvirt;
 
@@ -27,6 +30,12 @@ impl ConnectionArgs {
     }
 }
 
+#[cfg(feature = "libvirt")]
+fn connected(uri: &str, libvirt: Libvirt) -> Result<Libvirt, CommandError> {
+    Ok(libvirt.with_values_of(std::sync::Arc::new(daemon::Daemon::at(uri))))
+}
+
+#[cfg(not(feature = "libvirt"))]
 fn connected(uri: &str, _libvirt: Libvirt) -> Result<Libvirt, CommandError> {
     Err(CommandError::request(format!(
         "{uri} cannot be asked: this program was built without libvirt's library"

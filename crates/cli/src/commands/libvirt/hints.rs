@@ -55,6 +55,16 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Problem::NothingToErase { .. } => {
             "overwrite a raw volume with --algorithm zero, or delete it".to_owned()
         }
+        Problem::Daemon { problem, .. } if problem.contains("private") => {
+            "a private secret stays in its daemon: keep its value here, too, with `strongroom libvirt \
+             secret-set-value`, and leave --connect out"
+                .to_owned()
+        }
+        Problem::Daemon { .. } => {
+            "`virsh secret-list` shows the secrets of the daemon; see whether it runs, and whether you \
+             may ask it"
+                .to_owned()
+        }
         Problem::DirectoryInUse { .. } => {
             "if it is a server, ask it, at /v1/libvirt; else wait until it is done, or name another \
              directory with --data DIR"
