@@ -58,12 +58,41 @@ pub(crate) struct DeleteArgs {
     call: CallArgs,
 }
 
+/// The documents of one command on their way out.
+struct Deletion<'a> {
+    ui: &'a mut Ui,
+    args: &'a DeleteArgs,
+    client: &'a Client,
+    leaving: Vec<Leaving>,
+    last: Option<CommandError>,
+    /// Until when they have to be gone.
+    until: Option<Instant>,
+}
+
+/// A document that something uses.
+struct Refused {
+    place: Place,
+    why: CommandError,
+}
+
+/// What comes of telling a document to go.
+enum Answered {
+    /// It goes.
+    Leaving(Leaving),
+    /// There was none, and that is well.
+    Nothing,
+    /// Something uses it.
+    Refused(Refused),
+}
+
 /// A document that was told to go.
 struct Leaving {
     place: Place,
     uid: String,
     /// As it stands while something holds it; `None` once it is gone.
     held: Option<Value>,
+    /// Whether its user knows how it went.
+    is_told: bool,
 }
 
 /// Deletes documents: all that can be, even where one cannot.
@@ -73,38 +102,27 @@ struct Leaving {
 /// What the server says of the last one that could not be deleted, or is not gone in time.
 pub(crate) fn run(ui: &mut Ui, args: &DeleteArgs) -> Result<(), CommandError> {
     let client = args.call.client()?;
-    let places = wanted(ui, args, &client)?;
-    let (mut leaving, mut last) = (Vec::new(), None);
-    let is_text = args.call.output() == Output::Text;
-    for place in places {
-        match delete(ui, args, &client, place) {
-            Ok(Some(found)) => {
-                if let (true, None) = (is_text, &found.held) {
-                    ui.data(&format!("{} deleted", title_at(&found.place)))?;
+    let mut deletion =
+        Deletion { ui, args, client: &client, leaving: Vec::new(), last: None, until: None };
+    let mut places = wanted(deletion.ui, args, &client)?;
+    // What was refused for what goes only now can go after it.
+    while !places.is_empty() {
+        let refused = deletion.delete_all(places);
+        let is_further = deletion.wait_for_all()? && args.wait && !args.force;
+        places = match is_further {
+            true => refused.into_iter().map(|refused| refused.place).collect(),
+            false => {
+                for refused in refused {
+                    deletion.keep(refused.why);
                 }
-                leaving.push(found);
+                break;
             }
-            Ok(None) => {}
-            Err(error) => CommandError::keep_last(&mut last, ui, error),
-        }
+        };
     }
+    let Deletion { ui, leaving, last, .. } = deletion;
+    let is_text = args.call.output() == Output::Text;
     if leaving.is_empty() && last.is_none() && is_text {
         ui.status("there was nothing to delete");
-    }
-    let until = Instant::now() + args.timeout;
-    for found in leaving.iter_mut().filter(|found| found.held.is_some()) {
-        let name = title_at(&found.place);
-        if !args.wait {
-            if is_text {
-                ui.data(&format!("{name} is being deleted"))?;
-            }
-            continue;
-        }
-        match found.wait(ui, &client, until) {
-            Ok(()) if is_text => ui.data(&format!("{name} deleted"))?,
-            Ok(()) => {}
-            Err(error) => CommandError::keep_last(&mut last, ui, error),
-        }
     }
     if !is_text {
         let shown = leaving.iter().map(|found| {
@@ -134,10 +152,57 @@ fn wanted(ui: &mut Ui, args: &DeleteArgs, client: &Client) -> Result<Vec<Place>,
     }
 }
 
+impl Deletion<'_> {
+    /// Tells documents to go; returns those that something uses.
+    fn delete_all(&mut self, places: Vec<Place>) -> Vec<Refused> {
+        let mut refused = Vec::new();
+        for place in places {
+            match delete(self.ui, self.args, self.client, place) {
+                Ok(Answered::Leaving(found)) => self.leaving.push(found),
+                Ok(Answered::Nothing) => {}
+                Ok(Answered::Refused(found)) => refused.push(found),
+                Err(error) => self.keep(error),
+            }
+        }
+        refused
+    }
+
+    /// Waits until all that were told to go are gone, unless nobody wants that. Returns whether any has gone.
+    fn wait_for_all(&mut self) -> Result<bool, CommandError> {
+        let is_text = self.args.call.output() == Output::Text;
+        let until = *self.until.get_or_insert_with(|| Instant::now() + self.args.timeout);
+        let mut has_gone = false;
+        for found in self.leaving.iter_mut().filter(|found| !found.is_told) {
+            found.is_told = true;
+            let name = title_at(&found.place);
+            let words = match (&found.held, self.args.wait) {
+                (None, _) => format!("{name} deleted"),
+                (Some(_), false) => format!("{name} is being deleted"),
+                (Some(_), true) => match found.wait(self.ui, self.client, until) {
+                    Ok(()) => format!("{name} deleted"),
+                    Err(error) => {
+                        CommandError::keep_last(&mut self.last, self.ui, error);
+                        continue;
+                    }
+                },
+            };
+            has_gone |= found.held.is_none();
+            if is_text {
+                self.ui.data(&words)?;
+            }
+        }
+        Ok(has_gone)
+    }
+
+    fn keep(&mut self, error: CommandError) {
+        CommandError::keep_last(&mut self.last, self.ui, error);
+    }
+}
+
 impl Leaving {
     /// Waits until it is gone; what for is told, should it take long.
     fn wait(&mut self, ui: &mut Ui, client: &Client, until: Instant) -> Result<(), CommandError> {
-        let Self { place, uid, held } = self;
+        let Self { place, uid, held, .. } = self;
         let soon = until.min(Instant::now() + BEFORE_TELLING);
         if !is_gone(client, place, Some(uid), soon)? {
             let why = why_held(client, place, held.as_ref());
@@ -149,13 +214,13 @@ impl Leaving {
     }
 }
 
-/// Deletes a document; returns `None` when there was none and that is well.
+/// Tells a document to go.
 fn delete(
     ui: &mut Ui,
     args: &DeleteArgs,
     client: &Client,
     place: Place,
-) -> Result<Option<Leaving>, CommandError> {
+) -> Result<Answered, CommandError> {
     let query: &[(&str, &str)] = if args.force { &[("force", "true")] } else { &[] };
     match ask(ui, client, &Request::new(Action::Delete, place.path(query))) {
         Ok(answer) => {
@@ -164,16 +229,19 @@ fn delete(
             let uid = uid.unwrap_or_default().to_owned();
             // What is gone is answered by how that went, and what is not by itself.
             let held = (value["kind"] != "Status").then_some(value);
-            Ok(Some(Leaving { place, uid, held }))
+            Ok(Answered::Leaving(Leaving { place, uid, held, is_told: false }))
         }
-        Err(failure) if failure.kind == FailureKind::NotFound && args.ignore_not_found => Ok(None),
+        Err(failure) if failure.kind == FailureKind::NotFound && args.ignore_not_found => {
+            Ok(Answered::Nothing)
+        }
         Err(failure) => {
-            let is_used = failure.kind == FailureKind::Conflict;
-            let mut text = CommandError::from(manifests::with_causes(failure));
-            if is_used && !args.force {
-                text = text.hinted("delete what uses it first; --force deletes it all the same");
+            let is_used = failure.kind == FailureKind::Conflict && !args.force;
+            let text = CommandError::from(manifests::with_causes(failure));
+            if !is_used {
+                return Err(text);
             }
-            Err(text)
+            let why = text.hinted("delete what uses it first; --force deletes it all the same");
+            Ok(Answered::Refused(Refused { place, why }))
         }
     }
 }

@@ -133,6 +133,13 @@ impl EachArgs {
         namespace: &str,
     ) -> Result<Vec<Place>, CommandError> {
         let unnamed = if self.all { Unnamed::All } else { Unnamed::Refused };
+        if self.all {
+            let named = self.selection.places(Some(namespace))?.into_iter();
+            if let Some(name) = named.filter_map(|place| place.name).next() {
+                let problem = format!("{name} is named, and --all means every one of its kind");
+                return Err(CommandError::request(problem).hinted("leave out the name, or --all"));
+            }
+        }
         self.selection.each(ui, client, namespace, unnamed)
     }
 }

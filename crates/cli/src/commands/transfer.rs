@@ -108,6 +108,12 @@ fn not_sent(client: &Client, place: &ImagePlace, failure: Failure) -> CommandErr
 /// When the file cannot be written, and what the server says; what has come is kept then.
 pub(crate) fn download(ui: &mut Ui, args: &DownloadArgs) -> Result<(), CommandError> {
     let place = place(&args.image, &args.call.namespace)?;
+    if args.file == Path::new("-") {
+        let problem =
+            "an image is not fetched to standard output, where nothing could be gone on with";
+        return Err(CommandError::request(problem)
+            .hinted("name a file: it gets its name when it is whole and has its checksum"));
+    }
     let client = args.call.client()?;
     let overwrite = if args.force { Overwrite::Replace } else { Overwrite::Refuse };
     let output = args.call.output();

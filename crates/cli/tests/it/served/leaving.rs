@@ -34,3 +34,24 @@ fn a_bound_volume_is_deleted_once_its_claim_is() {
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(String::from_utf8(ended.stdout).unwrap(), format!("{title} deleted\n"));
 }
+
+#[test]
+fn what_is_used_is_deleted_after_its_users() {
+    let served = Served::new();
+    served.applied(&secret("lab", "key", CANARY));
+    served.applied(&class("encrypted", "key", ""));
+    served.applied(&claim("disk", "encrypted", "64Mi"));
+    served.bound("lab", "disk");
+    // What stands last goes first: both are refused as long as the claim is there.
+    let documents = [
+        claim("disk", "encrypted", "64Mi"),
+        secret("lab", "key", CANARY),
+        class("encrypted", "key", ""),
+    ];
+    let deleted = served.run_reading("delete -f -", documents.concat().as_bytes()).ok();
+    let mut gone: Vec<&str> = deleted.lines().collect();
+    gone.sort_unstable();
+    assert_eq!(gone.len(), 3, "{deleted}");
+    assert!(gone[0].starts_with("persistentvolumeclaim/disk"), "{deleted}");
+    assert!(gone[1].starts_with("secret/key"), "{deleted}");
+}

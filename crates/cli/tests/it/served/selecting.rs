@@ -83,6 +83,7 @@ fn documents_are_deleted_by_their_labels_and_kinds() {
     assert!(served.run("delete sc").fails(2).contains("--all"));
     served.run("delete").fails(2);
     served.run("delete sc gold -f nothing.yaml").fails(2);
+    assert!(served.run("delete sc gold --all").fails(2).contains("gold is named"));
     let deleted =
         names(&served, &["delete", "sc,secrets", "-l", "team in (blue,red)", "-n", "lab"]);
     let title = |name: &str| format!("storageclass.storage.k8s.io/{name} deleted");

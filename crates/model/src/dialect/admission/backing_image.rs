@@ -43,11 +43,25 @@ pub(super) fn review(review: &mut Review<'_>) {
             ImageOrigin::Restore { .. } => {
                 review.note(&["spec", "sourceType"], Reason::NotSupported, NO_BACKUPS);
             }
-            ImageOrigin::Download { .. } | ImageOrigin::Upload => {}
+            ImageOrigin::Download { .. } | ImageOrigin::Upload => comes_as_it_is(review),
         }
     }
     if let (Some(secret), None) = (&image.secret, review.old) {
         secret_exists(review, &["spec", "secret"], secret, &image.name);
+    }
+}
+
+/// Refuses what asks for encryption on the way in, which would be passed over.
+fn comes_as_it_is(review: &mut Review<'_>) {
+    for key in ["encryption", "secret", "secret-namespace"] {
+        let path = ["spec", "sourceParameters", key];
+        let value = review.object.text(&path).unwrap_or_default();
+        if !value.is_empty() && value != "ignore" {
+            let message = "an image is kept as it comes: what opens one that is encrypted already belongs into \
+                           spec.secret and spec.secretNamespace, and one that is not is encrypted by a second \
+                           image of sourceType clone";
+            review.note(&path, Reason::NotSupported, message);
+        }
     }
 }
 
