@@ -20,4 +20,4 @@ pub use encryption::{
 };
 pub use secret::{Secret, SecretUsage};
 pub use uuid::canonical_uuid;
-pub use volume::{BackingStore, Creation, Permissions, Target, Volume, VolumeFormat};
+pub use volume::{BackingStore, Creation, Permissions, Target, TargetLines, Volume, VolumeFormat};

@@ -262,7 +262,8 @@ fn the_rules_of_every_image_hold() {
         told.contains("failed to get secret gone in namespace keys for the backing image"),
         "{told}"
     );
-    let parameters = json!({ "encryption": "encrypt", "secret": "one", "secret-namespace": "keys" });
+    let parameters =
+        json!({ "encryption": "encrypt", "secret": "one", "secret-namespace": "keys" });
     let told = documents.refusal(image("sent", "upload", parameters));
     for key in ["encryption", "secret", "secret-namespace"] {
         assert!(told.contains(&format!("spec.sourceParameters.{key}")), "{told}");

@@ -58,6 +58,21 @@ pub struct Target {
     pub nocow: bool,
     /// What else the element holds, times among it.
     pub unknown: Vec<Element>,
+    /// Where its elements begin, for errors.
+    pub lines: TargetLines,
+}
+
+/// The lines of elements of a `<target>`; 0 for those that it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TargetLines {
+    /// `<format>`.
+    pub format: Line,
+    /// `<compat>`.
+    pub compat: Line,
+    /// `<clusterSize>`.
+    pub cluster_size: Line,
+    /// `<features>`.
+    pub features: Line,
 }
 
 /// `target/format/@type`.
@@ -210,6 +225,13 @@ impl Target {
         let compat = compat.or_else(|| features.as_ref().map(|_| "1.1".to_owned()));
         let nocow = contents.child("nocow").is_some();
         let unknown = contents.elements_kept(notes);
+        let line = |name| element.child(name).map_or(element.line, |child| child.line);
+        let lines = TargetLines {
+            format: line("format"),
+            compat: line("compat"),
+            cluster_size: line("clusterSize"),
+            features: line("features"),
+        };
         Ok(Self {
             path,
             format,
@@ -220,6 +242,7 @@ impl Target {
             features,
             nocow,
             unknown,
+            lines,
         })
     }
 

@@ -27,6 +27,7 @@ impl Volume {
         if self.capacity.is_none() && !backing && creation == Creation::New {
             return Err(self.line.error("<volume> has no <capacity>, or an empty one"));
         }
+        let lines = self.target.lines;
         let format = self.target.format.as_ref().unwrap_or(&VolumeFormat::Raw);
         match format {
             VolumeFormat::Raw if backing => {
@@ -38,7 +39,7 @@ impl Volume {
             VolumeFormat::Raw => self.check_nothing_of_qcow2()?,
             VolumeFormat::Qcow2 => self.check_qcow2()?,
             VolumeFormat::Other(name) if name.starts_with("luks") => {
-                return Err(self.line.error(
+                return Err(lines.format.error(
                     "<format> in <target> is not one of raw, qcow2: a LUKS volume is raw, with \
                      <encryption format='luks'>",
                 ));
@@ -46,7 +47,7 @@ impl Volume {
             VolumeFormat::Other(name) => {
                 let name = quoted(name);
                 let problem = format!("<format> {name} in <target> is not one of raw, qcow2");
-                return Err(self.line.error(problem));
+                return Err(lines.format.error(problem));
             }
         }
         match &self.target.encryption {
@@ -67,15 +68,19 @@ impl Volume {
 
     fn check_nothing_of_qcow2(&self) -> Result<(), Error> {
         let target = &self.target;
-        for (said, name) in [
-            (target.compat.is_some(), "compat"),
-            (target.cluster_size.is_some(), "clusterSize"),
-            (target.features.as_ref().is_some_and(|features| !features.is_empty()), "features"),
+        for (said, name, line) in [
+            (target.compat.is_some(), "compat", target.lines.compat),
+            (target.cluster_size.is_some(), "clusterSize", target.lines.cluster_size),
+            (
+                target.features.as_ref().is_some_and(|features| !features.is_empty()),
+                "features",
+                target.lines.features,
+            ),
         ] {
             if said {
                 let problem =
                     format!("<{name}> in <target> is for qcow2 alone, and <format> is raw");
-                return Err(self.line.error(problem));
+                return Err(line.error(problem));
             }
         }
         Ok(())
@@ -86,15 +91,19 @@ impl Volume {
         if !["0.10", "1.1"].contains(&compat) {
             let problem =
                 format!("<compat> {} in <target> is not one of 0.10, 1.1", quoted(compat));
-            return Err(self.line.error(problem));
+            return Err(self.target.lines.compat.error(problem));
         }
         if let (Some(feature), "0.10") = (self.target.features.iter().flatten().next(), compat) {
             let problem = format!("<{feature}/> in <features> needs <compat>1.1</compat>");
-            return Err(self.line.error(problem));
+            return Err(self.target.lines.features.error(problem));
         }
         match self.target.cluster_size {
             Some(bytes) if !(bytes.is_power_of_two() && (512..=2 << 20).contains(&bytes)) => {
-                Err(self.line.error("<clusterSize> is not a power of two from 512 bytes to 2 MiB"))
+                Err(self
+                    .target
+                    .lines
+                    .cluster_size
+                    .error("<clusterSize> is not a power of two from 512 bytes to 2 MiB"))
             }
             _ => Ok(()),
         }

@@ -392,6 +392,22 @@ fn what_cannot_be_made_is_refused_with_what_can() {
 }
 
 #[test]
+fn what_is_wrong_with_a_target_is_named_with_its_own_line() {
+    for wrong in [
+        "<format type='vmdk'/>",
+        "<compat>1.1</compat>",
+        "<format type='qcow2'/><compat>2.0</compat>",
+        "<format type='qcow2'/><clusterSize>1000</clusterSize>",
+    ] {
+        let volume = format!(
+            "<volume>\n <name>a</name>\n <capacity>1</capacity>\n <target>\n  {wrong}\n </target>\n</volume>"
+        );
+        let error = read(&volume).check_creation(Creation::New).unwrap_err().to_string();
+        assert!(error.starts_with("line 5: <"), "{error}");
+    }
+}
+
+#[test]
 fn names_that_are_paths_are_refused() {
     for name in ["a/b", "/", ".", ".."] {
         let volume = read(&format!("<volume><name>{name}</name><capacity>1</capacity></volume>"));
@@ -469,6 +485,7 @@ fn targets() -> BoxedStrategy<Target> {
                 features,
                 nocow,
                 unknown,
+                lines: TargetLines::default(),
             }
         })
         .boxed()
