@@ -20,11 +20,11 @@ pub(crate) struct DiskArgs {
     volume: VolumeArgs,
 
     /// What the guest calls the disk
-    #[arg(long, value_name = "NAME", default_value = "vda")]
+    #[arg(long, value_name = "NAME", default_value = "vda", value_parser = device_name)]
     target: String,
 
-    /// How it is attached: virtio, scsi, sata, usb
-    #[arg(long, value_name = "BUS", default_value = "virtio")]
+    /// How it is attached
+    #[arg(long, value_name = "BUS", default_value = "virtio", value_parser = BUSES)]
     bus: String,
 
     #[command(flatten)]
@@ -48,3 +48,17 @@ pub(crate) fn run(ui: &mut Ui, args: &DiskArgs) -> Result<(), CommandError> {
         Output::Text => ui.data(disk.write().trim_end()),
     }
 }
+
+/// Takes what libvirt numbers disks by: `vda`, `sdb`.
+fn device_name(text: &str) -> Result<String, String> {
+    let is_name =
+        !text.is_empty() && text.len() <= 16 && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("it is letters and digits, such as vda or sdb".to_owned())
+    }
+}
+
+/// The buses that a disk can be at in a domain of QEMU's.
+const BUSES: [&str; 5] = ["virtio", "scsi", "sata", "usb", "ide"];

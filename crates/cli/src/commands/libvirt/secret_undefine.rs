@@ -2,7 +2,8 @@
 
 use clap::Args;
 use serde_json::json;
-use strongroom::libvirt::Force;
+use strongroom::Error;
+use strongroom::libvirt::{Force, LibvirtProblem};
 use strongroom_crypto::CostPolicy;
 
 use super::place::DataArgs;
@@ -36,9 +37,15 @@ pub(crate) struct UndefineArgs {
 ///
 /// When there is no such secret, or it opens volumes.
 pub(crate) fn run(ui: &mut Ui, args: &UndefineArgs) -> Result<(), CommandError> {
-    let force = if args.force { Force::Yes } else { Force::No };
     let libvirt = args.data.open(CostPolicy::default())?;
-    let uuid = libvirt.undefine_secret(&args.secret.name()?, force)?;
+    let name = args.secret.name()?;
+    let uuid = match libvirt.undefine_secret(&name, Force::No) {
+        Err(Error::Libvirt(problem)) if args.force && is_in_use(&problem) => {
+            ui.status(&format!("warning: {problem}, and cannot be opened any more"));
+            libvirt.undefine_secret(&name, Force::Yes)?
+        }
+        undefined => undefined?,
+    };
     match args.output.output() {
         Output::Json => ui.json(&json!({ "uuid": uuid, "undefined": true })),
         Output::Text => {
@@ -46,4 +53,8 @@ pub(crate) fn run(ui: &mut Ui, args: &UndefineArgs) -> Result<(), CommandError> 
             Ok(())
         }
     }
+}
+
+fn is_in_use(problem: &LibvirtProblem) -> bool {
+    matches!(problem, LibvirtProblem::SecretInUse { .. })
 }

@@ -104,7 +104,9 @@ fn a_secret_that_opens_a_volume_stays_unless_somebody_insists() {
     store.volume("a", &encrypted("luks", ONE, "")).ok();
     let text = store.run(&format!("secret-undefine {ONE}")).fails(7);
     assert!(text.contains("pool/a") && text.contains("--force"), "{text}");
-    store.run(&format!("secret-undefine {ONE} --force")).ok();
+    let forced = store.run(&format!("secret-undefine {ONE} --force"));
+    assert_eq!(forced.code, Some(0), "{}", forced.describe());
+    assert!(forced.stderr.contains("cannot be opened any more"), "{}", forced.describe());
     assert_eq!(store.json("secret-list").as_array().unwrap().len(), 0);
 }
 
