@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::Value;
@@ -16,28 +17,36 @@ enum Way {
     Down,
 }
 
-/// Stands between the program and a server for one connection, which is cut after so many bytes; there is no
-/// other one. Returns its URL.
+/// Stands between the program and a server until so many bytes have gone over one connection; then there is
+/// none any more, and no other one. Returns its URL.
 fn cutting(served: &Served, way: Way, after: u64) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = served.url.borrow().trim_start_matches("http://").to_owned();
+    let (up, down) = match way {
+        Way::Up => (after, u64::MAX),
+        Way::Down => (u64::MAX, after),
+    };
+    let all = Arc::new(Mutex::new(Some(Vec::new())));
     thread::spawn(move || {
         for client in listener.incoming() {
             let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
-            let (up, down) = match way {
-                Way::Up => (after, u64::MAX),
-                Way::Down => (u64::MAX, after),
-            };
-            let ends = [
-                (client.try_clone().unwrap(), server.try_clone().unwrap(), up),
-                (server, client, down),
-            ];
-            let copies =
-                ends.map(|(from, to, most)| thread::spawn(move || forward(from, to, most)));
-            let is_cut = copies.map(|copy| copy.join().unwrap()).contains(&true);
-            if is_cut {
-                return;
+            let both = || (client.try_clone().unwrap(), server.try_clone().unwrap());
+            match &mut *all.lock().unwrap() {
+                Some(open) => open.push(both()),
+                None => continue,
+            }
+            let ((up_from, up_to), (down_to, down_from)) = (both(), both());
+            for (from, to, most) in [(up_from, up_to, up), (down_from, down_to, down)] {
+                let all = Arc::clone(&all);
+                thread::spawn(move || {
+                    if forward(from, to, most) {
+                        for (client, server) in all.lock().unwrap().take().into_iter().flatten() {
+                            let _ = client.shutdown(Shutdown::Both);
+                            let _ = server.shutdown(Shutdown::Both);
+                        }
+                    }
+                });
             }
         }
     });
