@@ -31,7 +31,7 @@ struct Tries {
 }
 
 impl Pauses {
-    /// Counts a try, which is to be [taken back](Self::take_back) unless the Secret did not fit.
+    /// Counts a try, which is to be [taken back](Self::take_back) when the Secret fitted, or was not tried.
     ///
     /// # Errors
     ///

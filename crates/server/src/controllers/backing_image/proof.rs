@@ -76,7 +76,9 @@ pub(in super::super) fn prove(run: &Run<'_>) -> Result<(), Trouble> {
     let pauses = &run.work.pauses;
     pauses.begin(&trial, Instant::now()).map_err(|pause| paused(&trial, pause))?;
     let tried = open(run, &secret, &document, &image);
-    if !matches!(tried, Err(Trouble::Failed(Error::KeyUnfit { .. }))) {
+    // Any failure tells something of the Secret: a keyslot that costs too much, behind one that is a guess,
+    // fails only where the guess was wrong.
+    if matches!(tried, Ok(()) | Err(Trouble::Waiting(_))) {
         pauses.take_back(&trial, Instant::now());
     }
     tried
@@ -100,8 +102,7 @@ fn open(
                 (Err(Trouble::Failed(Error::KeyUnfit { secret, image })), "it opens none of")
             }
             Ok(()) => (Ok(()), "it opens one of"),
-            // It was not tried to the end, so that there is no verdict.
-            Err(trouble) => return Err(trouble),
+            Err(trouble) => (Err(trouble), "it could not be tried on all of"),
         };
     run.work.keys.audit.record(&Act {
         actor: run.work.keys.actor.clone(),
@@ -121,8 +122,8 @@ fn trial(run: &Run<'_>, secret: &SecretReference) -> Trial {
 
 fn paused(trial: &Trial, pause: Duration) -> Trouble {
     let message = format!(
-        "Secret {} opened none of the last images of namespace {} that it was tried on: it can be tried again \
-         in {} seconds (if nothing happens then, change the annotation {RETRY})",
+        "Secret {} opened none of the last images of namespace {} that it was tried on: it can be tried \
+         again in {} seconds (if nothing happens then, change the annotation {RETRY})",
         trial.secret,
         trial.namespace,
         pause.as_secs() + 1
