@@ -42,7 +42,7 @@ pub use lock::{LockGuard, LockMode};
 pub use memory::Memory;
 pub use new_file::{NewFile, Overwrite};
 pub use outlet::Outlet;
-pub use overlay::{Layer, Mapped, Overlay, Sparse};
+pub use overlay::{Layer, LayerIdentity, Mapped, Overlay, Sparse};
 pub use padded::Padded;
 pub use permit::FormatPermit;
 pub use raw::{Access, Raw};

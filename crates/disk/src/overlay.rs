@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use layer::Layer;
-pub use mapped::Mapped;
+pub use mapped::{LayerIdentity, Mapped};
 pub use sparse::Sparse;
 
 use crate::disk::{check_extent_offset, check_range, check_within};

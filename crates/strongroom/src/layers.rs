@@ -7,7 +7,9 @@
 use std::path::Path;
 
 use strongroom_crypto::{CostPolicy, VolumeKey};
-use strongroom_disk::{Access, Disk, Encrypted, Layer, Mapped, Overlay, Raw, Sparse};
+use strongroom_disk::{
+    Access, Disk, Encrypted, Layer, LayerIdentity, Mapped, Overlay, Raw, Sparse,
+};
 use strongroom_luks::{Header, formatted_clone_head_len};
 
 use crate::device::{self, Device};
@@ -29,7 +31,8 @@ pub enum LayerContents<'a> {
     Encrypted,
     /// All there is, not encrypted: the oldest layer.
     Plain,
-    /// The blocks that a map in another file names, under a key.
+    /// The blocks that a map in another file names, under a key. The map knows the UUID of the layer and
+    /// that of its parent; a plain parent has none, and is called [`PLAIN_PARENT`].
     Mapped(&'a Path),
     /// The blocks of so many bytes that are no holes of the file, under a key. It is opened for reading
     /// only.
@@ -38,6 +41,9 @@ pub enum LayerContents<'a> {
         block_size: u64,
     },
 }
+
+/// What the map of a layer calls a parent that is not encrypted.
+pub const PLAIN_PARENT: &str = "plain";
 
 /// Opens an image in `layers` with a secret for each layer that is encrypted. Both begin with the image
 /// itself, which is opened for `access`; its ancestors are only read.
@@ -50,7 +56,8 @@ pub enum LayerContents<'a> {
 ///
 /// [`Error::Request`] for too few or too many secrets, for secrets in another order than the layers, and
 /// for layers that cannot lie on each other. Otherwise what [`Device::unlock`] says, and
-/// [`strongroom_luks::Error::NotLuks`] inside [`Error::Luks`] where a layer has no header of a clone.
+/// [`strongroom_luks::Error::NotLuks`] inside [`Error::Luks`] where a layer has no header of a clone, and
+/// [`Error::Disk`] for the map of another layer, or of one over another parent.
 pub fn open(
     layers: &[LayerFile<'_>],
     secrets: &[Opener<'_>],
@@ -65,7 +72,9 @@ pub fn open(
         let keys = Keys { secrets, number, policy };
         below = Some(open_layer(layer, below, &keys, access)?);
     }
-    below.ok_or_else(|| request("an image has one layer at least".to_owned()))
+    below
+        .map(|below| below.disk)
+        .ok_or_else(|| request("an image has one layer at least".to_owned()))
 }
 
 /// Refuses layers and numbers of secrets that do not fit, before any key is derived.
@@ -92,27 +101,39 @@ fn check(layers: &[LayerFile<'_>], secrets: usize) -> Result<()> {
     )))
 }
 
+/// A layer that is open, over all that lie below it.
+struct Opened {
+    disk: Box<dyn Disk>,
+    /// What maps know it by.
+    name: String,
+}
+
 fn open_layer(
     layer: &LayerFile<'_>,
-    parent: Option<Box<dyn Disk>>,
+    parent: Option<Opened>,
     keys: &Keys<'_>,
     access: Access,
-) -> Result<Box<dyn Disk>> {
+) -> Result<Opened> {
     let (path, raw) = (layer.path, |access| Raw::open(layer.path, access));
     match layer.contents {
-        LayerContents::Plain => Ok(Box::new(raw(access)?)),
+        LayerContents::Plain => {
+            Ok(Opened { disk: Box::new(raw(access)?), name: PLAIN_PARENT.to_owned() })
+        }
         LayerContents::Encrypted => {
             let device = Device::open(path, None, access)?;
             let header = device.read_header()?.header;
             let key = keys.unlock(device.header_disk(), &header)?;
-            Ok(Box::new(device.into_plain(&header, &key)?))
+            let disk = Box::new(device.into_plain(&header, &key)?);
+            Ok(Opened { disk, name: header.uuid().to_owned() })
         }
         LayerContents::Mapped(map) => {
             let disk = raw(access)?;
             let header = read_clone_header(&disk)?;
             let key = keys.unlock(&disk, &header)?;
             let map = Raw::open(map, access)?;
-            let mapped = Mapped::open(disk, map, header.uuid())?;
+            let below = parent.as_ref().map(|parent| parent.name.as_str());
+            let identity = LayerIdentity { layer: header.uuid(), parent: below };
+            let mapped = Mapped::open(disk, map, identity)?;
             overlay(mapped, &header, &key, parent)
         }
         LayerContents::Sparse { block_size } => {
@@ -136,13 +157,14 @@ fn overlay<L: Layer + 'static>(
     layer: L,
     header: &Header,
     key: &VolumeKey,
-    parent: Option<Box<dyn Disk>>,
-) -> Result<Box<dyn Disk>> {
+    parent: Option<Opened>,
+) -> Result<Opened> {
     let payload = device::payload(header, &layer, None)?;
     let cipher = payload.cipher(key).map_err(Error::luks(layer.label()))?;
     let range = payload.offset..payload.offset + payload.length;
     let child = Encrypted::new(layer, range, cipher, payload.iv_tweak)?;
-    Ok(Box::new(Overlay::new(child, parent)?))
+    let disk = Box::new(Overlay::new(child, parent.map(|parent| parent.disk))?);
+    Ok(Opened { disk, name: header.uuid().to_owned() })
 }
 
 /// Reads the header of a clone that was encrypted under a key of its own.

@@ -78,7 +78,7 @@ impl FromStr for Path {
             None => text,
         };
         let inner = inner.trim();
-        let steps = steps(inner)?;
+        let steps = steps(inner, 0)?;
         if steps.is_empty() {
             return Err("the path is empty: .status.phase is one, for instance".to_owned());
         }
@@ -174,8 +174,8 @@ impl Comparison {
 }
 
 /// Reads `.status.conditions[0].type`, `.metadata.annotations['a.b/c']`, `.a\.b`, `.items[*]`,
-/// `[?(@.type=="Ready")].status`.
-fn steps(path: &str) -> Result<Vec<Step>, String> {
+/// `[?(@.type=="Ready")].status`. The path is in so many filters.
+fn steps(path: &str, depth: usize) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     let mut rest = path.strip_prefix(['$', '@']).unwrap_or(path);
     while !rest.is_empty() {
@@ -183,7 +183,7 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
             Some(inside) => {
                 let end = end_of_bracket(inside).ok_or("a bracket is not closed")?;
                 let (inside, behind) = inside.split_at(end);
-                (in_brackets(inside.trim())?, behind.get(1..).unwrap_or_default())
+                (in_brackets(inside.trim(), depth)?, behind.get(1..).unwrap_or_default())
             }
             None => key(rest, path)?,
         };
@@ -223,13 +223,17 @@ fn key<'a>(rest: &'a str, path: &str) -> Result<(Step, &'a str), String> {
 }
 
 /// Reads what stands in brackets: `0`, `-1`, `*`, `'a key'`, `?(@.type=="Ready")`.
-fn in_brackets(text: &str) -> Result<Step, String> {
+fn in_brackets(text: &str, depth: usize) -> Result<Step, String> {
     if text == "*" {
         return Ok(Step::All);
     }
     if let Some(filter) = text.strip_prefix("?(") {
+        // Each is read, applied and dropped within the one around it.
+        if depth == DEEPEST {
+            return Err(format!("more than {DEEPEST} filters are in one another"));
+        }
         let filter = filter.strip_suffix(')').ok_or("a parenthesis is not closed")?;
-        return Ok(Step::Filter(self::filter(filter)?));
+        return Ok(Step::Filter(self::filter(filter, depth + 1)?));
     }
     if let Some(key) = unquoted(text) {
         return Ok(Step::Key(key.to_owned()));
@@ -239,7 +243,7 @@ fn in_brackets(text: &str) -> Result<Step, String> {
         .map_err(|_| format!("[{text}] is none of a number, *, 'a key' and ?(@.KEY==\"VALUE\")"))
 }
 
-fn filter(text: &str) -> Result<Filter, String> {
+fn filter(text: &str, depth: usize) -> Result<Filter, String> {
     let operator = outside_quotes(text).find_map(|at| {
         let rest = text.get(at..)?;
         let known = |(sign, _): &&(&str, Comparison)| rest.starts_with(sign);
@@ -251,7 +255,7 @@ fn filter(text: &str) -> Result<Filter, String> {
     };
     let Some((at, sign, comparison)) = operator else {
         begins(text)?;
-        return Ok(Filter { path: steps(text.trim())?, test: None });
+        return Ok(Filter { path: steps(text.trim(), depth)?, test: None });
     };
     let (path, wanted) = text.split_at(at);
     begins(path)?;
@@ -261,7 +265,7 @@ fn filter(text: &str) -> Result<Filter, String> {
         None => serde_json::from_str(wanted)
             .map_err(|_| format!("{wanted} is no value: put text into quotes"))?,
     };
-    Ok(Filter { path: steps(path.trim())?, test: Some((comparison, wanted)) })
+    Ok(Filter { path: steps(path.trim(), depth)?, test: Some((comparison, wanted)) })
 }
 
 fn unquoted(text: &str) -> Option<&str> {
@@ -303,6 +307,9 @@ fn outside_quotes(text: &str) -> impl Iterator<Item = usize> {
         None => Some(at),
     })
 }
+
+/// The most filters that are in one another.
+const DEEPEST: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -379,6 +386,19 @@ mod tests {
         ] {
             let told = path.parse::<Path>().unwrap_err();
             assert!(told.contains(reason), "{path}: {told}");
+        }
+    }
+
+    #[test]
+    fn filters_are_in_one_another_up_to_a_depth() {
+        let nested = |depth: usize| {
+            let text = format!("{}@{}", "[?(@".repeat(depth), ")]".repeat(depth));
+            text.replace("@@", "@.a").parse::<Path>()
+        };
+        assert!(nested(DEEPEST).is_ok());
+        for depth in [DEEPEST + 1, 18_000] {
+            let told = nested(depth).unwrap_err();
+            assert!(told.contains("more than 16 filters"), "{depth}: {told}");
         }
     }
 

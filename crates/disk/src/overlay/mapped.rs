@@ -5,6 +5,7 @@
 //! held, whatever bytes lie there.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,6 +25,26 @@ pub struct Mapped<D: Disk, M: Disk> {
     bits: RwLock<Bits>,
     /// Held while the map is written, so that no older state of it follows a newer one.
     writing: Mutex<()>,
+}
+
+/// What a layer and its parent are known by. The map of a layer holds both, since over another parent the
+/// blocks that the layer does not hold would be somebody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerIdentity<'a> {
+    /// The UUID of the LUKS header of the layer.
+    pub layer: &'a str,
+    /// The UUID of the parent's header, or what else the parent is known by; `None` for a layer without a
+    /// parent.
+    pub parent: Option<&'a str>,
+}
+
+impl fmt::Display for LayerIdentity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parent {
+            Some(parent) => write!(f, "{:?} over {parent:?}", self.layer),
+            None => write!(f, "{:?} without a parent", self.layer),
+        }
+    }
 }
 
 /// The bits, and which sectors of them the map does not have yet.
@@ -46,18 +67,18 @@ impl<D: Disk, M: Disk> Mapped<D, M> {
     }
 
     /// Makes a map, of a disk that holds nothing yet, out of one that is new and as long as it
-    /// [must be](Self::map_len). `identity` is what the disk is known by: the UUID of its LUKS header.
+    /// [must be](Self::map_len).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] when length, blocks or identity (40 bytes at most) do not fit.
-    pub fn create(disk: D, map: M, block_size: u64, identity: &str) -> Result<Self> {
+    /// [`ErrorKind::Invalid`] when length, blocks or names (40 bytes each at most) do not fit.
+    pub fn create(disk: D, map: M, block_size: u64, identity: LayerIdentity<'_>) -> Result<Self> {
         let needed = Self::map_len(disk.len(), block_size)?;
         if map.len() != needed {
             return Err(invalid(&map, format!("a map has {needed} bytes here, not {}", map.len())));
         }
         let mut header = header(&disk, block_size, identity)
-            .ok_or_else(|| invalid(&map, format!("{identity:?} is too long to know a disk by")))?;
+            .ok_or_else(|| invalid(&map, format!("{identity} has a name of more than 40 bytes")))?;
         map.write_zeroes(0..needed)?;
         map.flush()?;
         map.write_scratch_at(&mut header, 0)?;
@@ -69,8 +90,8 @@ impl<D: Disk, M: Disk> Mapped<D, M> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] when it is no map, or that of another disk.
-    pub fn open(disk: D, map: M, identity: &str) -> Result<Self> {
+    /// [`ErrorKind::Invalid`] when it is no map, or that of another disk, or of one over another parent.
+    pub fn open(disk: D, map: M, identity: LayerIdentity<'_>) -> Result<Self> {
         let mut found = [0; HEADER];
         if map.len() < HEADER as u64 {
             return Err(invalid(&map, "it is no map of a layer: it is too short"));
@@ -200,15 +221,17 @@ impl<D: Disk, M: Disk> Drop for Mapped<D, M> {
     }
 }
 
-/// Returns the header of a map; `None` when the identity is too long.
-fn header(disk: &dyn Disk, block_size: u64, identity: &str) -> Option<[u8; HEADER]> {
+/// Returns the header of a map; `None` when a name is too long.
+fn header(disk: &dyn Disk, block_size: u64, identity: LayerIdentity<'_>) -> Option<[u8; HEADER]> {
     let mut bytes = [0; HEADER];
     bytes[..16].copy_from_slice(MAGIC);
     bytes[16..20].copy_from_slice(&VERSION.to_be_bytes());
     bytes[24..32].copy_from_slice(&block_size.to_be_bytes());
     bytes[32..40].copy_from_slice(&disk.len().to_be_bytes());
-    let room = &mut bytes[IDENTITY];
-    room.get_mut(..identity.len())?.copy_from_slice(identity.as_bytes());
+    for (range, name) in [(LAYER, identity.layer), (PARENT, identity.parent.unwrap_or_default())] {
+        let room = &mut bytes[range];
+        room.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+    }
     Some(bytes)
 }
 
@@ -217,7 +240,7 @@ fn check_header(
     map: &dyn Disk,
     found: &[u8; HEADER],
     disk: &dyn Disk,
-    identity: &str,
+    identity: LayerIdentity<'_>,
 ) -> Result<u64> {
     let number = |at: usize| {
         let bytes = found[at..at + 8].try_into().expect("eight bytes are eight bytes");
@@ -238,9 +261,11 @@ fn check_header(
         return Err(invalid(map, reason));
     }
     if header(disk, block_size, identity).as_ref() != Some(found) {
-        let known = String::from_utf8_lossy(&found[IDENTITY]);
-        let known = known.trim_end_matches('\0');
-        let reason = format!("it is the map of {known:?}, and {} is {identity:?}", disk.label());
+        let name = |range| String::from_utf8_lossy(&found[range]).trim_end_matches('\0').to_owned();
+        let (layer, parent) = (name(LAYER), name(PARENT));
+        let parent = Some(parent.as_str()).filter(|parent| !parent.is_empty());
+        let known = LayerIdentity { layer: &layer, parent };
+        let reason = format!("it is the map of {known}, and {} is {identity}", disk.label());
         return Err(invalid(map, reason));
     }
     Ok(block_size)
@@ -254,8 +279,11 @@ const MAGIC: &[u8; 16] = b"strongroom layer";
 
 const VERSION: u32 = 1;
 
-/// Where the identity stands in the header: as long as a UUID in a LUKS header may be.
-const IDENTITY: Range<usize> = 40..80;
+/// Where the name of the layer stands in the header: as long as a UUID in a LUKS header may be.
+const LAYER: Range<usize> = 40..80;
+
+/// Where the name of the parent stands.
+const PARENT: Range<usize> = 80..120;
 
 /// The bytes of the header.
 const HEADER: usize = 4096;

@@ -15,13 +15,17 @@ fn encrypted<D: Disk>(disk: D, start: u64, seed: u8) -> Encrypted<D> {
     Encrypted::new(disk, range, cipher.unwrap(), 0).unwrap()
 }
 
+fn alone(layer: &str) -> LayerIdentity<'_> {
+    LayerIdentity { layer, parent: None }
+}
+
 /// Returns a layer that holds nothing, for `len` bytes of data behind `start`.
 fn layer(start: u64, len: u64, block_size: u64) -> Mapped<Memory, Memory> {
     let disk = Memory::new(start + len);
     // Whatever lies in blocks that are not held, nobody shall see it.
     disk.write_at(&vec![0xAA; (start + len) as usize], 0).unwrap();
     let map_len = Mapped::<Memory, Memory>::map_len(disk.len(), block_size).unwrap();
-    Mapped::create(disk, Memory::new(map_len), block_size, "child").unwrap()
+    Mapped::create(disk, Memory::new(map_len), block_size, alone("child")).unwrap()
 }
 
 type Chain = Overlay<Mapped<Memory, Memory>, Box<dyn Disk>>;
@@ -144,33 +148,41 @@ fn refuses_data_that_does_not_begin_with_a_block() {
 #[test]
 fn a_map_keeps_what_was_put_and_knows_its_disk() {
     let (disk, map) = (Memory::new(5 * BLOCK), Memory::new(4096 + 512));
-    let layer = Mapped::create(&disk, &map, BLOCK, "one").unwrap();
+    let one = LayerIdentity { layer: "one", parent: Some("below") };
+    let layer = Mapped::create(&disk, &map, BLOCK, one).unwrap();
     layer.put(4, &mut vec![9; BLOCK as usize]).unwrap();
     drop(layer);
-    let layer = Mapped::open(&disk, &map, "one").unwrap();
+    let layer = Mapped::open(&disk, &map, one).unwrap();
     let held: Vec<bool> = (0..6).map(|block| layer.holds(block).unwrap()).collect();
     assert_eq!(held, [false, false, false, false, true, false]);
     drop(layer);
-    let refused = |disk: &Memory, map: &Memory, identity: &str, told: &str| {
+    let refused = |disk: &Memory, map: &Memory, identity: LayerIdentity<'_>, told: &str| {
         let error = Mapped::open(disk, map, identity).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         assert!(error.to_string().contains(told), "{error}");
     };
-    refused(&disk, &map, "two", "the map of \"one\"");
-    refused(&disk, &map, "", "the map of \"one\"");
-    refused(&Memory::new(6 * BLOCK), &map, "one", "81920 bytes");
-    refused(&disk, &Memory::new(9000), "one", "no map");
-    refused(&disk, &Memory::new(9), "one", "too short");
+    refused(&disk, &map, LayerIdentity { layer: "two", ..one }, "the map of \"one\"");
+    refused(&disk, &map, LayerIdentity { layer: "", ..one }, "the map of \"one\"");
+    // Over another parent, or none, the rest would be somebody else's.
+    let other = LayerIdentity { parent: Some("other"), ..one };
+    refused(&disk, &map, other, "\"one\" over \"below\"");
+    refused(&disk, &map, alone("one"), "is \"one\" without a parent");
+    refused(&Memory::new(6 * BLOCK), &map, one, "81920 bytes");
+    refused(&disk, &Memory::new(9000), one, "no map");
+    refused(&disk, &Memory::new(9), one, "too short");
     let longer = map.clone();
     longer.set_len(9000);
-    refused(&disk, &longer, "one", "ends at byte 9000");
+    refused(&disk, &longer, one, "ends at byte 9000");
     for block_size in [0u64, 12, 2048, 20_000, 1 << 40] {
         let odd = map.clone();
         odd.write_at(&block_size.to_be_bytes(), 24).unwrap();
-        refused(&disk, &odd, "one", "do not exist");
+        refused(&disk, &odd, one, "do not exist");
     }
-    assert!(Mapped::create(&disk, &map, BLOCK, &"x".repeat(41)).is_err());
-    assert!(Mapped::create(&disk, Memory::new(9000), BLOCK, "x").is_err());
+    let long = "x".repeat(41);
+    assert!(Mapped::create(&disk, &map, BLOCK, alone(&long)).is_err());
+    let long = LayerIdentity { parent: Some(&long), ..one };
+    assert!(Mapped::create(&disk, &map, BLOCK, long).is_err());
+    assert!(Mapped::create(&disk, Memory::new(9000), BLOCK, one).is_err());
 }
 
 #[test]
@@ -223,6 +235,6 @@ fn a_slice_can_be_a_layer_of_its_own() {
     let both = Memory::new(4 * BLOCK + 4096 + 512);
     let disk = Slice::new(&both, 0..4 * BLOCK).unwrap();
     let map = Slice::new(&both, 4 * BLOCK..both.len()).unwrap();
-    let layer = Mapped::create(disk, map, BLOCK, "").unwrap();
+    let layer = Mapped::create(disk, map, BLOCK, alone("")).unwrap();
     assert!(!layer.holds(0).unwrap());
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use strongroom_crypto::{CipherSpec, IvUnit, SectorCipher, SectorSize, VolumeKey};
-use strongroom_disk::{Disk, Encrypted, Mapped, Memory, Overlay, Slice};
+use strongroom_disk::{Disk, Encrypted, LayerIdentity, Mapped, Memory, Overlay, Slice};
 use strongroom_testkit::{Change, RecordingDisk, Tearing};
 
 use crate::tools::Random;
@@ -20,9 +20,10 @@ type Chain<'a> = Overlay<Mapped<Slice<&'a dyn Disk>, Slice<&'a dyn Disk>>, Memor
 fn open(both: &dyn Disk, is_new: IsNew) -> Chain<'_> {
     let disk = Slice::new(both, 0..START + LEN).unwrap();
     let map = Slice::new(both, START + LEN..both.len()).unwrap();
+    let identity = LayerIdentity { layer: "child", parent: Some("parent") };
     let layer = match is_new {
-        IsNew::Yes => Mapped::create(disk, map, BLOCK, "child"),
-        IsNew::No => Mapped::open(disk, map, "child"),
+        IsNew::Yes => Mapped::create(disk, map, BLOCK, identity),
+        IsNew::No => Mapped::open(disk, map, identity),
     };
     let encryption = "aes-xts-plain64".parse::<CipherSpec>().unwrap().with_largest_key();
     let key = VolumeKey::new((0..64).collect());

@@ -1,6 +1,7 @@
 //! Images: fetched, cloned, exported from volumes, or waited for until somebody uploads them.
 
 pub(super) mod jobs;
+pub(super) mod pauses;
 pub(super) mod proof;
 
 use serde_json::json;

@@ -72,6 +72,14 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
         // Its turn keeps this one as it should be.
         return Ok(Next::Settled);
     }
+    // Whatever else would hold it holds nothing: no data belongs to it.
+    if turn.object.finalizers().next().is_some() {
+        turn.edit(Part::Document, &mut |object| {
+            if LonghornVolume::stands_for(object).is_some() {
+                object.take(&["metadata", "finalizers"]);
+            }
+        })?;
+    }
     let (namespace, name) = (turn.object.namespace(), turn.object.name());
     let store = &turn.context().store;
     match store.delete(Resource::LonghornVolume, namespace, name, Some(turn.object.uid())) {
@@ -82,6 +90,8 @@ pub(super) fn reconcile(turn: &Turn<'_>) -> Result<Next, Trouble> {
 
 /// Writes down what the volume is.
 fn describe(object: &mut Object, persistent: &Object, volume: &Volume, uid: &str) {
+    // It goes when the PersistentVolume goes, and nobody else holds it.
+    object.take(&["metadata", "finalizers"]);
     object.set(&["metadata", "annotations", LonghornVolume::CLAIM], uid);
     object.set(&["metadata", "labels", "longhornvolume"], persistent.name());
     let reference = |field| persistent.text(&["spec", "csi", "nodeStageSecretRef", field]);

@@ -186,6 +186,14 @@ pub(super) fn secret_for(
     }
 }
 
+/// Returns the namespace of whoever wants an image: that of the virtual machine image that it was made for, or its
+/// own.
+pub(super) fn namespace_of(image: &Object) -> &str {
+    let of = image.annotation(OF_IMAGE).filter(|_| image.namespace() == Some(LONGHORN));
+    let wanted = of.and_then(|of| of.split_once('/')).map(|(namespace, _)| namespace);
+    wanted.or(image.namespace()).unwrap_or_default()
+}
+
 /// Returns the Secret of a class for an image.
 fn secret_in(
     class: &StorageClass,

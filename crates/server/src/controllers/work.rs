@@ -15,6 +15,7 @@ use strongroom_crypto::CostPolicy;
 use strongroom_model::dialect::object::Object;
 use strongroom_pool::CopyProgress;
 
+use super::backing_image::pauses::Pauses;
 use super::key_material::KeyMaterial;
 use super::queue::Queue;
 use super::subject::Subject;
@@ -31,6 +32,7 @@ pub struct Work {
     pub(super) volumes: Volumes,
     pub(super) library: Library,
     pub(super) keys: KeyMaterial,
+    pub(super) pauses: Pauses,
     policy: CostPolicy,
     queue: Arc<Queue>,
 }
@@ -64,7 +66,8 @@ impl Work {
         let actor = ACTOR.to_owned();
         let keys = KeyMaterial { store: store.clone(), audit, kek_file, actor };
         let policy = CostPolicy::default();
-        Self { store, volumes, library, keys, policy, queue: Arc::default() }
+        let pauses = Pauses::default();
+        Self { store, volumes, library, keys, pauses, policy, queue: Arc::default() }
     }
 
     /// Changes what deriving a key may cost.

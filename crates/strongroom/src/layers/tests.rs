@@ -43,14 +43,20 @@ impl Stack {
         formatted.header.uuid().to_owned()
     }
 
-    /// Makes a clone that holds nothing yet, with a map beside it, as librbd marks one.
-    fn clone(&self, name: &str, version: Version, secret: &Passphrase, len: u64) {
+    /// Makes a clone of `parent` that holds nothing yet, with a map beside it, as librbd marks one.
+    fn clone(&self, (name, parent): (&str, &str), version: Version, secret: &Passphrase, len: u64) {
         let uuid = self.volume(name, version, secret, len);
         self.mark(name);
         let raw = Raw::open(self.path(name), Access::ReadWrite).unwrap();
         let (map, _permit) = Raw::create_new(self.path(&format!("{name}.map"))).unwrap();
         map.set_len(Mapped::<Raw, Raw>::map_len(raw.len(), BLOCK).unwrap()).unwrap();
-        drop(Mapped::create(raw, map, BLOCK, &uuid).unwrap());
+        let parent = Raw::open(self.path(parent), Access::ReadOnly).unwrap();
+        let below = match device::read_header(&parent) {
+            Ok(found) => found.header,
+            Err(_) => read_clone_header(&parent).unwrap(),
+        };
+        let identity = LayerIdentity { layer: &uuid, parent: Some(below.uuid()) };
+        drop(Mapped::create(raw, map, BLOCK, identity).unwrap());
     }
 
     /// Changes the magic of a volume to that of a clone.
@@ -108,8 +114,8 @@ fn three_layers_with_headers_of_different_sizes_are_one_disk() {
     let stack = Stack::new();
     let (top, middle, root) = (secret("top"), secret("middle"), secret("root"));
     stack.volume("root", Version::Luks2, &root, 21 * MIB + 512);
-    stack.clone("middle", Version::Luks1, &middle, 24 * MIB);
-    stack.clone("top", Version::Luks2, &top, 26 * MIB);
+    stack.clone(("middle", "root"), Version::Luks1, &middle, 24 * MIB);
+    stack.clone(("top", "middle"), Version::Luks2, &top, 26 * MIB);
     let mut expected = pattern(1, 21 * MIB + 512);
     stack.open(&["root"], &[&root]).unwrap().write_at(&expected, 0).unwrap();
     let before = std::fs::read(stack.path("root")).unwrap();
@@ -145,7 +151,7 @@ fn the_order_and_the_number_of_secrets_count() {
     let stack = Stack::new();
     let (child, parent) = (secret("child"), secret("parent"));
     stack.volume("parent", Version::Luks2, &parent, 4 * MIB);
-    stack.clone("child", Version::Luks1, &child, 4 * MIB);
+    stack.clone(("child", "parent"), Version::Luks1, &child, 4 * MIB);
     let names = ["child", "parent"];
     let told = |secrets: &[&Passphrase]| {
         let error = refused(stack.open(&names, secrets));
@@ -170,7 +176,7 @@ fn only_a_clone_lies_over_another_layer() {
     let stack = Stack::new();
     let (one, other) = (secret("one"), secret("other"));
     stack.volume("parent", Version::Luks2, &one, 4 * MIB);
-    stack.clone("child", Version::Luks1, &other, 4 * MIB);
+    stack.clone(("child", "parent"), Version::Luks1, &other, 4 * MIB);
     // Alone, a clone is noise but for the blocks that it holds.
     let alone = refused(stack.open(&["child"], &[&other]));
     let Error::Luks { source, .. } = &alone else { panic!("{alone}") };
@@ -194,11 +200,33 @@ fn a_map_of_another_clone_is_refused() {
     let stack = Stack::new();
     let key = secret("key");
     stack.volume("parent", Version::Luks2, &key, 4 * MIB);
-    stack.clone("one", Version::Luks1, &key, 4 * MIB);
-    stack.clone("two", Version::Luks1, &key, 4 * MIB);
+    stack.clone(("one", "parent"), Version::Luks1, &key, 4 * MIB);
+    stack.clone(("two", "parent"), Version::Luks1, &key, 4 * MIB);
     std::fs::copy(stack.path("two.map"), stack.path("one.map")).unwrap();
     let error = refused(stack.open(&["one", "parent"], &[&key, &key])).to_string();
     assert!(error.contains("it is the map of"), "{error}");
+}
+
+#[test]
+fn a_parent_that_a_clone_was_not_made_of_is_refused() {
+    let stack = Stack::new();
+    let key = secret("key");
+    stack.volume("parent", Version::Luks2, &key, 4 * MIB);
+    stack.volume("other", Version::Luks2, &key, 4 * MIB);
+    stack.clone(("child", "parent"), Version::Luks1, &key, 4 * MIB);
+    assert!(stack.open(&["child", "parent"], &[&key, &key]).is_ok());
+    let error = refused(stack.open(&["child", "other"], &[&key, &key])).to_string();
+    assert!(error.contains("it is the map of"), "{error}");
+    let (child, map) = (stack.path("child"), stack.path("child.map"));
+    let child = LayerFile { path: &child, contents: LayerContents::Mapped(&map) };
+    let plain = stack.path("other");
+    let plain = LayerFile { path: &plain, contents: LayerContents::Plain };
+    for layers in [&[child][..], &[child, plain]] {
+        let keys = [Opener::Passphrase(&key)];
+        let opened = open(layers, &keys, Access::ReadOnly, &CostPolicy::default());
+        let error = refused(opened).to_string();
+        assert!(error.contains("it is the map of"), "{error}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use strongroom_crypto::{Kdf, Passphrase};
 use strongroom_disk::qcow2::{self, Closed, Qcow2};
@@ -77,10 +78,13 @@ impl Library {
     /// Opens a keyslot of a ready image with a passphrase, to see that it can be done: nothing is read but
     /// the header. The policy of `work` bounds what it costs.
     ///
+    /// Each keyslot of a header that somebody else made may stand for a guess of his. More than two are tried
+    /// only if each of them costs as much as an honest one, at least half a nominal second.
+    ///
     /// # Errors
     ///
-    /// Of kind [`WrongPassphrase`](crate::ErrorKind::WrongPassphrase) when no keyslot opens; when the image
-    /// is not ready, or not encrypted.
+    /// [`ImageProblem::CheapKeyslots`]. Of kind [`WrongPassphrase`](crate::ErrorKind::WrongPassphrase) when no
+    /// keyslot opens; when the image is not ready, or not encrypted.
     pub fn check_passphrase(
         &self,
         id: &ImageId,
@@ -94,11 +98,13 @@ impl Library {
             ImageFormat::Luks1 | ImageFormat::Luks2 => {
                 let file = Raw::open(&path, Access::ReadOnly)?.with_label(label(id));
                 let header = device::read_header(&file)?.header;
+                refuse_guesses(&header, id)?;
                 device::unlock(&file, &header, opener, None, &work.policy).map(drop)
             }
             ImageFormat::Qcow2Luks => {
                 let file = Raw::open(&path, Access::ReadOnly)?.with_label(label(id));
                 let mut image = Qcow2::open(Arc::new(file), Access::ReadOnly, &Closed)?;
+                refuse_guesses(&Header::Luks1(image.luks_header()?), id)?;
                 images::unlock_qcow2(&mut image, opener, &work.policy)
             }
             ImageFormat::Raw | ImageFormat::Qcow2 => {
@@ -106,6 +112,19 @@ impl Library {
                 Err(Error::image(id, ImageProblem::NotEncrypted { format }))
             }
         }
+    }
+}
+
+/// Refuses a header with so many keyslots, and such cheap ones, that they may be guesses at a passphrase.
+fn refuse_guesses(header: &Header, id: &ImageId) -> Result<()> {
+    let costs: Vec<_> = header
+        .keyslots()
+        .iter()
+        .filter_map(|keyslot| keyslot.kdf.map(|kdf| kdf.nominal_time(KEY_LEN)))
+        .collect();
+    match costs.len() > FEW_KEYSLOTS && costs.iter().any(|cost| *cost < HONEST_COST) {
+        true => Err(Error::image(id, ImageProblem::CheapKeyslots { count: costs.len() })),
+        false => Ok(()),
     }
 }
 
@@ -186,8 +205,48 @@ fn encryption(header: &Header, id: &ImageId, format: ImageFormat) -> Result<Imag
     })
 }
 
+/// So many keyslots are tried whatever they cost.
+const FEW_KEYSLOTS: usize = 2;
+
+/// What a keyslot costs at least that was made to be used, in nominal time: the defaults of all tools cost more.
+const HONEST_COST: Duration = Duration::from_millis(500);
+
+/// The most bytes of key that a keyslot has, for what its derivation costs.
+const KEY_LEN: usize = 64;
+
 /// The unit in which file systems count what a file takes, in bytes.
 const BLOCK: u64 = 512;
 
 /// The length of the largest device there is, in whole sectors of any size.
 const LARGEST: u64 = u64::MAX - u64::MAX % 4096;
+
+#[cfg(test)]
+mod tests {
+    use strongroom_crypto::{CostPolicy, Hash};
+    use strongroom_luks::FormatOptions;
+
+    use super::*;
+    use crate::system_rng;
+
+    /// Returns what is said of a header with so many keyslots, whose PBKDF2 has so many iterations.
+    fn tried(count: u32, iterations: u32) -> Result<()> {
+        let policy = CostPolicy::default();
+        let kdf = Kdf::Pbkdf2 { hash: Hash::Sha256, iterations };
+        let passphrase = Passphrase::new(b"a guess".to_vec());
+        let options = FormatOptions { kdf, ..FormatOptions::new(Version::Luks1) };
+        let formatted = options.format(&passphrase, &policy, &mut system_rng()).unwrap();
+        let Header::Luks1(mut header) = formatted.header else { panic!("it is LUKS1") };
+        let first = header.keyslots[0].clone();
+        (1..count as usize).for_each(|number| header.keyslots[number] = first.clone());
+        refuse_guesses(&Header::Luks1(header), &"guessed".parse().unwrap())
+    }
+
+    #[test]
+    fn many_cheap_keyslots_are_not_tried() {
+        assert!(tried(1, 1000).is_ok());
+        assert!(tried(2, 1000).is_ok());
+        let error = tried(3, 1000).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Image);
+        assert!(error.to_string().contains("has 3 keyslots, some of them too cheap"), "{error}");
+    }
+}

@@ -69,6 +69,15 @@ pub enum ImageProblem {
         /// Why not.
         reason: String,
     },
+    /// It has several keyslots that cost little to try, as guesses at somebody's passphrase would.
+    #[error(
+        "has {count} keyslots, some of them too cheap, and each may be a guess at the key: remove all but \
+         two (cryptsetup luksKillSlot), or give them a higher cost"
+    )]
+    CheapKeyslots {
+        /// How many there are.
+        count: usize,
+    },
     /// It has no bytes.
     #[error("is empty")]
     Empty,
@@ -107,6 +116,7 @@ impl ImageProblem {
             Self::Encrypted
             | Self::NotEncrypted { .. }
             | Self::Unfit { .. }
+            | Self::CheapKeyslots { .. }
             | Self::Empty
             | Self::Odd { .. } => ErrorKind::Image,
             Self::NoUpload

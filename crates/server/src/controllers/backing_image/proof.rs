@@ -1,20 +1,25 @@
 //! Encrypted images from elsewhere: whether the Secret that is to open one does is seen once, when it has come,
 //! and not when somebody needs it.
 
+use std::time::{Duration, Instant};
+
 use strongroom::ErrorKind;
+use strongroom::audit::Act;
 use strongroom::jobs::JobState;
 use strongroom::library::Image;
 use strongroom_model::dialect::admission::Known;
 use strongroom_model::dialect::kubernetes::SecretReference;
 use strongroom_model::dialect::longhorn::{BackingImage, ImageOrigin};
 use strongroom_model::dialect::object::Object;
+use strongroom_model::dialect::resource::Resource;
 
 use super::super::events::Tone;
 use super::super::queue::Next;
-use super::super::task::{self, Task};
+use super::super::task::{self, RETRY, Task};
 use super::super::turn::{Trouble, Turn};
 use super::super::virtual_machine_image;
 use super::super::work::Run;
+use super::pauses::Trial;
 use super::{Standing, image_id, secret_version, show};
 use crate::Error;
 
@@ -67,17 +72,63 @@ pub(in super::super) fn prove(run: &Run<'_>) -> Result<(), Trouble> {
     let document = BackingImage::try_from(run.object)?;
     let Some(secret) = named(&run.work.store, run.object, &document)? else { return Ok(()) };
     let image = format!("{}/{}", document.namespace, document.name);
-    let held = run.work.keys.passphrase(&secret, &format!("prove the key of image {image}"))?;
-    let id = image_id(&document.uid)?;
-    match run.with(|work| run.library().check_passphrase(&id, &held.passphrase, work)) {
-        Err(Trouble::Failed(Error::Strongroom(error)))
-            if error.kind() == ErrorKind::WrongPassphrase =>
-        {
-            let secret = secret.to_string();
-            Err(Trouble::Failed(Error::KeyUnfit { secret, image }))
-        }
-        tried => tried,
+    let trial = trial(run, &secret);
+    let pauses = &run.work.pauses;
+    pauses.begin(&trial, Instant::now()).map_err(|pause| paused(&trial, pause))?;
+    let tried = open(run, &secret, &document, &image);
+    // Any failure tells something of the Secret: a keyslot that costs too much, behind one that is a guess,
+    // fails only where the guess was wrong.
+    if matches!(tried, Ok(()) | Err(Trouble::Waiting(_))) {
+        pauses.take_back(&trial, Instant::now());
     }
+    tried
+}
+
+/// Opens a keyslot of an image with a Secret, and writes into the audit log whether it did.
+fn open(
+    run: &Run<'_>,
+    secret: &SecretReference,
+    document: &BackingImage,
+    image: &str,
+) -> Result<(), Trouble> {
+    let held = run.work.keys.passphrase(secret, &format!("prove the key of image {image}"))?;
+    let id = image_id(&document.uid)?;
+    let (tried, verdict) =
+        match run.with(|work| run.library().check_passphrase(&id, &held.passphrase, work)) {
+            Err(Trouble::Failed(Error::Strongroom(error)))
+                if error.kind() == ErrorKind::WrongPassphrase =>
+            {
+                let (secret, image) = (secret.to_string(), image.to_owned());
+                (Err(Trouble::Failed(Error::KeyUnfit { secret, image })), "it opens none of")
+            }
+            Ok(()) => (Ok(()), "it opens one of"),
+            Err(trouble) => (Err(trouble), "it could not be tried on all of"),
+        };
+    run.work.keys.audit.record(&Act {
+        actor: run.work.keys.actor.clone(),
+        verb: "prove-key".to_owned(),
+        subject: format!("secrets {secret}"),
+        detail: format!("{verdict} the keyslots of image {image}"),
+    })?;
+    tried
+}
+
+fn trial(run: &Run<'_>, secret: &SecretReference) -> Trial {
+    let found = run.work.store.read(Resource::Secret, Some(&secret.namespace), &secret.name);
+    let version = found.map(|found| found.resource_version().to_owned()).unwrap_or_default();
+    let namespace = virtual_machine_image::namespace_of(run.object).to_owned();
+    Trial { secret: secret.clone(), version, namespace }
+}
+
+fn paused(trial: &Trial, pause: Duration) -> Trouble {
+    let message = format!(
+        "Secret {} opened none of the last images of namespace {} that it was tried on: it can be tried \
+         again in {} seconds (if nothing happens then, change the annotation {RETRY})",
+        trial.secret,
+        trial.namespace,
+        pause.as_secs() + 1
+    );
+    Trouble::waiting("TooManyTries", message)
 }
 
 /// Returns the Secret that is to open an image which is encrypted: the one that it names, or that of the class

@@ -66,6 +66,8 @@ fn the_secret_that_an_encrypted_image_names_is_tried_when_it_comes() {
     stage.wait_for_event("wrong", "SecretMismatch");
     let log = std::fs::read_to_string(stage.directory.path().join("audit.log")).unwrap();
     assert!(log.contains("prove the key of image lab/wrong"), "{log}");
+    assert!(log.contains("it opens none of the keyslots of image lab/wrong"), "{log}");
+    assert!(log.contains("it opens one of the keyslots of image lab/right"), "{log}");
 
     // Whoever would use it is told why nothing comes of that, and goes on once it can.
     let mut parameters = json!({ "backingImage": "wrong" });
@@ -79,6 +81,27 @@ fn the_secret_that_an_encrypted_image_names_is_tried_when_it_comes() {
     store.edit(Resource::BackingImage, Some("lab"), "wrong", Part::Document, change).unwrap();
     stage.wait_for_image("wrong", "ready");
     stage.wait_for_claim("data", "Bound");
+}
+
+#[test]
+fn a_secret_is_not_tried_on_one_image_after_another_without_end() {
+    let (stage, server) = with_encrypted();
+    for name in ["one", "two", "three", "four", "five"] {
+        stage.apply(named(name, &server, Some("other")));
+        stage.wait_for_image(name, "failed");
+    }
+    stage.apply(named("six", &server, Some("other")));
+    let is = |found: Option<&Object>| {
+        found.is_some_and(|found| {
+            let told = found.text(&["status", "message"]).unwrap_or_default();
+            told.contains("Secret lab/other opened none of the last images of namespace lab")
+        })
+    };
+    stage.wait(Resource::BackingImage, Some("lab"), "six", is);
+    let log = std::fs::read_to_string(stage.directory.path().join("audit.log")).unwrap();
+    assert!(!log.contains("prove the key of image lab/six"), "{log}");
+    stage.apply(named("right", &server, Some("key")));
+    stage.wait_for_image("right", "ready");
 }
 
 #[test]

@@ -64,9 +64,17 @@ fn the_volume_of_a_claim_is_shown_as_longhorn_does_and_goes_with_it() {
     let resource = Resource::PersistentVolumeClaim;
     store.edit(resource, Some("lab"), "data", Part::Document, grow).unwrap();
     shown(&stage, &bound, |volume| volume.text(&["spec", "size"]) == Some("100663296"));
-    // Whoever forces its deletion sees it come back, and the data was never touched.
+    // Whoever forces its deletion sees it come back, and the data was never touched. A finalizer holds nothing.
+    let hold = || {
+        let change = &mut |object: &mut Object| {
+            object.set(&["metadata", "finalizers"], json!(["example.com/mine"]));
+        };
+        store.edit(Resource::LonghornVolume, LONGHORN, &name, Part::Document, change).unwrap();
+    };
+    hold();
     stage.delete(Resource::LonghornVolume, LONGHORN, &name);
     shown(&stage, &bound, |found| found.uid() != volume.uid());
+    hold();
     stage.delete(resource, Some("lab"), "data");
     stage.wait_until_gone(resource, Some("lab"), "data");
     stage.wait_until_gone(Resource::LonghornVolume, LONGHORN, &name);

@@ -119,17 +119,29 @@ impl Encryption {
             )));
         }
         self.request()?;
+        let mut notes = Vec::new();
         match (format, self.format) {
-            (VolumeFormat::Qcow2, EncryptionFormat::Luks2) => Err(self.line.error(
-                "qcow2 holds a LUKS1 header alone: write format='luks' in <encryption>, or <format \
-                 type='raw'/> in <target>",
-            )),
-            (_, EncryptionFormat::Luks2) => Ok(vec![
+            (VolumeFormat::Qcow2, EncryptionFormat::Luks2) => {
+                return Err(self.line.error(
+                    "qcow2 holds a LUKS1 header alone: write format='luks' in <encryption>, or <format \
+                     type='raw'/> in <target>",
+                ));
+            }
+            (_, EncryptionFormat::Luks2) => notes.push(
                 "libvirt's storage driver cannot create luks2, and its engine qemu cannot open it; this \
                  can"
                 .to_owned(),
-            ]),
-            _ => Ok(Vec::new()),
+            ),
+            _ => {}
         }
+        if self.cipher.as_ref().and_then(|cipher| cipher.mode.as_deref()) == Some("ctr") {
+            notes.push(CTR_NOTE.to_owned());
+        }
+        Ok(notes)
     }
 }
+
+/// What should be told of counter mode, which libvirt's storage driver takes: each write into a sector uses the
+/// same key stream.
+const CTR_NOTE: &str = "mode='ctr' of <cipher> is weak for volumes: whoever sees a sector before and after a \
+                        write sees what changed in it, and can change bits of it at will; write mode='xts'";

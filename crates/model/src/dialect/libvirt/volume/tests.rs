@@ -299,6 +299,17 @@ fn luks2_is_made_with_a_note() {
 }
 
 #[test]
+fn counter_mode_is_made_with_a_warning() {
+    let notes = |mode: &str| {
+        let cipher = format!("<cipher name='aes' size='256' mode='{mode}'/>");
+        creation_notes(&format!("<encryption format='luks'>{SECRET}{cipher}</encryption>"))
+    };
+    assert!(notes("ctr")[0].contains("mode='ctr' of <cipher> is weak"), "{:?}", notes("ctr"));
+    assert_eq!(notes("xts"), [""; 0]);
+    assert_eq!(notes("cbc"), [""; 0]);
+}
+
+#[test]
 fn a_capacity_may_come_from_another_volume() {
     let check = |inside: &str, creation| {
         read(&format!("<volume><name>a</name>{inside}</volume>")).check_creation(creation)
