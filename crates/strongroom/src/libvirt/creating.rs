@@ -184,6 +184,7 @@ fn prepare(session: &Session<'_>, new: &NewVolume<'_>, plan: &Plan) -> Result<Pr
         generated,
         wiped: false,
         job: new.job.map(str::to_owned),
+        openers: None,
     };
     session.record("create", &subject(path), &format!("format {}", plan.format))?;
     session.put_volume(record.clone())?;
@@ -232,7 +233,9 @@ fn abandon(session: &Session<'_>, prepared: &Prepared) -> Result<()> {
     }
     session.remove_volume(path)?;
     let Some(uuid) = generated.as_ref().filter(|_| prepared.is_new_secret) else { return Ok(()) };
-    if let Some(stored) = session.find(&SecretName::Uuid(uuid.clone()))? {
+    if let Some(stored) = session.find(&SecretName::Uuid(uuid.clone()))?
+        && session.opened_by(&stored.record)?.is_empty()
+    {
         session.record("undefine", &super::session::subject(uuid), "the volume was not made")?;
         session.remove_secret(&stored)?;
     }

@@ -71,6 +71,14 @@ pub enum LibvirtProblem {
         /// The volumes, by their paths.
         volumes: Vec<String>,
     },
+    /// Its value was made here, and copies of the volume may need it.
+    #[error("the value of secret {uuid} was made for volume {volume}, whose copies may need it")]
+    ValueMade {
+        /// The secret.
+        uuid: String,
+        /// The volume, by its path.
+        volume: String,
+    },
     /// QEMU could not read its value.
     #[error(
         "the value of secret {uuid} {problem}, and QEMU takes none but text without a zero byte"
@@ -156,9 +164,10 @@ impl LibvirtProblem {
             Self::OtherUsage { .. } | Self::UsageTaken { .. } | Self::VolumeExists { .. } => {
                 ErrorKind::AlreadyExists
             }
-            Self::SecretInUse { .. } | Self::AtWork { .. } | Self::DirectoryInUse { .. } => {
-                ErrorKind::Busy
-            }
+            Self::SecretInUse { .. }
+            | Self::ValueMade { .. }
+            | Self::AtWork { .. }
+            | Self::DirectoryInUse { .. } => ErrorKind::Busy,
             Self::Wiped { .. } => ErrorKind::Image,
             Self::NotForVolumes { .. }
             | Self::StaysPrivate { .. }

@@ -34,6 +34,9 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Problem::SecretInUse { .. } => {
             "delete them first; with --force they are lost, as nothing else opens them".to_owned()
         }
+        Problem::ValueMade { .. } => {
+            "define another secret; with --force they are lost, as nothing else opens them".to_owned()
+        }
         Problem::NotText { uuid, .. } => format!(
             "encode it, in base64 for instance, and set that: strongroom libvirt secret-set-value {uuid}"
         ),
