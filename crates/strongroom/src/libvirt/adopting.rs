@@ -7,8 +7,8 @@ use strongroom_model::dialect::libvirt::{Creation, SecretName, SecretReference};
 
 use super::creating::{subject, written};
 use super::plan::Plan;
-use super::records::VolumeRecord;
-use super::{Libvirt, LibvirtProblem, Made, NewVolume, describing};
+use super::records::{VolumeRecord, VolumeStage};
+use super::{Libvirt, LibvirtProblem, Made, NewVolume, describing, opening};
 use crate::device::Device;
 use crate::{Error, Result, images, qcow2_image};
 
@@ -43,6 +43,8 @@ impl Libvirt {
                 generated: session.volume(&path)?.and_then(|stored| stored.record.generated),
                 wiped: false,
                 job: None,
+                inode: opening::inode_at(plan.path.as_path()),
+                stage: VolumeStage::Made,
             };
             session.record("adopt", &subject(&path), &format!("format {}", plan.format))?;
             session.put_volume(record.clone())?;
