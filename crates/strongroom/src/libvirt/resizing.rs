@@ -31,8 +31,8 @@ impl Libvirt {
         let _lock = self.lock(&known.path)?;
         let path = known.path.as_path();
         let file = opening::volume_file(&known.record)?;
-        let _in_use = file.try_lock_image(LockMode::Exclusive)?;
         let from = measure(path, known.format)?.capacity;
+        let _in_use = file.try_lock_image(LockMode::Exclusive)?;
         let asked = match change {
             SizeChange::To(size) => Some(size),
             SizeChange::By(size) => from.checked_add(size),
