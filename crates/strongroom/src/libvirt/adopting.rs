@@ -8,9 +8,9 @@ use strongroom_model::dialect::libvirt::{Creation, SecretName, SecretReference, 
 
 use super::creating::{subject, written};
 use super::plan::Plan;
-use super::records::VolumeRecord;
+use super::records::{VolumeRecord, VolumeStage};
 use super::session::Session;
-use super::{Libvirt, LibvirtProblem, Made, NewVolume, describing};
+use super::{Libvirt, LibvirtProblem, Made, NewVolume, describing, opening};
 use crate::device::{self, Device};
 use crate::{Error, Result, images, qcow2_image};
 
@@ -45,6 +45,8 @@ impl Libvirt {
                 wiped: false,
                 job: None,
                 openers: None,
+                inode: opening::inode_at(plan.path.as_path()),
+                stage: VolumeStage::Made,
             };
             session.record("adopt", &subject(&path), &format!("format {}", plan.format))?;
             session.put_volume(record.clone())?;

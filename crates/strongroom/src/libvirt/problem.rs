@@ -107,6 +107,14 @@ pub enum LibvirtProblem {
         /// Its path.
         path: String,
     },
+    /// Others would lose what they have of it.
+    #[error("volume {path} is the backing store of {}", volumes.join(", "))]
+    BackingStore {
+        /// Its path.
+        path: String,
+        /// The volumes on it, by their paths.
+        volumes: Vec<String>,
+    },
     /// Somebody else is at work on it.
     #[error("volume {path} is being worked on by another process")]
     AtWork {
@@ -166,6 +174,7 @@ impl LibvirtProblem {
             }
             Self::SecretInUse { .. }
             | Self::ValueMade { .. }
+            | Self::BackingStore { .. }
             | Self::AtWork { .. }
             | Self::DirectoryInUse { .. } => ErrorKind::Busy,
             Self::Wiped { .. } => ErrorKind::Image,

@@ -40,6 +40,24 @@ pub(super) struct VolumeRecord {
     /// another secret's. `None` in what was kept before they were.
     #[serde(default)]
     pub(super) openers: Option<Vec<String>>,
+    /// The inode of its file, once there is one. The number of the device is not kept: many devices get
+    /// another one whenever the system starts.
+    #[serde(default)]
+    pub(super) inode: Option<u64>,
+    #[serde(default)]
+    pub(super) stage: VolumeStage,
+}
+
+/// How far a volume has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum VolumeStage {
+    /// It is being made, or whoever made it was stopped: that its file is not there says nothing.
+    #[default]
+    Begun,
+    /// Its file was there. Where it is not any more, its data may lie where nobody sees it now.
+    Made,
+    /// Its file is being removed.
+    Deleting,
 }
 
 impl Record for SecretRecord {
