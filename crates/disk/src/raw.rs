@@ -5,6 +5,7 @@ mod direct;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -472,6 +473,12 @@ impl Disk for Raw {
 }
 
 /// Refuses what is neither a plain file nor a block device.
+impl AsFd for Raw {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 fn check_file_type(label: &str, found: FileType) -> Result<()> {
     let reason = if found.is_file() || found.is_block_device() {
         return Ok(());

@@ -72,16 +72,30 @@ pub fn resize(
         return Err(Error::Request { problem });
     }
     let _lock = file.try_lock_image(LockMode::Exclusive)?;
+    resize_file(&file, request, opener, policy)
+}
+
+/// Does what [`resize`] does to a plain file that the caller has for himself.
+///
+/// # Errors
+///
+/// Those of [`resize`].
+pub(crate) fn resize_file(
+    file: &Raw,
+    request: &ResizeRequest,
+    opener: Option<OwnedOpener>,
+    policy: &CostPolicy,
+) -> Result<Resized> {
     match (request.format, NamedFormat::of(&request.path)) {
-        (Some(ImageFormat::Raw), _) | (None, NamedFormat::Plain) => resize_raw(&file, request),
+        (Some(ImageFormat::Raw), _) | (None, NamedFormat::Plain) => resize_raw(file, request),
         (Some(format @ (ImageFormat::Luks1 | ImageFormat::Luks2)), _) => {
-            resize_volume(&file, request, Some(format), opener, policy)
+            resize_volume(file, request, Some(format), opener, policy)
         }
-        (None, NamedFormat::Luks) => resize_volume(&file, request, None, opener, policy),
+        (None, NamedFormat::Luks) => resize_volume(file, request, None, opener, policy),
         (Some(format @ (ImageFormat::Qcow2 | ImageFormat::Qcow2Luks)), _) => {
-            resize_qcow2(&file, request, Some(format), opener, policy)
+            resize_qcow2(file, request, Some(format), opener, policy)
         }
-        (None, NamedFormat::Qcow2) => resize_qcow2(&file, request, None, opener, policy),
+        (None, NamedFormat::Qcow2) => resize_qcow2(file, request, None, opener, policy),
     }
 }
 

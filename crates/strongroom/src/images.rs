@@ -33,6 +33,7 @@ pub(crate) use self::source::{Holes, refuse_encrypted, unlock_qcow2};
 use self::target::{Making, target_label};
 pub(crate) use self::target_key::{Earlier, TargetKey};
 use crate::encryption::{format_options, managed};
+use crate::new_image::Finish;
 use crate::{Error, Opener, OwnedNewKey, OwnedOpener, Result};
 
 /// Detached headers of a clone: files apart from the data.
@@ -143,6 +144,21 @@ pub fn clone(
     clone_between(request, Between::of(request)?, headers, keys, work)
 }
 
+/// Does what [`clone`] does, and `finish` to the file of the target before it has its name.
+///
+/// # Errors
+///
+/// Those of [`clone`], and of `finish`.
+pub(crate) fn clone_finishing(
+    request: &CloneRequest,
+    keys: Keys,
+    work: &Work<'_>,
+    finish: Finish<'_>,
+) -> Result<Cloned> {
+    let headers = DetachedHeaders::default();
+    clone_with(request, Between::of(request)?, headers, keys, work, finish)
+}
+
 /// What a clone is told by those who know more of its source than a request says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Between<'a> {
@@ -170,6 +186,17 @@ pub(crate) fn clone_between(
     headers: DetachedHeaders<'_>,
     keys: Keys,
     work: &Work<'_>,
+) -> Result<Cloned> {
+    clone_with(request, between, headers, keys, work, &|_| Ok(()))
+}
+
+fn clone_with(
+    request: &CloneRequest,
+    between: Between<'_>,
+    headers: DetachedHeaders<'_>,
+    keys: Keys,
+    work: &Work<'_>,
+    finish: Finish<'_>,
 ) -> Result<Cloned> {
     let Between { formats, holes, checking } = between;
     refuse_header_apart(headers, formats)?;
@@ -214,6 +241,7 @@ pub(crate) fn clone_between(
         key: Cell::new(key),
         guard: Guard::new(request, headers.source, &source, checking, work),
         work,
+        finish,
     };
     // A passphrase may take its time, so what else can be wrong is found out before.
     let contents = |source: Source| -> Result<Contents> {

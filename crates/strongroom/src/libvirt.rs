@@ -27,7 +27,7 @@ pub use session::random_uuid;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use strongroom_crypto::{CostPolicy, Passphrase};
 use strongroom_model::dialect::libvirt::SecretName;
@@ -74,6 +74,8 @@ pub struct Vault {
     sealer: Sealer,
     audit: Arc<Audit>,
     locks: PathBuf,
+    /// Had by whoever reads and writes here, until he is done: what a session has found stays so.
+    turn: Mutex<()>,
 }
 
 /// How the data directory is had.
@@ -116,7 +118,11 @@ impl Libvirt {
     /// Does something in the data directory, which nobody else has meanwhile.
     fn session<T>(&self, work: impl FnOnce(&Session<'_>) -> Result<T>) -> Result<T> {
         match &self.place {
-            Place::Held(vault) => work(&vault.session(self, Keeping::Memory)),
+            Place::Held(vault) => {
+                // It guards nothing that a panic could leave half done: the catalog does that.
+                let _turn = vault.turn.lock().unwrap_or_else(PoisonError::into_inner);
+                work(&vault.session(self, Keeping::Memory))
+            }
             Place::Directory(data) => {
                 let opened = opening::open(data)?;
                 work(&opened.vault.session(self, Keeping::Nothing))
@@ -144,7 +150,8 @@ impl Libvirt {
 impl Vault {
     /// Returns the vault in `data`, of which the caller holds the lock.
     pub fn new(catalog: Arc<dyn Catalog>, sealer: Sealer, audit: Arc<Audit>, data: &Path) -> Self {
-        Self { catalog, memory: MemoryCatalog::new(), sealer, audit, locks: data.join(LOCKS) }
+        let (memory, locks) = (MemoryCatalog::new(), data.join(LOCKS));
+        Self { catalog, memory, sealer, audit, locks, turn: Mutex::new(()) }
     }
 
     fn session<'a>(&'a self, of: &'a Libvirt, keeping: Keeping) -> Session<'a> {

@@ -61,7 +61,7 @@ pub fn create(
     key: Option<OwnedNewKey>,
     work: &Work<'_>,
 ) -> Result<NewImage> {
-    create_with(request, Space::Zeros, key, work)
+    create_with(request, Space::Zeros, key, work, &|_| Ok(()))
 }
 
 /// What the data of a new LUKS volume in a raw file is.
@@ -73,7 +73,11 @@ pub(crate) enum Space {
     Unwritten,
 }
 
-/// Does what [`create`] does, with `space` for the data of a LUKS volume in a raw file.
+/// What is done to a file that is whole, before it gets its name.
+pub(crate) type Finish<'a> = &'a dyn Fn(&Raw) -> Result<()>;
+
+/// Does what [`create`] does, with `space` for the data of a LUKS volume in a raw file, and `finish` before
+/// the file has its name.
 ///
 /// # Errors
 ///
@@ -83,6 +87,7 @@ pub(crate) fn create_with(
     space: Space,
     key: Option<OwnedNewKey>,
     work: &Work<'_>,
+    finish: Finish<'_>,
 ) -> Result<NewImage> {
     let mut options = match request.format.luks() {
         None => None,
@@ -132,6 +137,7 @@ pub(crate) fn create_with(
         }
         (false, None) => disk.set_len(request.size)?,
     }
+    finish(disk)?;
     let len = disk.len();
     let naming = Naming::of(&file)?;
     let envelope = envelope.map(EnvelopeFile::commit).transpose()?;

@@ -156,6 +156,11 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
     }
 
+    /// Returns one of a server that has no room for what it was to make.
+    pub(crate) fn no_room(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "InsufficientStorage", message)
+    }
+
     /// Returns one of a server that has failed; what went wrong is not for who asks.
     pub(crate) fn internal() -> Self {
         let message = "the server has failed; the request may or may not have been carried out";

@@ -123,7 +123,7 @@ fn allowed(caller: &Caller, request: &Request<Body>, path: &str) -> Answer<()> {
     let target = Target::of(path);
     let wish = match &target {
         Some(target) => Wish::Documents(target, target.verb(request.method(), &parameters)?),
-        None => other(path, request.method()),
+        None => other(path, request.method(), &parameters),
     };
     wish.denied(caller).map_or(Ok(()), |why| Err(Failure::forbidden(why)))
 }
@@ -137,7 +137,7 @@ fn without_tokens(path: &str) -> String {
 
 /// Returns what is wished by a path that names no documents. Of what nobody thought, admins alone may have
 /// it.
-fn other<'a>(path: &'a str, method: &Method) -> Wish<'a> {
+fn other<'a>(path: &'a str, method: &Method, parameters: &Parameters) -> Wish<'a> {
     let mut segments = path.split('/').skip(1);
     match (segments.next(), segments.next(), segments.next()) {
         (Some("version" | "metrics" | "api" | "apis" | "openapi"), ..) => Wish::LookAround,
@@ -149,6 +149,7 @@ fn other<'a>(path: &'a str, method: &Method) -> Wish<'a> {
             ("secrets", &Method::GET, _) => Wish::SeeSecrets,
             (_, &Method::DELETE, _) => Wish::Destroy,
             (_, _, path) if path.ends_with("/wipe") => Wish::Destroy,
+            _ if parameters.is_true("force") => Wish::Destroy,
             _ => Wish::Change,
         },
         _ => Wish::Tokens,

@@ -70,6 +70,7 @@ fn secrets() -> [Of; 5] {
         Endpoint::new(Method::POST, ALL, "Define a secret by its document in XML", |on, path| {
             path.on(on, secrets::define)
         })
+        .query("force", "true: though a value that volumes need is then in memory alone.")
         .takes(Content::Text)
         .answers(
             201,
@@ -91,6 +92,7 @@ fn secrets() -> [Of; 5] {
             "Give a secret its value; nobody is told it",
             |on, path| path.on(on, secrets::set_value),
         )
+        .query("force", "true: though the value that it has is needed, and lost by that.")
         .takes(Content::Bytes)
         .answers(200, "it has its value", Content::AnyJson),
     ]

@@ -156,6 +156,11 @@ impl Files {
         }
     }
 
+    /// Returns the file of the data.
+    pub(super) fn data(&self) -> &Raw {
+        self.data.disk()
+    }
+
     /// Returns what the target is written to.
     pub(super) fn parts(&mut self) -> Parts<'_> {
         Parts {

@@ -18,6 +18,7 @@ use super::source::Contents;
 use super::target_key::TargetKey;
 use super::{Cloned, Work};
 use crate::envelope_file::EnvelopeFile;
+use crate::new_image::Finish;
 use crate::staged::Staged;
 use crate::{Error, Result};
 
@@ -31,6 +32,8 @@ pub(super) struct Making<'a> {
     pub(super) key: Cell<Option<TargetKey>>,
     pub(super) guard: Guard<'a>,
     pub(super) work: &'a Work<'a>,
+    /// What is done to a file that is whole, before it gets its name.
+    pub(super) finish: Finish<'a>,
 }
 
 impl Making<'_> {
@@ -42,6 +45,7 @@ impl Making<'_> {
     /// with.
     pub(super) fn file(&self, contents: Contents, mut files: Files) -> Result<Cloned> {
         let made = self.parts(contents, files.parts());
+        let made = made.and_then(|cloned| (self.finish)(files.data()).map(|()| cloned));
         match made {
             Ok(cloned) => files.commit().map(|()| cloned),
             Err(error) => Err(files.stop(error)),

@@ -1,24 +1,28 @@
 //! Volumes that others have made, taken over by their documents.
 
-use strongroom_disk::{Access, Raw};
+use strongroom_crypto::{CostPolicy, Passphrase};
+use strongroom_disk::{Access, Raw, Slice};
 use strongroom_luks::Version;
 use strongroom_model::ImageFormat;
-use strongroom_model::dialect::libvirt::{Creation, SecretName, SecretReference};
+use strongroom_model::dialect::libvirt::{Creation, SecretName, SecretReference, Volume};
 
 use super::creating::{subject, written};
 use super::plan::Plan;
-use super::records::VolumeRecord;
-use super::{Libvirt, LibvirtProblem, Made, NewVolume, describing};
-use crate::device::Device;
+use super::records::{VolumeRecord, VolumeStage};
+use super::session::Session;
+use super::{Libvirt, LibvirtProblem, Made, NewVolume, describing, opening};
+use crate::device::{self, Device};
 use crate::{Error, Result, images, qcow2_image};
 
 impl Libvirt {
     /// Takes over a volume that is there: from now on its format and what opens it are what the document
-    /// says. Nothing of it is changed. What is known already is replaced.
+    /// says. Nothing of it is changed. What is known already is replaced, but for what opens it where the
+    /// document names no secret.
     ///
     /// # Errors
     ///
-    /// When its file is not there, or is not what the document says.
+    /// When its file is not there, or is not what the document says; when the secret does not open it. Whether
+    /// it does cannot be tried as long as it has no value; what is known to be opened by another one stays so.
     pub fn adopt(&self, new: &NewVolume<'_>) -> Result<Made> {
         let plan = Plan::of(new.document, new.pool, Creation::From)?;
         let path = plan.path.as_str().to_owned();
@@ -28,14 +32,11 @@ impl Libvirt {
         }
         check(&plan)?;
         let mut document = written(new.document, &plan);
+        let value = self.session(|session| settle_secret(session, &mut document, &path))?;
+        if let Some(value) = value {
+            try_key(&plan, &value, &self.policy)?;
+        }
         let record = self.session(|session| {
-            let by_path = SecretName::Usage(path.clone());
-            if let Some(encryption) = &mut document.target.encryption
-                && encryption.secrets.is_empty()
-                && session.find(&by_path)?.is_some()
-            {
-                encryption.secrets.push(SecretReference { name: by_path });
-            }
             let record = VolumeRecord {
                 path: path.clone(),
                 document: document.write(),
@@ -43,6 +44,9 @@ impl Libvirt {
                 generated: session.volume(&path)?.and_then(|stored| stored.record.generated),
                 wiped: false,
                 job: None,
+                openers: None,
+                inode: opening::inode_at(plan.path.as_path()),
+                stage: VolumeStage::Made,
             };
             session.record("adopt", &subject(&path), &format!("format {}", plan.format))?;
             session.put_volume(record.clone())?;
@@ -55,6 +59,56 @@ impl Libvirt {
             notes: plan.notes,
         })
     }
+}
+
+/// Settles which secret opens a volume, and returns its value where it is to be tried.
+fn settle_secret(
+    session: &Session<'_>,
+    document: &mut Volume,
+    path: &str,
+) -> Result<Option<Passphrase>> {
+    let Some(encryption) = &mut document.target.encryption else { return Ok(None) };
+    let earlier = session.volume(path)?.map(|stored| stored.record.secrets()).transpose()?;
+    let earlier = earlier.unwrap_or_default();
+    if encryption.secrets.is_empty() && !earlier.is_empty() {
+        encryption.secrets.extend(earlier.into_iter().map(|name| SecretReference { name }));
+        return Ok(None);
+    }
+    let by_path = SecretName::Usage(path.to_owned());
+    if encryption.secrets.is_empty() && session.find(&by_path)?.is_some() {
+        encryption.secrets.push(SecretReference { name: by_path });
+    }
+    let Some(SecretReference { name }) = encryption.secrets.first() else { return Ok(None) };
+    if earlier.contains(name) {
+        return Ok(None);
+    }
+    match session.open(name, path) {
+        Ok(opened) => Ok(Some(opened.value)),
+        Err(Error::Libvirt(problem)) if is_missing(&problem) && earlier.is_empty() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether somebody may still bring what is missing.
+fn is_missing(problem: &LibvirtProblem) -> bool {
+    matches!(problem, LibvirtProblem::NoSecret { .. } | LibvirtProblem::NoValue { .. })
+}
+
+/// Makes sure that a value opens a volume.
+fn try_key(plan: &Plan, value: &Passphrase, policy: &CostPolicy) -> Result<()> {
+    let path = plan.path.as_path();
+    if !plan.format.is_qcow2() {
+        let device = Device::open(path, None, Access::ReadOnly)?;
+        let header = device.read_header()?.header;
+        return device.unlock(&header, value, None, policy).map(|_| ());
+    }
+    let found = qcow2_image::describe(path)?;
+    let (Some(header), Some((offset, length))) = (found.luks, found.header.luks_area) else {
+        return Ok(());
+    };
+    let file = Raw::open(path, Access::ReadOnly)?;
+    let area = Slice::new(&file, offset..offset.saturating_add(length))?;
+    device::unlock(&area, &header, value, None, policy).map(|_| ())
 }
 
 /// Makes sure that a file is what its document says.

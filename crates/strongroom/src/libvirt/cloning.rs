@@ -1,6 +1,7 @@
 //! Volumes made from others: copied, encrypted, decrypted, encrypted anew, converted, all in one pass.
 
 use strongroom_crypto::Passphrase;
+use strongroom_disk::Raw;
 use strongroom_model::dialect::libvirt::{Creation, VolumeFormat};
 use strongroom_model::{
     CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource, ImageTarget,
@@ -10,7 +11,8 @@ use super::describing::{Known, measure};
 use super::plan::{Plan, rounded};
 use super::resizing::grow;
 use super::{Libvirt, Made, NewVolume, VolumeName};
-use crate::images::{self, DetachedHeaders, Keys, Work};
+use crate::images::{self, Keys, Work};
+use crate::new_image::Finish;
 use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 
 impl Libvirt {
@@ -40,12 +42,14 @@ impl Libvirt {
         let wanted = rounded(new.document.capacity.unwrap_or(0), plan.format);
         let _source_lock = self.lock(&source.path)?;
         let opener = self.opener(&source)?;
-        self.make(new, &plan, |key| {
-            copy(&plan, &source, opener, key, work)?;
-            if wanted > capacity {
-                grow(plan.path.as_path(), plan.format, wanted)?;
-            }
-            Ok(())
+        self.make(new, &plan, |key, finish| {
+            let finish = |file: &Raw| {
+                if wanted > capacity {
+                    grow(file, plan.path.as_path(), plan.format, wanted)?;
+                }
+                finish(file)
+            };
+            copy((&plan, &source), opener, key, work, &finish)
         })
     }
 
@@ -64,11 +68,11 @@ impl Libvirt {
 }
 
 fn copy(
-    plan: &Plan,
-    source: &Known,
+    (plan, source): (&Plan, &Known),
     opener: Option<Passphrase>,
     key: Option<(Passphrase, EncryptionRequest)>,
     work: &Work<'_>,
+    finish: Finish<'_>,
 ) -> Result<()> {
     let is_encrypted = source.format.luks().is_some();
     let (key, operation) = match (is_encrypted, key) {
@@ -91,7 +95,7 @@ fn copy(
         source: opener.map(OwnedOpener::Passphrase),
         target: key.map(OwnedNewKey::Passphrase),
     };
-    images::clone(&request, DetachedHeaders::default(), keys, work).map(|_| ())
+    images::clone_finishing(&request, keys, work, finish).map(|_| ())
 }
 
 /// Returns the folder of the backing store that the document of the source names. What a file names that the

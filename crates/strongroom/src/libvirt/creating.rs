@@ -1,25 +1,24 @@
 //! Volumes made as libvirt's storage driver makes them.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FallocateFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{FallocateFlags, Gid, Mode, Uid};
 use strongroom_crypto::Passphrase;
-use strongroom_disk::{NewFile, Overwrite};
+use strongroom_disk::{Disk, NewFile, Overwrite, Raw};
 use strongroom_model::dialect::libvirt::{
     Creation, EncryptionFormat, Permissions, SecretName, SecretReference, Volume, VolumeFormat,
 };
 use strongroom_model::{EncryptionRequest, ExistingTarget, ImageFormat};
 
+use super::directory::VolumePath;
 use super::plan::{Encrypting, Plan, rounded};
-use super::records::VolumeRecord;
+use super::records::{VolumeRecord, VolumeStage};
 use super::secrets::why_no_text;
 use super::session::{Opened, Session};
 use super::{Libvirt, LibvirtProblem, describing, opening};
 use crate::encryption::managed;
 use crate::images::Work;
-use crate::new_image::{NewImageRequest, Space, create_with};
+use crate::new_image::{Finish, NewImageRequest, Space, create_with};
 use crate::{Error, OwnedNewKey, Result};
 
 /// A volume that somebody wants.
@@ -76,8 +75,8 @@ impl Libvirt {
     pub fn create(&self, new: &NewVolume<'_>, work: &Work<'_>) -> Result<Made> {
         let plan = Plan::of(new.document, new.pool, Creation::New)?;
         let capacity = capacity(new.document, &plan)?;
-        self.make(new, &plan, |key| match (plan.format, key) {
-            (ImageFormat::Raw, _) => write_raw(plan.path.as_path(), capacity),
+        self.make(new, &plan, |key, finish| match (plan.format, key) {
+            (ImageFormat::Raw, _) => write_raw(plan.path.as_path(), capacity, finish),
             (format, key) => {
                 let (passphrase, encryption) = match key {
                     Some((passphrase, encryption)) => (Some(passphrase), encryption),
@@ -93,27 +92,32 @@ impl Libvirt {
                     existing: ExistingTarget::Refuse,
                 };
                 let key = passphrase.map(OwnedNewKey::Passphrase);
-                create_with(&request, Space::Unwritten, key, work).map(|_| ())
+                create_with(&request, Space::Unwritten, key, work, finish).map(|_| ())
             }
         })
     }
 
-    /// Makes a volume whose file `write` makes, which must not be there.
+    /// Makes a volume whose file `write` makes, which must not be there. What `write` is given is to be done
+    /// to the file before it has its name.
     pub(super) fn make(
         &self,
         new: &NewVolume<'_>,
         plan: &Plan,
-        write: impl FnOnce(Option<(Passphrase, EncryptionRequest)>) -> Result<()>,
+        write: impl FnOnce(Option<(Passphrase, EncryptionRequest)>, Finish<'_>) -> Result<()>,
     ) -> Result<Made> {
         let path = &plan.path;
         let _lock = self.lock(path)?;
         let mut prepared = self.session(|session| prepare(session, new, plan))?;
-        let made = write(prepared.key.take()).and_then(|()| {
-            settle(path.as_path(), new.document, plan.format).inspect_err(|_| {
-                // It was made by this call, and nobody was told of it.
-                let _ = std::fs::remove_file(path.as_path());
-            })
-        });
+        let key = prepared.key.take();
+        // Which file it is, and whose, is known before it has its name: no other file is taken for it.
+        let finish = |file: &Raw| {
+            settle(file, new.document, plan.format)?;
+            let (_, inode) = file.identity()?;
+            let job = new.job.map(str::to_owned);
+            let record = VolumeRecord { inode: Some(inode), job, ..prepared.record.clone() };
+            self.session(|session| session.put_volume(record))
+        };
+        let made = write(key, &finish).and_then(|()| self.session(|session| keep(session, path)));
         if let Err(error) = made {
             // What stays is found by whoever makes it again.
             let _ = self.session(|session| abandon(session, &prepared));
@@ -141,12 +145,18 @@ impl Libvirt {
         let Some(job) = new.job else { return Ok(None) };
         let path = plan.path.as_path();
         match self.known(&super::VolumeName::Path(path.to_owned())) {
-            Ok(known) if known.record.job.as_deref() == Some(job) => Ok(Some(Made {
-                document: describing::document(&known.record)?,
-                path: path.to_owned(),
-                generated: known.record.generated,
-                notes: Vec::new(),
-            })),
+            Ok(known)
+                if known.record.job.as_deref() == Some(job)
+                    && known.record.inode == opening::inode_at(path) =>
+            {
+                self.session(|session| keep(session, &plan.path))?;
+                Ok(Some(Made {
+                    document: describing::document(&known.record)?,
+                    path: path.to_owned(),
+                    generated: known.record.generated,
+                    notes: Vec::new(),
+                }))
+            }
             _ => Ok(None),
         }
     }
@@ -157,6 +167,9 @@ fn prepare(session: &Session<'_>, new: &NewVolume<'_>, plan: &Plan) -> Result<Pr
     let path = plan.path.as_str();
     if plan.path.as_path().symlink_metadata().is_ok() {
         return Err(Error::libvirt(LibvirtProblem::VolumeExists { path: path.to_owned() }));
+    }
+    if session.volume(path)?.is_some_and(|stored| stored.record.stage == VolumeStage::Made) {
+        return Err(Error::libvirt(LibvirtProblem::FileGone { path: path.to_owned() }));
     }
     let mut document = written(new.document, plan);
     let (mut key, mut generated, mut is_new_secret) = (None, None, false);
@@ -183,7 +196,10 @@ fn prepare(session: &Session<'_>, new: &NewVolume<'_>, plan: &Plan) -> Result<Pr
         format: plan.format.to_string(),
         generated,
         wiped: false,
-        job: new.job.map(str::to_owned),
+        job: None,
+        openers: None,
+        inode: None,
+        stage: VolumeStage::Begun,
     };
     session.record("create", &subject(path), &format!("format {}", plan.format))?;
     session.put_volume(record.clone())?;
@@ -223,16 +239,26 @@ fn secret_for(
     }
 }
 
-/// Takes back what was kept of a volume that has not come about. Nothing was encrypted with a secret of this
-/// call that anybody could have.
+/// Notes that the file of a volume has its name.
+fn keep(session: &Session<'_>, path: &VolumePath) -> Result<()> {
+    let Some(mut stored) = session.volume(path.as_str())? else { return Ok(()) };
+    stored.record.stage = VolumeStage::Made;
+    session.put_volume(stored.record)
+}
+
+/// Takes back what was kept of a volume that has not come about, whoever has made a file of that name
+/// meanwhile. Nothing was encrypted with a secret of this call that anybody could have.
 fn abandon(session: &Session<'_>, prepared: &Prepared) -> Result<()> {
     let VolumeRecord { path, generated, .. } = &prepared.record;
-    if Path::new(path).symlink_metadata().is_ok() {
+    let inode = session.volume(path)?.and_then(|stored| stored.record.inode);
+    if inode.is_some() && inode == opening::inode_at(Path::new(path)) {
         return Ok(());
     }
     session.remove_volume(path)?;
     let Some(uuid) = generated.as_ref().filter(|_| prepared.is_new_secret) else { return Ok(()) };
-    if let Some(stored) = session.find(&SecretName::Uuid(uuid.clone()))? {
+    if let Some(stored) = session.find(&SecretName::Uuid(uuid.clone()))?
+        && session.opened_by(&stored.record)?.is_empty()
+    {
         session.record("undefine", &super::session::subject(uuid), "the volume was not made")?;
         session.remove_secret(&stored)?;
     }
@@ -314,20 +340,18 @@ fn capacity(document: &Volume, plan: &Plan) -> Result<u64> {
     Ok(rounded(asked.max(least), plan.format))
 }
 
-fn write_raw(path: &Path, capacity: u64) -> Result<()> {
+fn write_raw(path: &Path, capacity: u64, finish: Finish<'_>) -> Result<()> {
     // Nothing is formatted with this permit: a raw volume has no header.
     let (file, _permit) = NewFile::create(path, Overwrite::Refuse, &[])?;
     file.disk().set_len(capacity)?;
+    finish(file.disk())?;
     Ok(file.commit()?)
 }
 
 /// Gives a new file the space and the permissions that its document asks for.
-fn settle(path: &Path, document: &Volume, format: ImageFormat) -> Result<()> {
-    let failed = opening::failed(path);
-    let flags = OFlags::NOFOLLOW.bits().cast_signed();
-    let file = File::options().read(true).write(true).custom_flags(flags).open(path);
-    let file = file.map_err(&failed)?;
-    let len = file.metadata().map_err(&failed)?.len();
+fn settle(file: &Raw, document: &Volume, format: ImageFormat) -> Result<()> {
+    let failed = opening::failed(Path::new(file.label()));
+    let len = file.len();
     let space = match format {
         // As the storage driver does: what is not said is the capacity.
         ImageFormat::Raw => document.allocation.unwrap_or(len).min(len),
@@ -335,17 +359,17 @@ fn settle(path: &Path, document: &Volume, format: ImageFormat) -> Result<()> {
         ImageFormat::Qcow2 | ImageFormat::Qcow2Luks => 0,
     };
     if space > 0 {
-        match rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, space) {
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, 0, space) {
             // A file system without it has no holes, or fills them when they are written.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
             Err(errno) => return Err(failed(errno.into())),
         }
     }
-    permit(&file, document.target.permissions.as_ref()).map_err(&failed)
+    permit(file, document.target.permissions.as_ref()).map_err(&failed)
 }
 
 /// Gives a file the mode and the owner of a document.
-fn permit(file: &File, permissions: Option<&Permissions>) -> std::io::Result<()> {
+fn permit(file: &Raw, permissions: Option<&Permissions>) -> std::io::Result<()> {
     let Some(permissions) = permissions else { return Ok(()) };
     let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
     let (owner, group) = (number(permissions.owner), number(permissions.group));

@@ -83,7 +83,10 @@ impl Libvirt {
             }
             let format = record.image_format()?;
             entries.push(VolumeEntry {
-                name: record.volume()?.name,
+                name: match record.volume() {
+                    Ok(volume) => volume.name,
+                    Err(_) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                },
                 format,
                 is_wiped: record.wiped,
                 facts: measure(path, format).ok(),

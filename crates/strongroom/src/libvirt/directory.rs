@@ -39,11 +39,14 @@ impl VolumePath {
         let name = &document.name;
         let refused = |reason: &str| {
             Err(Error::libvirt(LibvirtProblem::Impossible {
-                name: name.clone(),
+                name: name.escape_debug().to_string(),
                 what: "be made",
                 reason: reason.to_owned(),
             }))
         };
+        if name.contains(char::is_control) {
+            return refused(NO_CONTROLS);
+        }
         match (pool, &document.target.path) {
             (Some(pool), _) => Self::in_pool(pool, name),
             (None, Some(path)) if Path::new(path).is_absolute() => Self::of(Path::new(path)),
@@ -88,6 +91,13 @@ impl VolumePath {
             let problem = format!("{} names no file", path.display());
             Error::Request { problem }
         })?;
+        if name.to_string_lossy().contains(char::is_control) {
+            return Err(Error::libvirt(LibvirtProblem::Impossible {
+                name: name.to_string_lossy().escape_debug().to_string(),
+                what: "be a volume",
+                reason: NO_CONTROLS.to_owned(),
+            }));
+        }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         let whole = parent.canonicalize().map_err(opening::failed(parent))?.join(name);
@@ -97,6 +107,10 @@ impl VolumePath {
         Ok(Self(text))
     }
 }
+
+/// What would be printed as something else than it is, or end the line.
+const NO_CONTROLS: &str =
+    "the name of a volume has no control characters in it, as the end of a line is";
 
 impl Libvirt {
     /// Takes the lock of a volume.

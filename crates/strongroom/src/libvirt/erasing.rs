@@ -2,15 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
-use strongroom_disk::{Access, Disk, Extents, LockMode, Raw, Slice};
+use strongroom_disk::{Disk, Extents, LockMode, Raw, Slice, qcow2};
 use strongroom_model::ImageFormat;
 
 use super::creating::subject;
 use super::describing::Known;
-use super::{Libvirt, LibvirtProblem, VolumeName};
+use super::{Libvirt, LibvirtProblem, VolumeName, opening};
 use crate::device::{apply, read_header};
 use crate::images::Work;
-use crate::{Error, Result, qcow2_image, system_rng};
+use crate::{Error, Result, system_rng};
 
 /// How a volume is wiped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +52,9 @@ impl Libvirt {
             }
             _ => {}
         }
-        let file = Raw::open(known.path.as_path(), Access::ReadWrite)?;
+        let file = opening::volume_file(&known.record)?;
         let _in_use = file.try_lock_image(LockMode::Exclusive)?;
+        self.refuse_backing(&known.path)?;
         let what = if erasure == Erasure::Keys { "its keyslots" } else { "its data, with zeros" };
         self.session(|session| session.record("wipe", &subject(&path), what))?;
         match erasure {
@@ -77,7 +78,7 @@ fn erase_keys(known: &Known, file: &Raw) -> Result<()> {
     let area = match known.format.is_qcow2() {
         false => whole,
         true => {
-            let area = qcow2_image::describe(known.path.as_path())?.header.luks_area;
+            let area = qcow2::read_header(file)?.luks_area;
             let (offset, length) = area.ok_or_else(|| {
                 let path = known.record.path.clone();
                 Error::libvirt(LibvirtProblem::NothingToErase { path })

@@ -1,15 +1,17 @@
 //! The data directory, opened for a moment.
 
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-use strongroom_disk::Operation;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use strongroom_disk::{Access, Operation, Raw};
 use strongroom_pool::Directory;
 
+use super::records::VolumeRecord;
 use super::{LibvirtProblem, Vault};
 use crate::audit::Audit;
 use crate::catalog::{Catalog, MemoryCatalog, SqliteCatalog};
@@ -90,6 +92,51 @@ fn holder(file: &File) -> String {
         Some(format!("process {process} ({})", name.trim_end()))
     };
     found().unwrap_or_else(|| "another process".to_owned())
+}
+
+/// Opens the file of a volume to change it: the file that was recorded, and no other one.
+///
+/// # Errors
+///
+/// [`LibvirtProblem::FileGone`]; [`LibvirtProblem::Impossible`] when another file is there, or a link.
+pub(super) fn volume_file(record: &VolumeRecord) -> Result<Raw> {
+    let path = Path::new(&record.path);
+    let refused = |reason: &str| {
+        let (name, reason) = (record.path.clone(), reason.to_owned());
+        Error::libvirt(LibvirtProblem::Impossible { name, what: "be changed or deleted", reason })
+    };
+    let not_plain = "there is a link or something else that is no plain file at its path";
+    let failed = failed(path);
+    let found = match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let path = record.path.clone();
+            return Err(Error::libvirt(LibvirtProblem::FileGone { path }));
+        }
+        found => found.map_err(&failed)?,
+    };
+    // Looked at first, since merely opening some devices does something to them.
+    if !found.is_file() {
+        return Err(refused(not_plain));
+    }
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = File::options().read(true).write(true).custom_flags(flags).open(path);
+    let file = file.map_err(&failed)?;
+    let found = file.metadata().map_err(&failed)?;
+    if !found.is_file() {
+        return Err(refused(not_plain));
+    }
+    if record.inode != Some(found.ino()) {
+        return Err(refused(
+            "the file at its path is another one than the volume had: if it is to be the volume, define \
+             it again by its document",
+        ));
+    }
+    Ok(Raw::from_file(file, record.path.clone(), Access::ReadWrite)?)
+}
+
+/// Returns the inode of what is at a path, be it a link.
+pub(super) fn inode_at(path: &Path) -> Option<u64> {
+    path.symlink_metadata().ok().map(|found| found.ino())
 }
 
 /// Returns the error of a file of the directory.

@@ -71,6 +71,14 @@ pub enum LibvirtProblem {
         /// The volumes, by their paths.
         volumes: Vec<String>,
     },
+    /// Its value was made here, and copies of the volume may need it.
+    #[error("the value of secret {uuid} was made for volume {volume}, whose copies may need it")]
+    ValueMade {
+        /// The secret.
+        uuid: String,
+        /// The volume, by its path.
+        volume: String,
+    },
     /// QEMU could not read its value.
     #[error(
         "the value of secret {uuid} {problem}, and QEMU takes none but text without a zero byte"
@@ -98,6 +106,14 @@ pub enum LibvirtProblem {
     FileGone {
         /// Its path.
         path: String,
+    },
+    /// Others would lose what they have of it.
+    #[error("volume {path} is the backing store of {}", volumes.join(", "))]
+    BackingStore {
+        /// Its path.
+        path: String,
+        /// The volumes on it, by their paths.
+        volumes: Vec<String>,
     },
     /// Somebody else is at work on it.
     #[error("volume {path} is being worked on by another process")]
@@ -156,9 +172,11 @@ impl LibvirtProblem {
             Self::OtherUsage { .. } | Self::UsageTaken { .. } | Self::VolumeExists { .. } => {
                 ErrorKind::AlreadyExists
             }
-            Self::SecretInUse { .. } | Self::AtWork { .. } | Self::DirectoryInUse { .. } => {
-                ErrorKind::Busy
-            }
+            Self::SecretInUse { .. }
+            | Self::ValueMade { .. }
+            | Self::BackingStore { .. }
+            | Self::AtWork { .. }
+            | Self::DirectoryInUse { .. } => ErrorKind::Busy,
             Self::Wiped { .. } => ErrorKind::Image,
             Self::NotForVolumes { .. }
             | Self::StaysPrivate { .. }

@@ -36,6 +36,28 @@ pub(super) struct VolumeRecord {
     /// The job that has made it.
     #[serde(default)]
     pub(super) job: Option<String>,
+    /// The UUIDs of the secrets that its document names, as they were when it was kept: a use can become
+    /// another secret's. `None` in what was kept before they were.
+    #[serde(default)]
+    pub(super) openers: Option<Vec<String>>,
+    /// The inode of its file, once there is one. The number of the device is not kept: many devices get
+    /// another one whenever the system starts.
+    #[serde(default)]
+    pub(super) inode: Option<u64>,
+    #[serde(default)]
+    pub(super) stage: VolumeStage,
+}
+
+/// How far a volume has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum VolumeStage {
+    /// It is being made, or whoever made it was stopped: that its file is not there says nothing.
+    #[default]
+    Begun,
+    /// Its file was there. Where it is not any more, its data may lie where nobody sees it now.
+    Made,
+    /// Its file is being removed.
+    Deleting,
 }
 
 impl Record for SecretRecord {
@@ -61,17 +83,18 @@ impl SecretRecord {
     ///
     /// When it is not what was written.
     pub(super) fn secret(&self) -> Result<Secret> {
-        Ok(Secret::read(self.document.as_bytes())?)
+        Ok(Secret::read_kept(self.document.as_bytes())?)
     }
 
-    /// Tells whether a name means it: its UUID, or the path of the volume that it is for.
-    pub(super) fn is_named(&self, name: &SecretName) -> Result<bool> {
-        Ok(match name {
+    /// Tells whether a name means it: its UUID, or the path of the volume that it is for. One whose document
+    /// cannot be read has its UUID alone.
+    pub(super) fn is_named(&self, name: &SecretName) -> bool {
+        match name {
             SecretName::Uuid(uuid) => *uuid == self.uuid,
-            SecretName::Usage(path) => {
-                self.secret()?.usage == Some(SecretUsage::Volume(path.clone()))
-            }
-        })
+            SecretName::Usage(path) => self
+                .secret()
+                .is_ok_and(|secret| secret.usage == Some(SecretUsage::Volume(path.clone()))),
+        }
     }
 }
 
@@ -82,7 +105,7 @@ impl VolumeRecord {
     ///
     /// When it is not what was written.
     pub(super) fn volume(&self) -> Result<Volume> {
-        Ok(Volume::read(self.document.as_bytes())?)
+        Ok(Volume::read_kept(self.document.as_bytes())?)
     }
 
     /// Returns the format.
@@ -98,6 +121,19 @@ impl VolumeRecord {
                 problem: format!("there is no format {:?}", self.format),
             })
         })
+    }
+
+    /// Tells whether it needs a secret. One of which nobody can read what it needs might.
+    pub(super) fn needs(&self, secret: &SecretRecord) -> bool {
+        let is_opener = |openers: &Vec<String>| openers.contains(&secret.uuid);
+        let is_made = self.generated.as_ref() == Some(&secret.uuid);
+        if is_made || self.openers.as_ref().is_some_and(is_opener) {
+            return true;
+        }
+        match self.secrets() {
+            Ok(named) => named.iter().any(|name| secret.is_named(name)),
+            Err(_) => self.openers.is_none(),
+        }
     }
 
     /// Returns the secrets that open it, in their order.

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use strongroom_disk::qcow2::Shrinking;
-use strongroom_disk::{Access, Disk, LockMode, Raw};
+use strongroom_disk::{Disk, LockMode, Raw};
 use strongroom_model::ImageFormat;
 
 use super::creating::subject;
 use super::describing::measure;
-use super::{Libvirt, VolumeName};
+use super::{Libvirt, VolumeName, opening};
 use crate::device::{payload, read_header};
 use crate::image_size::{self, ResizeRequest, Resized, SizeChange};
 use crate::{Error, OwnedOpener, Result};
@@ -30,7 +30,9 @@ impl Libvirt {
         known.refuse_wiped()?;
         let _lock = self.lock(&known.path)?;
         let path = known.path.as_path();
+        let file = opening::volume_file(&known.record)?;
         let from = measure(path, known.format)?.capacity;
+        let _in_use = file.try_lock_image(LockMode::Exclusive)?;
         let asked = match change {
             SizeChange::To(size) => Some(size),
             SizeChange::By(size) => from.checked_add(size),
@@ -44,13 +46,14 @@ impl Libvirt {
             return Err(Error::WouldShrink { label, from, to });
         }
         if to < from {
+            self.refuse_backing(&known.path)?;
             let detail = format!("from {from} to {to} bytes");
             self.session(|session| {
                 session.record("shrink", &subject(known.path.as_str()), &detail)
             })?;
         }
         if to > from && matches!(known.format, ImageFormat::Luks1 | ImageFormat::Luks2) {
-            grow(path, known.format, to)?;
+            grow(&file, path, known.format, to)?;
             return Ok(Resized { from, to });
         }
         let request = |shrinking| ResizeRequest {
@@ -61,18 +64,18 @@ impl Libvirt {
             backing_from: super::cloning::backing_from(&known).unwrap_or_default(),
         };
         // Most changes need no key, and what is not needed is not opened.
-        match image_size::resize(&request(shrinking), None, &self.policy) {
+        match image_size::resize_file(&file, &request(shrinking), None, &self.policy) {
             Err(Error::NoPassphrase { .. }) => {
                 let opener = self.opener(&known)?.map(OwnedOpener::Passphrase);
-                image_size::resize(&request(shrinking), opener, &self.policy)
+                image_size::resize_file(&file, &request(shrinking), opener, &self.policy)
             }
             resized => resized,
         }
     }
 }
 
-/// Makes a volume larger that needs no key for that.
-pub(super) fn grow(path: &Path, format: ImageFormat, to: u64) -> Result<()> {
+/// Makes a volume larger that needs no key for that, in a file that the caller has for himself.
+pub(super) fn grow(file: &Raw, path: &Path, format: ImageFormat, to: u64) -> Result<()> {
     if !matches!(format, ImageFormat::Luks1 | ImageFormat::Luks2) {
         let request = ResizeRequest {
             path: path.to_owned(),
@@ -81,13 +84,11 @@ pub(super) fn grow(path: &Path, format: ImageFormat, to: u64) -> Result<()> {
             shrinking: Shrinking::Refuse,
             backing_from: Vec::new(),
         };
-        image_size::resize(&request, None, &strongroom_crypto::CostPolicy::default())?;
+        image_size::resize_file(file, &request, None, &strongroom_crypto::CostPolicy::default())?;
         return Ok(());
     }
-    let file = Raw::open(path, Access::ReadWrite)?;
-    let _lock = file.try_lock_image(LockMode::Exclusive)?;
-    let header = read_header(&file)?.header;
-    let volume = payload(&header, &file, None)?;
+    let header = read_header(file)?.header;
+    let volume = payload(&header, file, None)?;
     let end = volume.offset.checked_add(to).filter(|end| i64::try_from(*end).is_ok());
     let end = end.ok_or_else(|| Error::Request {
         problem: format!("{} cannot become larger than any file can be", file.label()),

@@ -52,26 +52,32 @@ impl Libvirt {
     /// # Errors
     ///
     /// When it is defined for another use, another one for the same, or was private;
-    /// [`LibvirtProblem::Ephemeral`] where nothing lasts in memory.
-    pub fn define_secret(&self, secret: &Secret) -> Result<String> {
+    /// [`LibvirtProblem::Ephemeral`] where nothing lasts in memory. When its value is needed and would from
+    /// now on be in memory alone, unless `force` says that it may be lost.
+    pub fn define_secret(&self, secret: &Secret, force: Force) -> Result<String> {
         if let (true, Place::Directory(_)) = (secret.ephemeral, &self.place) {
             return Err(Error::libvirt(LibvirtProblem::Ephemeral));
         }
-        self.session(|session| define(session, secret))
+        self.session(|session| define(session, secret, force))
     }
 
     /// Gives a secret a value, in place of the one that it has. Returns what somebody should know of it.
     ///
     /// # Errors
     ///
-    /// When there is no such secret.
+    /// When there is no such secret; when the value that it has is needed, unless `force` says that it may
+    /// be lost: [`LibvirtProblem::SecretInUse`], [`LibvirtProblem::ValueMade`].
     pub fn set_secret_value(
         &self,
         name: &SecretName,
         value: &Passphrase,
+        force: Force,
     ) -> Result<Vec<ValueNote>> {
         self.session(|session| {
             let stored = session.get(name)?;
+            if force == Force::No {
+                refuse_needed(session, &stored.record)?;
+            }
             let notes = notes(&stored.record.secret()?, value);
             session.set_value(stored, value)?;
             Ok(notes)
@@ -108,7 +114,7 @@ impl Libvirt {
             found.extend(all(&vault.memory)?);
         }
         found.sort_by(|one, other| one.record.uuid.cmp(&other.record.uuid));
-        found.into_iter().map(entry).collect()
+        Ok(found.into_iter().map(entry).collect())
     }
 
     /// Returns a secret.
@@ -162,14 +168,21 @@ pub fn value_of_base64(text: &[u8]) -> Result<Passphrase> {
     STANDARD.decode(&*text).map(Passphrase::new).map_err(refused)
 }
 
-fn define(session: &Session<'_>, secret: &Secret) -> Result<String> {
+fn define(session: &Session<'_>, secret: &Secret, force: Force) -> Result<String> {
     let mut secret = secret.clone();
     let uuid = secret.uuid.get_or_insert_with(random_uuid).clone();
     session.refuse_taken_usage(&secret)?;
     let catalog = session.place_of(&secret)?;
     let found = session.find(&SecretName::Uuid(uuid.clone()))?;
-    session.record("define", &subject(&uuid), &use_of(&secret))?;
     let document = secret.write();
+    // What cannot be read again is not kept.
+    Secret::read_kept(document.as_bytes())?;
+    if let (Some(stored), true, Force::No) = (&found, secret.ephemeral, force)
+        && !stored.record.secret()?.ephemeral
+    {
+        refuse_needed(session, &stored.record)?;
+    }
+    session.record("define", &subject(&uuid), &use_of(&secret))?;
     let Some(mut stored) = found else {
         let record =
             SecretRecord { uuid: uuid.clone(), document, sealed: None, generated_for: None };
@@ -188,6 +201,24 @@ fn define(session: &Session<'_>, secret: &Secret) -> Result<String> {
     Records::of(catalog).insert(record)?;
     Records::of(session.place_of(&before)?).remove(&stored)?;
     Ok(uuid)
+}
+
+/// Refuses to lose a value that volumes, or copies of them, need.
+fn refuse_needed(session: &Session<'_>, record: &SecretRecord) -> Result<()> {
+    if record.sealed.is_none() {
+        return Ok(());
+    }
+    let (uuid, volumes) = (record.uuid.clone(), session.opened_by(record)?);
+    match &record.generated_for {
+        _ if !volumes.is_empty() => {
+            Err(Error::libvirt(LibvirtProblem::SecretInUse { uuid, volumes }))
+        }
+        Some(volume) => {
+            let volume = volume.clone();
+            Err(Error::libvirt(LibvirtProblem::ValueMade { uuid, volume }))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses what a definition cannot become.
@@ -242,8 +273,13 @@ pub(super) fn why_no_text(value: &Passphrase) -> Option<&'static str> {
     }
 }
 
-fn entry(stored: Stored<SecretRecord>) -> Result<SecretEntry> {
-    let secret = stored.record.secret()?;
+fn entry(stored: Stored<SecretRecord>) -> SecretEntry {
+    // One that cannot be read is shown, too: it can be taken away.
+    let secret = stored.record.secret().unwrap_or_else(|error| Secret {
+        uuid: Some(stored.record.uuid.clone()),
+        description: Some(format!("its document cannot be read: {error}")),
+        ..Secret::default()
+    });
     let SecretRecord { uuid, sealed, generated_for, .. } = stored.record;
-    Ok(SecretEntry { uuid, secret, has_value: sealed.is_some(), generated_for })
+    SecretEntry { uuid, secret, has_value: sealed.is_some(), generated_for }
 }

@@ -54,7 +54,7 @@ impl Session<'_> {
     /// Returns a secret, `None` when there is none of that name.
     pub(super) fn find(&self, name: &SecretName) -> Result<Option<Stored<SecretRecord>>> {
         for stored in self.secrets()? {
-            if stored.record.is_named(name)? {
+            if stored.record.is_named(name) {
                 return Ok(Some(stored));
             }
         }
@@ -170,7 +170,8 @@ impl Session<'_> {
     pub(super) fn refuse_taken_usage(&self, secret: &Secret) -> Result<()> {
         let Some(usage) = &secret.usage else { return Ok(()) };
         for stored in self.secrets()? {
-            let other = stored.record.secret()?;
+            // One that cannot be read is for nothing.
+            let Ok(other) = stored.record.secret() else { continue };
             if other.usage.as_ref() == Some(usage) && other.uuid != secret.uuid {
                 let uuid = stored.record.uuid;
                 let usage = super::secrets::described(usage);
@@ -184,10 +185,7 @@ impl Session<'_> {
     pub(super) fn opened_by(&self, secret: &SecretRecord) -> Result<Vec<String>> {
         let mut users = Vec::new();
         for stored in all::<VolumeRecord>(self.catalog)? {
-            let named = stored.record.secrets()?;
-            let is_named = named.iter().map(|name| secret.is_named(name));
-            let is_user = is_named.collect::<Result<Vec<_>>>()?.contains(&true);
-            if is_user && !stored.record.wiped {
+            if !stored.record.wiped && stored.record.needs(secret) {
                 users.push(stored.record.path);
             }
         }
@@ -200,13 +198,31 @@ impl Session<'_> {
     }
 
     /// Keeps a volume in place of what is known of that path.
-    pub(super) fn put_volume(&self, record: VolumeRecord) -> Result<()> {
+    pub(super) fn put_volume(&self, mut record: VolumeRecord) -> Result<()> {
+        // What cannot be read again is not kept.
+        record.volume()?;
+        record.openers = self.openers(&record)?;
         let records = Records::of(self.catalog);
         match records.load(&record.path)? {
             Some(Stored { version, .. }) => records.replace(Stored { version, record })?,
             None => records.insert(record)?,
         };
         Ok(())
+    }
+
+    /// Returns the UUIDs of the secrets that a document names, as far as they are kept here.
+    fn openers(&self, record: &VolumeRecord) -> Result<Option<Vec<String>>> {
+        let mut openers = record.openers.clone().unwrap_or_default();
+        for name in record.secrets()? {
+            let uuid = match (name, self.values) {
+                (SecretName::Uuid(uuid), _) => Some(uuid),
+                (name, None) => self.find(&name)?.map(|stored| stored.record.uuid),
+                // It is a secret of the daemon's.
+                (SecretName::Usage(_), Some(_)) => None,
+            };
+            openers.extend(uuid.filter(|uuid| !openers.contains(uuid)));
+        }
+        Ok(Some(openers))
     }
 
     /// Takes out what is known of a volume.
@@ -220,7 +236,8 @@ impl Session<'_> {
 
     /// Takes out a secret.
     pub(super) fn remove_secret(&self, stored: &Stored<SecretRecord>) -> Result<()> {
-        let catalog = self.place_of(&stored.record.secret()?)?;
+        let is_in_memory = stored.record.secret().is_ok_and(|secret| secret.ephemeral);
+        let catalog = self.memory.filter(|_| is_in_memory).map_or(self.catalog, |memory| memory);
         Ok(Records::of(catalog).remove(stored)?)
     }
 }

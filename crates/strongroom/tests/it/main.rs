@@ -4,6 +4,7 @@
 
 mod crash;
 mod faulty_kms;
+mod libvirt;
 mod managed;
 mod managed_abandoned;
 mod managed_candidates;

@@ -34,6 +34,9 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
         Problem::SecretInUse { .. } => {
             "delete them first; with --force they are lost, as nothing else opens them".to_owned()
         }
+        Problem::ValueMade { .. } => {
+            "define another secret; with --force they are lost, as nothing else opens them".to_owned()
+        }
         Problem::NotText { uuid, .. } => format!(
             "encode it, in base64 for instance, and set that: strongroom libvirt secret-set-value {uuid}"
         ),
@@ -47,9 +50,11 @@ pub(crate) fn hint(error: &Error) -> Option<String> {
              VOLUME.xml` takes over one that is there"
                 .to_owned()
         }
-        Problem::FileGone { path } => {
-            format!("forget it: strongroom libvirt vol-delete {path}")
-        }
+        Problem::FileGone { path } => format!(
+            "if its file system is not mounted, mount it; else forget it, its secret stays: strongroom \
+             libvirt vol-delete {path}"
+        ),
+        Problem::BackingStore { .. } => "delete them first: they read from it".to_owned(),
         Problem::AtWork { .. } => "wait until it is done".to_owned(),
         Problem::Wiped { path } => format!("delete it: strongroom libvirt vol-delete {path}"),
         Problem::NothingToErase { .. } => {

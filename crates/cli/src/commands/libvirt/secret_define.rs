@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
+use strongroom::libvirt::Force;
 use strongroom_crypto::CostPolicy;
 use strongroom_model::dialect::libvirt::Secret;
 
@@ -37,7 +38,7 @@ pub(crate) struct DefineArgs {
 pub(crate) fn run(ui: &mut Ui, args: &DefineArgs) -> Result<(), CommandError> {
     let (secret, notes) = Secret::read_with_notes(&read_file(&args.file)?)?;
     notes.iter().for_each(|note| ui.warning(note));
-    let uuid = args.data.open(CostPolicy::default())?.define_secret(&secret)?;
+    let uuid = args.data.open(CostPolicy::default())?.define_secret(&secret, Force::No)?;
     match args.output.output() {
         Output::Json => ui.json(&json!({ "uuid": uuid })),
         Output::Text => ui.data(&uuid),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use strongroom::libvirt::{ValueNote, value_of_base64};
+use strongroom::libvirt::{Force, ValueNote, value_of_base64};
 use strongroom_crypto::{CostPolicy, Passphrase};
 use strongroom_model::dialect::libvirt::SecretName;
 
@@ -18,8 +18,8 @@ use crate::ui::{Output, Ui};
 
 /// Give a secret its value
 ///
-/// The value is the exact bytes, a final newline included. It replaces the one that the secret has: volumes
-/// that were made with that one do not open with the new one.
+/// The value is the exact bytes, a final newline included. It replaces the one that the secret has, but for
+/// one that volumes need: they would not open with the new one.
 #[derive(Debug, Args)]
 pub(crate) struct SetValueArgs {
     #[command(flatten)]
@@ -31,6 +31,10 @@ pub(crate) struct SetValueArgs {
     /// What is read is the base64 of the value
     #[arg(long)]
     base64: bool,
+
+    /// Do it though the value that it has is needed, and lost by that
+    #[arg(long)]
+    force: bool,
 
     #[command(flatten)]
     data: DataArgs,
@@ -60,12 +64,14 @@ struct ValueArgs {
 ///
 /// # Errors
 ///
-/// When it cannot be read, or there is no such secret.
+/// When it cannot be read, there is no such secret, or volumes need the value that it has.
 pub(crate) fn run(ui: &mut Ui, args: &SetValueArgs) -> Result<(), CommandError> {
     let name = args.secret.name()?;
     let read = args.value.read()?;
     let value = if args.base64 { value_of_base64(read.expose_bytes())? } else { read };
-    let notes = args.data.open(CostPolicy::default())?.set_secret_value(&name, &value)?;
+    let force = if args.force { Force::Yes } else { Force::No };
+    let libvirt = args.data.open(CostPolicy::default())?;
+    let notes = libvirt.set_secret_value(&name, &value, force)?;
     for note in &notes {
         ui.warning(words(*note));
         if *note == ValueNote::NotText {

@@ -60,7 +60,7 @@ fn a_copy_that_cannot_be_made_leaves_nothing() {
     let layout = "<format type='qcow2'/><compat>0.10</compat>";
     assert!(store.copy("b", layout, "a").fails(2).contains("compat"));
     // Its value is another one by now.
-    store.run(&format!("secret-set-value {ONE} --file wrong")).ok();
+    store.run(&format!("secret-set-value {ONE} --file wrong --force")).ok();
     store.copy("b", &encrypted("luks", OTHER, ""), "a").fails(3);
     assert_eq!(std::fs::read_dir(store.place.path("pool")).unwrap().count(), 1);
     assert!(!store.json("secret-list").to_string().contains(OTHER));

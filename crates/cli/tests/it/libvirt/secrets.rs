@@ -43,6 +43,26 @@ fn a_secret_is_defined_given_a_value_listed_and_taken_away() {
 }
 
 #[test]
+fn a_value_that_volumes_need_is_replaced_by_force_alone() {
+    let store = Store::new();
+    store.secret(ONE, "a");
+    store.run(&format!("secret-set-value {ONE} --file pw")).ok();
+    store.volume("a", &encrypted("luks", ONE, "")).ok();
+    store.volume("made", &encrypted("luks", OTHER, "")).ok();
+    for uuid in [ONE, OTHER] {
+        let text = store.run(&format!("secret-set-value {uuid} --file wrong")).fails(7);
+        assert!(text.contains("--force"), "{text}");
+    }
+    store.copy("b", "", "made").ok();
+    // Copies may need it when the volume is gone.
+    store.run("vol-delete pool/made").ok();
+    let text = store.run(&format!("secret-set-value {OTHER} --file wrong")).fails(7);
+    assert!(text.contains("copies"), "{text}");
+    store.run(&format!("secret-set-value {ONE} --file wrong --force")).ok();
+    store.copy("c", "", "a").fails(3);
+}
+
+#[test]
 fn a_definition_changes_only_as_libvirt_lets_it() {
     let store = Store::new();
     let define = |text: &str| {

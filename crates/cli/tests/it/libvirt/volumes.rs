@@ -217,6 +217,38 @@ fn a_volume_of_others_is_taken_over_by_its_document() {
 }
 
 #[test]
+fn a_volume_that_is_taken_over_anew_keeps_what_opens_it() {
+    let store = Store::new();
+    store.secret(ONE, "other");
+    store.volume("a", &encrypted("luks", ONE, "")).ok();
+    let define = |target: &str| {
+        let document = store.document(&volume("a", 4 << 20, target));
+        store.run(&format!("vol-define {document} --pool pool"))
+    };
+    // One that names no secret takes none away.
+    define("<encryption format='luks'/>").ok();
+    let text = store.run(&format!("secret-undefine {ONE}")).fails(7);
+    assert!(text.contains("pool/a"), "{text}");
+    // Neither does one that is not there, or opens nothing.
+    define(&encrypted("luks", OTHER, "")).fails(8);
+    let path = store.place.path("pool").canonicalize().unwrap().join("else");
+    let document = store.document(&format!(
+        "<secret><uuid>{OTHER}</uuid><usage type='volume'><volume>{}</volume></usage></secret>",
+        path.display()
+    ));
+    store.run(&format!("secret-define {document}")).ok();
+    define(&encrypted("luks", OTHER, "")).fails(8);
+    store.run(&format!("secret-set-value {OTHER} --file wrong")).ok();
+    define(&encrypted("luks", OTHER, "")).fails(3);
+    store.run(&format!("secret-undefine {ONE}")).fails(7);
+    // The same value opens it under another name.
+    store.run(&format!("secret-set-value {OTHER} --file pw")).ok();
+    define(&encrypted("luks", OTHER, "")).ok();
+    store.run(&format!("secret-undefine {ONE}")).ok();
+    store.copy("plain", "", "a").ok();
+}
+
+#[test]
 fn what_cannot_be_made_is_refused_and_leaves_nothing() {
     let store = Store::new();
     store.secret(ONE, "a");

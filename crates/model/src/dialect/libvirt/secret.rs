@@ -55,15 +55,27 @@ impl Secret {
     ///
     /// As with [`Secret::read`].
     pub fn read_with_notes(document: &[u8]) -> Result<(Self, Vec<String>), Error> {
-        let root = xml::read(document)?;
+        Self::of_root(&xml::read(document)?)
+    }
+
+    /// Reads what [`write`](Self::write) has written, however long that has become.
+    ///
+    /// # Errors
+    ///
+    /// As with [`Secret::read`].
+    pub fn read_kept(document: &[u8]) -> Result<Self, Error> {
+        Ok(Self::of_root(&xml::read_kept(document)?)?.0)
+    }
+
+    fn of_root(root: &Element) -> Result<(Self, Vec<String>), Error> {
         root.expect_name("secret")?;
         let mut notes = Vec::new();
-        let mut contents = Contents::of(&root);
-        let ephemeral = flag(&root, "ephemeral", contents.attribute("ephemeral"))?;
-        let private = flag(&root, "private", contents.attribute("private"))?;
+        let mut contents = Contents::of(root);
+        let ephemeral = flag(root, "ephemeral", contents.attribute("ephemeral"))?;
+        let private = flag(root, "private", contents.attribute("private"))?;
         let uuid = match contents.text("uuid", &mut notes)? {
             Some(text) => Some(canonical_uuid(&text).ok_or_else(|| {
-                let at = root.child("uuid").unwrap_or(&root);
+                let at = root.child("uuid").unwrap_or(root);
                 at.error("<uuid> is not 32 hexadecimal digits")
             })?),
             None => None,

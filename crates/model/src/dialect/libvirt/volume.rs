@@ -129,10 +129,22 @@ impl Volume {
     ///
     /// As with [`Volume::read`].
     pub fn read_with_notes(document: &[u8]) -> Result<(Self, Vec<String>), Error> {
-        let root = xml::read(document)?;
+        Self::of_root(&xml::read(document)?)
+    }
+
+    /// Reads what [`write`](Self::write) has written, however long that has become.
+    ///
+    /// # Errors
+    ///
+    /// As with [`Volume::read`].
+    pub fn read_kept(document: &[u8]) -> Result<Self, Error> {
+        Ok(Self::of_root(&xml::read_kept(document)?)?.0)
+    }
+
+    fn of_root(root: &Element) -> Result<(Self, Vec<String>), Error> {
         root.expect_name("volume")?;
         let mut notes = Vec::new();
-        let volume = Self::of(&root, &mut notes)?;
+        let volume = Self::of(root, &mut notes)?;
         Ok((volume, notes))
     }
 

@@ -4,7 +4,7 @@
 mod reader;
 mod writer;
 
-pub use reader::read;
+pub use reader::{read, read_kept};
 pub use writer::write;
 
 use crate::Error;

@@ -1,5 +1,8 @@
 //! Answers about secrets and volumes.
 
+use std::error::Error;
+use std::io;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -7,6 +10,7 @@ use strongroom::ErrorKind;
 
 use super::super::failure::Failure;
 use crate::controllers::chain;
+use crate::room;
 
 /// Returns a document in XML.
 pub(super) fn xml(code: StatusCode, document: String) -> Response {
@@ -30,7 +34,8 @@ pub(super) fn done() -> Response {
 /// Returns why a use case has not done what somebody asked for.
 pub(super) fn failed(error: strongroom::Error) -> Failure {
     let kind = error.kind();
-    let message = chain(&crate::Error::Strongroom(error));
+    let error = crate::Error::Strongroom(error);
+    let (message, cause): (_, &(dyn Error + 'static)) = (chain(&error), &error);
     match kind {
         ErrorKind::NotFound => Failure::nothing(message),
         ErrorKind::AlreadyExists => Failure::there(message),
@@ -38,8 +43,19 @@ pub(super) fn failed(error: strongroom::Error) -> Failure {
         ErrorKind::Request | ErrorKind::Image | ErrorKind::WrongPassphrase => {
             Failure::invalid(message)
         }
+        _ if room::is_lacking(cause) => Failure::no_room(message),
+        _ if is_beyond_limits(cause) => Failure::invalid(message),
         _ => Failure::internal(),
     }
+}
+
+/// Tells whether a file system has said that no name and no file is that long: that is about what was asked
+/// for.
+fn is_beyond_limits(error: &(dyn Error + 'static)) -> bool {
+    let errors = std::iter::successors(Some(error), |&error| error.source());
+    let mut kinds =
+        errors.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+    kinds.any(|kind| matches!(kind, io::ErrorKind::InvalidFilename | io::ErrorKind::FileTooLarge))
 }
 
 /// Returns why a document is not taken.

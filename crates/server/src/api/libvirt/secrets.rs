@@ -34,11 +34,14 @@ pub(super) async fn list(
 pub(super) async fn define(
     State(asked): State<Arc<Asked>>,
     Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
     body: Body,
 ) -> Answer<Response> {
     let body = body_of(body).await?;
     let (secret, warnings) = Secret::read_with_notes(&body).map_err(|error| unread(&error))?;
-    let uuid = blocking(move || asked.libvirt(&caller).define_secret(&secret).map_err(failed));
+    let force = force(query.as_deref());
+    let define = move || asked.libvirt(&caller).define_secret(&secret, force).map_err(failed);
+    let uuid = blocking(define);
     let made = json!({ "uuid": uuid.await?, "warnings": warnings });
     Ok(answer(StatusCode::CREATED, &made))
 }
@@ -59,14 +62,16 @@ pub(super) async fn set_value(
     State(asked): State<Arc<Asked>>,
     Extension(caller): Extension<Caller>,
     Path(uuid): Path<String>,
+    RawQuery(query): RawQuery,
     body: Body,
 ) -> Answer<Response> {
     let name = named(&uuid)?;
+    let force = force(query.as_deref());
     // What the connection has of it is wiped when it is freed.
     let body = Zeroizing::new(body_of(body).await?.to_vec());
     let set = blocking(move || {
         let value = Passphrase::new(body.to_vec());
-        asked.libvirt(&caller).set_secret_value(&name, &value).map_err(failed)
+        asked.libvirt(&caller).set_secret_value(&name, &value, force).map_err(failed)
     });
     set.await?;
     Ok(done())
@@ -80,12 +85,16 @@ pub(super) async fn undefine(
     RawQuery(query): RawQuery,
 ) -> Answer<Response> {
     let name = named(&uuid)?;
-    let force = match Parameters::of(query.as_deref()).is_true("force") {
-        true => Force::Yes,
-        false => Force::No,
-    };
+    let force = force(query.as_deref());
     blocking(move || asked.libvirt(&caller).undefine_secret(&name, force).map_err(failed)).await?;
     Ok(done())
+}
+
+fn force(query: Option<&str>) -> Force {
+    match Parameters::of(query).is_true("force") {
+        true => Force::Yes,
+        false => Force::No,
+    }
 }
 
 fn named(uuid: &str) -> Answer<SecretName> {

@@ -24,7 +24,7 @@ use super::super::{blocking, body_of};
 use super::Asked;
 use super::answers::{done, failed, json as answer, unread, xml};
 use super::work::{Request, TASK};
-use crate::access::Caller;
+use crate::access::{Caller, Wish};
 
 /// A new size, as somebody asks for it.
 #[derive(Deserialize)]
@@ -176,6 +176,10 @@ pub(super) async fn resize(
     let wanted: Resize = serde_json::from_slice(&body_of(body).await?).map_err(|_| {
         Failure::bad_request("a size is asked for by capacity, in bytes, and shrink, true or false")
     })?;
+    // By its body alone it is known to destroy, so the gate has let it pass.
+    if let Some(why) = Wish::Destroy.denied(&caller).filter(|_| wanted.shrink) {
+        return Err(Failure::forbidden(why));
+    }
     let shrinking = if wanted.shrink { Shrinking::Allow } else { Shrinking::Refuse };
     let resized = blocking(move || {
         let change = SizeChange::To(wanted.capacity);

@@ -118,6 +118,7 @@ impl Job {
             key: Cell::new(key),
             guard: Guard::new(&request, None, &source, Checking::Expected, &work),
             work: &work,
+            finish: &|_| Ok(()),
         };
         let journal =
             Journal::new(journal.to_owned(), Entry::new(Facts::new(), (0, 0), None), None);

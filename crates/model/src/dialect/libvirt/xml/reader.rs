@@ -20,11 +20,46 @@ use crate::Error;
 ///
 /// [`Error::Xml`] with line and column: what is no XML 1.0 in UTF-8, a document type, entities of its own, and
 /// anything larger or deeper than these documents ever are ([`MAX_LEN`], [`MAX_DEPTH`], [`MAX_NODES`],
-/// [`MAX_ATTRIBUTES`]).
+/// [`MAX_ATTRIBUTES`]), as it stands or as [`write`](super::write) would write it.
 pub fn read(document: &[u8]) -> Result<Element, Error> {
-    let text = decoded(document)?;
-    let mut reading =
-        Reading { text: &text, at: 0, counted: (0, 1), nodes: 0, open: Vec::new(), root: None };
+    let root = read_within(document, Limits { len: MAX_LEN, nodes: MAX_NODES })?;
+    // A character that is an entity when it is written is longer than it was.
+    let len = super::write(&root).len();
+    if len > MAX_LEN {
+        let problem =
+            format!("the document has {len} bytes when it is written anew, the limit is {MAX_LEN}");
+        return Err(Error::Xml { line: 1, column: 1, problem });
+    }
+    Ok(root)
+}
+
+/// Reads what [`write`](super::write) has written, which may be longer than what came from outside.
+///
+/// # Errors
+///
+/// Those of [`read`], but for the limits of length and number.
+pub fn read_kept(document: &[u8]) -> Result<Element, Error> {
+    read_within(document, Limits { len: usize::MAX, nodes: usize::MAX })
+}
+
+/// How much a document may hold.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    len: usize,
+    nodes: usize,
+}
+
+fn read_within(document: &[u8], limits: Limits) -> Result<Element, Error> {
+    let text = decoded(document, limits.len)?;
+    let mut reading = Reading {
+        text: &text,
+        at: 0,
+        counted: (0, 1),
+        nodes: 0,
+        most_nodes: limits.nodes,
+        open: Vec::new(),
+        root: None,
+    };
     let mut parser = Reader::from_str(&text);
     loop {
         reading.at = position(parser.buffer_position());
@@ -41,11 +76,11 @@ pub fn read(document: &[u8]) -> Result<Element, Error> {
 }
 
 /// Returns the text with its line breaks as line feeds.
-fn decoded(document: &[u8]) -> Result<String, Error> {
+fn decoded(document: &[u8], limit: usize) -> Result<String, Error> {
     let whole = |problem: String| Error::Xml { line: 1, column: 1, problem };
-    if document.len() > MAX_LEN {
+    if document.len() > limit {
         let len = document.len();
-        return Err(whole(format!("the document has {len} bytes, the limit is {MAX_LEN}")));
+        return Err(whole(format!("the document has {len} bytes, the limit is {limit}")));
     }
     if document.starts_with(&[0xfe, 0xff]) || document.starts_with(&[0xff, 0xfe]) {
         return Err(whole("the document is UTF-16: write it in UTF-8".to_owned()));
@@ -78,6 +113,7 @@ struct Reading<'a> {
     /// Up to where lines were counted, and the line there.
     counted: (usize, u64),
     nodes: usize,
+    most_nodes: usize,
     /// The elements that are open, the root first.
     open: Vec<Element>,
     root: Option<Element>,
@@ -211,9 +247,10 @@ impl Reading<'_> {
 
     fn count(&mut self, nodes: usize) -> Result<(), Error> {
         self.nodes += nodes;
-        if self.nodes > MAX_NODES {
+        if self.nodes > self.most_nodes {
+            let limit = self.most_nodes;
             let problem =
-                format!("there are more than {MAX_NODES} elements, attributes, texts and comments");
+                format!("there are more than {limit} elements, attributes, texts and comments");
             return Err(self.error(&problem));
         }
         Ok(())

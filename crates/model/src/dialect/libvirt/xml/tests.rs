@@ -123,6 +123,14 @@ fn ten_megabytes_of_nesting_cost_nothing() {
 }
 
 #[test]
+fn what_becomes_too_long_when_it_is_written_is_refused_and_what_was_kept_is_read() {
+    let text = ">".repeat(MAX_LEN / 2);
+    assert!(refusal(&format!("<a>{text}</a>")).contains("written anew"));
+    let kept = Element::new("a").with_text(text);
+    assert_eq!(read_kept(write(&kept).as_bytes()).unwrap(), kept);
+}
+
+#[test]
 fn depth_is_bounded() {
     let nested = |levels: usize| format!("{}{}", "<a>".repeat(levels), "</a>".repeat(levels));
     assert_eq!(root(&nested(MAX_DEPTH)).name, "a");
