@@ -100,9 +100,10 @@ impl Libvirt {
     ///
     /// # Errors
     ///
-    /// When it is not known, or its file cannot be read.
+    /// When it is not known, was wiped, or its file cannot be read.
     pub fn volume_facts(&self, name: &VolumeName) -> Result<(String, VolumeFacts)> {
         let known = self.known(name)?;
+        known.refuse_wiped()?;
         Ok((known.record.volume()?.name, measure(known.path.as_path(), known.format)?))
     }
 

@@ -26,6 +26,7 @@ fn a_wiped_volume_is_opened_by_nobody() {
         assert!(store.qemu_reads(driver, name, "pw").code != Some(0), "{name}");
         let text = store.copy("c", "", name).fails(4);
         assert!(text.contains("was wiped"), "{text}");
+        assert!(store.run(&format!("vol-info pool/{name}")).fails(4).contains("was wiped"));
         store.run(&format!("domain-disk pool/{name}")).fails(4);
         store.run(&format!("vol-resize pool/{name} 8M")).fails(4);
     }
