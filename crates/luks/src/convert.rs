@@ -30,6 +30,7 @@ pub fn to_luks2(
     head: &[u8],
     rng: &mut dyn CryptoRng,
 ) -> Result<(luks2::Header, Change), Error> {
+    refuse_partition_table(header, Version::Luks2)?;
     let mut change = Change::default();
     let (moved, abandoned) = move_out_of_the_way(header, head, &mut change)?;
     let converted = luks2_header(&moved, rng)?;
@@ -78,6 +79,7 @@ pub fn to_luks1(header: &luks2::Header, device_len: u64) -> Result<(luks1::Heade
         ));
     }
     luks1::Header::parse(&converted.to_bytes(), device_len)?;
+    refuse_partition_table(&converted, Version::Luks1)?;
     let bytes = converted.to_bytes();
     let (first, second) = bytes.split_at(SECTOR as usize);
     let mut change = Change::default();
@@ -90,6 +92,23 @@ pub fn to_luks1(header: &luks2::Header, device_len: u64) -> Result<(luks1::Heade
     change.write(bytes.len() as u64, vec![0; len]);
     change.flush();
     Ok((converted, change))
+}
+
+/// Refuses a LUKS1 header whose second sector begins like a partition table.
+///
+/// Between the writes of a conversion that sector stands behind the first one of a LUKS2 header,
+/// whose reader would then believe that a partition table took the place of the primary copy, and
+/// leave the secondary one alone. Only a salt that somebody chose begins so.
+fn refuse_partition_table(header: &luks1::Header, to: Version) -> Result<(), Error> {
+    if !header.to_bytes()[SECTOR as usize..].starts_with(luks2::GPT_MAGIC) {
+        return Ok(());
+    }
+    let way_out = match header.keyslots[6].active {
+        true => "give its passphrase another keyslot, then remove it",
+        false => "it is not in use, so repair the header",
+    };
+    let problem = format!("the salt of keyslot 6 reads like a GPT partition table: {way_out}");
+    Err(Error::unfit(to, problem))
 }
 
 /// Moves key material out of the first 32 KiB. Returns the LUKS1 header that the LUKS2 header

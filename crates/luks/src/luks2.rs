@@ -26,7 +26,7 @@ pub(crate) use document::{Document, ParsedDocument};
 pub(crate) use format::format;
 pub(crate) use keyslots::kdf_object;
 pub(crate) use metadata::keyslot_area_len;
-pub(crate) use read::{Damage, foreign_signature, head_len, overwritten, read};
+pub(crate) use read::{Damage, GPT_MAGIC, foreign_signature, head_len, overwritten, read};
 pub(crate) use write::next_sequence_id;
 
 /// Bytes of a keyslots area that may not be exceeded.

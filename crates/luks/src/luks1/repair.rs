@@ -2,12 +2,13 @@
 
 use super::ALIGNMENT;
 use super::header::Header;
+use crate::luks2::GPT_MAGIC;
 use crate::{Change, Error, Version, af};
 
 /// Returns the repaired header with the change and what was done, `None` when nothing is wrong.
 ///
 /// Repaired are: upper-case hash names, ECB with an IV, inactive keyslots with damaged fields, and
-/// a boot signature that partitioning tools leave in keyslot 6.
+/// the signatures of partition tables that partitioning tools leave in keyslot 6.
 pub(crate) fn repair(
     head: &[u8],
     device_len: u64,
@@ -15,10 +16,13 @@ pub(crate) fn repair(
     let mut done = Vec::new();
     let mut header = Header::fields(head)?;
     let [.., slot, _] = &mut header.keyslots;
+    // The first sector ends within the salt of keyslot 6.
+    let (boot, second_sector) = slot.salt.split_at(8);
+    let is_table = boot.ends_with(&[0x55, 0xAA]) || second_sector.starts_with(GPT_MAGIC);
     // An active keyslot may have these bytes in its salt by chance, and needs them.
-    if let (false, [.., 0x55, 0xAA]) = (slot.active, slot.salt.split_at(8).0) {
+    if !slot.active && is_table {
         slot.salt.fill(0);
-        done.push("removed a boot signature from keyslot 6".to_owned());
+        done.push("removed the signature of a partition table from keyslot 6".to_owned());
     }
     if !matches!(header.key_bytes, 16 | 32 | 64) {
         return Err(Error::invalid(

@@ -162,10 +162,13 @@ pub(crate) fn foreign_signature(bytes: &[u8]) -> Option<&'static str> {
     SIGNATURES.iter().find_map(|&(offset, magic, name)| at(offset, magic).then_some(name))
 }
 
+/// What the second sector of a device with a GPT partition table begins with.
+pub(crate) const GPT_MAGIC: &[u8] = b"EFI PART";
+
 /// Signatures by offset, the surest first.
 const SIGNATURES: [(usize, &[u8], &str); 10] = [
     (0, b"QFI\xfb", "a qcow2 image"),
-    (512, b"EFI PART", "a GPT partition table"),
+    (512, GPT_MAGIC, "a GPT partition table"),
     (0, b"XFSB", "an XFS file system"),
     (0x438, b"\x53\xef", "an ext file system"),
     (0x10040, b"_BHRfS_M", "a Btrfs file system"),
@@ -179,7 +182,7 @@ const SIGNATURES: [(usize, &[u8], &str); 10] = [
 /// Signatures of what keeps the first bytes of a device, where boot code may stand. A sound header
 /// has zeros or keyed noise there.
 const PARTITION_TABLES: [(usize, &[u8], &str); 2] =
-    [(512, b"EFI PART", "a GPT partition table"), (510, b"\x55\xaa", "a partition table")];
+    [(512, GPT_MAGIC, "a GPT partition table"), (510, b"\x55\xaa", "a partition table")];
 
 /// Bytes that hold a secondary copy at any of its places.
 const SCAN_LEN: usize = 8 << 20;

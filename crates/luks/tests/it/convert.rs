@@ -1,7 +1,7 @@
 //! Conversion in place, and everything that stands in its way.
 
 use serde_json::{Value, json};
-use strongroom_luks::{Binding, Error, FormatOptions, Header, NewKeyslot, Version};
+use strongroom_luks::{Binding, Error, FormatOptions, Header, NewKeyslot, RepairScope, Version};
 use strongroom_luks::{to_luks1, to_luks2};
 
 use crate::device::{cheap, policy, rng};
@@ -311,4 +311,31 @@ fn a_digest_that_is_longer_than_luks1s_still_tells_the_key() {
     let other = strongroom_crypto::VolumeKey::new(vec![1; 32]);
     assert_eq!(header.verify_volume_key(&other, &policy()), Err(Error::WrongVolumeKey));
     assert!(!volume.opens("other"));
+}
+
+/// What the second sector of a device begins with, in the salt of keyslot 6.
+const SECOND_SECTOR: usize = 512;
+const GPT: &[u8] = b"EFI PART";
+
+#[test]
+fn a_salt_that_reads_like_a_partition_table_is_refused_until_it_is_gone() {
+    let mut used = Volume::small(Version::Luks1, 8);
+    for id in 1..8 {
+        used.add(&id.to_string());
+    }
+    used.bytes[SECOND_SECTOR..][..GPT.len()].copy_from_slice(GPT);
+    let error = up(&mut used).unwrap_err().to_string();
+    assert!(error.contains("keyslot 6") && error.contains("another keyslot"), "{error}");
+
+    let mut unused = Volume::small(Version::Luks1, 8);
+    unused.bytes[SECOND_SECTOR..][..GPT.len()].copy_from_slice(GPT);
+    let error = up(&mut unused).unwrap_err().to_string();
+    assert!(error.contains("keyslot 6") && error.contains("repair"), "{error}");
+    let len = unused.bytes.len() as u64;
+    let repaired = Header::repair(&unused.bytes, len, RepairScope::SureDamage, &mut rng(1));
+    let (_, change, done) = repaired.unwrap().expect("there is something to repair");
+    assert_eq!(done, ["removed the signature of a partition table from keyslot 6"]);
+    unused.apply(&change);
+    up(&mut unused).unwrap();
+    assert!(unused.opens("old"));
 }
