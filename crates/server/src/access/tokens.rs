@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use strongroom::catalog::{self, Catalog, Kind, Record, Records};
+use strongroom::hexadecimal;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -90,7 +91,7 @@ impl Access {
             role: Role::Admin,
             namespaces: Vec::new(),
         });
-        let hex = hex(&digest);
+        let hex = hexadecimal(&digest);
         for token in self.tokens.read().unwrap_or_else(PoisonError::into_inner).iter() {
             if token.digest.as_bytes().ct_eq(hex.as_bytes()).into() {
                 found = Some(Caller {
@@ -127,7 +128,7 @@ impl Access {
         let token = random();
         let known = Token {
             id: format!("{PREFIX}{}", new.name),
-            digest: hex(&digest(&token)),
+            digest: hexadecimal(&digest(&token)),
             created: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             role: new.role,
             namespaces: new.namespaces.clone(),
@@ -212,10 +213,6 @@ fn random() -> Zeroizing<String> {
 
 fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the token in the file is called.

@@ -10,6 +10,7 @@ use reqwest::Method;
 use reqwest::blocking::Response;
 use reqwest::header::{ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use sha2::{Digest, Sha512};
+use strongroom::hexadecimal;
 
 use super::place::push_encoded;
 use super::{Client, Failure, FailureKind};
@@ -353,7 +354,7 @@ fn summed(mut file: &File) -> io::Result<(u64, String)> {
     file.seek(SeekFrom::Start(0))?;
     let mut hash = Sha512::new();
     let len = take_in(&mut hash, &mut file)?;
-    Ok((len, hex(&hash.finalize())))
+    Ok((len, hexadecimal(&hash.finalize())))
 }
 
 /// Takes bytes into a checksum; returns how many they are.
@@ -376,7 +377,7 @@ fn whole(
     hash: Sha512,
     checksum: Option<&HeaderValue>,
 ) -> Result<u64, Failure> {
-    let found = hex(&hash.finalize());
+    let found = hexadecimal(&hash.finalize());
     if checksum.is_some_and(|told| told.as_bytes() != found.as_bytes()) {
         let problem = format!("what came of image {} does not have its checksum", image.name);
         return Err(Failure::new(FailureKind::Checksum, problem));
@@ -390,10 +391,6 @@ fn unkept(error: &io::Error) -> Failure {
 
 fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How many bytes are moved at once.

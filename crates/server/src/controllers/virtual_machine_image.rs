@@ -8,6 +8,7 @@ mod class;
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use strongroom::hexadecimal;
 use strongroom_model::dialect::admission::Known;
 use strongroom_model::dialect::harvester::{
     CryptoOperation, VirtualMachineImage, VirtualMachineImageOrigin,
@@ -104,7 +105,7 @@ fn backing_image(
     document.set(&["spec", "sourceType"], kind);
     document.set(&["spec", "sourceParameters"], json!(parameters));
     if let Some(checksum) = checksum {
-        let digits: String = checksum.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hexadecimal(checksum.digest());
         document.set(&["spec", "checksum"], digits);
     }
     document.set(&["spec", "minNumberOfCopies"], 1);

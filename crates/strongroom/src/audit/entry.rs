@@ -1,6 +1,5 @@
 //! A line of the log.
 
-use std::fmt::Write;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::head::Head;
 use super::{Act, AuditProblem};
+use crate::hexadecimal;
 
 /// What a line says, but for its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,11 +70,7 @@ impl Entry {
 
 /// Returns SHA-256 in hexadecimal.
 fn hash(text: &[u8]) -> String {
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(text) {
-        write!(hex, "{byte:02x}").expect("a string takes everything");
-    }
-    hex
+    hexadecimal(&Sha256::digest(text))
 }
 
 /// How many bytes a line has at most, with its end.

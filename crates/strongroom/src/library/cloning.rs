@@ -13,13 +13,12 @@ use strongroom_model::{
     ImageTarget, KmsKind, LuksFormat, Resume,
 };
 
-use super::digest::hexadecimal;
 use super::folder::{Folder, failed};
 use super::making::{Begun, Digest, Making, sha512_of};
 use super::{Copying, Image, ImageCondition, ImageProblem, Library, NewImage, format_of};
 use crate::images::{self, Between, Checking, DetachedHeaders, Keys, Work};
 use crate::volumes::HEADER_LEN;
-use crate::{Error, ErrorKind, OwnedNewKey, OwnedOpener, Result};
+use crate::{Error, ErrorKind, OwnedNewKey, OwnedOpener, Result, hexadecimal};
 
 impl Library {
     /// Makes an image of what a URL has, `http` or `https`; goes on where an interrupted call stopped.

@@ -11,7 +11,7 @@ use strongroom_model::{Checksum, ChecksumAlgorithm};
 
 use super::folder::failed;
 use crate::images::Work;
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 /// Returns the checksum of a file as Longhorn takes it: SHA-512 over the stored bytes.
 ///
@@ -87,11 +87,6 @@ pub(super) fn check(
         expected: expected.to_string(),
         found: format!("{}:{found}", expected.algorithm().name()),
     })
-}
-
-/// Returns bytes as hexadecimal digits.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How much is read at once, in bytes.

@@ -9,12 +9,11 @@ use strongroom_model::{
 use strongroom_pool::CopyProgress;
 
 use super::cloning::{Supply, run_between};
-use super::digest::hexadecimal;
 use super::making::{Begun, Digest, Making};
 use super::{Image, ImageCondition, ImageProblem, Library, NewImage};
 use crate::images::{Between, Checking, Holes, Keys, Work};
 use crate::volumes::{FormatState, StandingStill, Volume, Volumes};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, hexadecimal};
 
 /// What a volume becomes when it is exported.
 #[derive(Debug)]

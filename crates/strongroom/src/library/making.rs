@@ -4,14 +4,14 @@ use strongroom_crypto::Hash;
 use strongroom_disk::{Access, Raw};
 use strongroom_model::{Checksum, ImageFormat};
 
-use super::digest::{self, hexadecimal};
+use super::digest;
 use super::folder::Folder;
 use super::inspection::{Facts, allocated, examine};
 use super::lock::Lock;
 use super::{Image, ImageCondition, ImageProblem, Library, NewImage, label};
 use crate::catalog::{Records, Stored};
 use crate::images::Work;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, hexadecimal};
 
 /// An image that somebody wants: it is there, or this call makes it.
 pub(super) enum Begun<'a> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use strongroom_crypto::{Hash, Hasher};
 use strongroom_model::{Checksum, ImageFormat, ImageId};
 
-use super::digest::{self, hexadecimal};
+use super::digest;
 use super::folder::{exists, failed, write_anew};
 use super::inspection::examine;
 use super::lock::Lock;
@@ -18,7 +18,7 @@ use super::problem::refuse_odd;
 use super::{Image, ImageCondition, ImageProblem, Library, NewImage, label};
 use crate::catalog::Records;
 use crate::images::Work;
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 impl Library {
     /// Begins an upload of so many bytes, or finds one that was begun. Returns how many bytes of it are

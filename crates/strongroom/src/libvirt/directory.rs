@@ -9,7 +9,7 @@ use strongroom_model::dialect::libvirt::Volume;
 
 use super::{Libvirt, LibvirtProblem, opening};
 use crate::library::Lock;
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 /// Which volume is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Libvirt {
     /// [`LibvirtProblem::AtWork`] when somebody has it.
     pub(super) fn lock(&self, path: &VolumePath) -> Result<Lock> {
         let digest = Sha256::digest(path.as_path().as_os_str().as_bytes());
-        let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hexadecimal(&digest);
         let taken = Lock::take_in(&self.locks(), &name)?;
         taken.ok_or_else(|| {
             Error::libvirt(LibvirtProblem::AtWork { path: path.as_str().to_owned() })

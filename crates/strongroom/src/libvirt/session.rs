@@ -11,7 +11,7 @@ use super::{LibvirtProblem, SecretValues};
 use crate::audit::{Act, Audit};
 use crate::catalog::{Catalog, MemoryCatalog, Record, Records, Stored};
 use crate::sealing::Sealer;
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 /// A data directory for a moment.
 pub(super) struct Session<'a> {
@@ -269,7 +269,7 @@ pub fn random_uuid() -> String {
     let [.., sixth, _, eighth, _, _, _, _, _, _, _] = &mut bytes;
     *sixth = *sixth & 0x0f | 0x40;
     *eighth = *eighth & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hexadecimal(&bytes);
     let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
     format!("{a}-{b}-{c}-{d}-{e}")
 }

@@ -17,7 +17,7 @@ use strongroom_pool::{FormatMark, FormatStage, Item, Pool};
 
 use super::{FormatState, Volume, VolumeProblem, device_len};
 use crate::catalog::{Catalog, Records, Stored};
-use crate::{Error, Result, device};
+use crate::{Error, Result, device, hexadecimal};
 
 /// The format states of the volumes of a pool.
 pub(crate) struct Ledger<'a> {
@@ -278,7 +278,7 @@ fn check_len(volume: &Volume, found: u64) -> Result<()> {
 /// Returns the digest of a header's volume key in hexadecimal.
 pub(crate) fn digest_of(header: &Header) -> Option<String> {
     let digest = header.volume_key_digest()?;
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(hexadecimal(digest))
 }
 
 /// Returns the bytes of a volume.

@@ -1,6 +1,7 @@
 //! The image that a class describes: made when there is none, as Longhorn's driver does.
 
 use serde_json::{Map, Value};
+use strongroom::hexadecimal;
 use strongroom_model::dialect::admission::{self, Change, backing_image_named};
 use strongroom_model::dialect::kubernetes::{BackingImageUse, Claim, StorageClass};
 use strongroom_model::dialect::object::Object;
@@ -51,7 +52,7 @@ fn document(wanted: &BackingImageUse, source_type: &str) -> Object {
     document.set(&["spec", "sourceType"], source_type);
     document.set(&["spec", "sourceParameters"], parameters);
     if let Some(checksum) = &wanted.checksum {
-        let digits: String = checksum.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hexadecimal(checksum.digest());
         document.set(&["spec", "checksum"], digits);
     }
     document
