@@ -234,7 +234,7 @@ fn ready(turn: &Turn<'_>, document: &BackingImage, image: &Image) -> Result<Next
             object.set(&["status", "checksum"], checksum.as_str());
         }
     })?;
-    let note = key_note(document, image, &proof);
+    let note = key_note(image, &proof);
     show(turn, &Standing { state: "ready", progress: 100, reason: "Ready", message: &note })?;
     let kind = match &image.encryption {
         Some(encryption) => format!("encrypted ({})", encryption.cipher),
@@ -249,16 +249,8 @@ fn ready(turn: &Turn<'_>, document: &BackingImage, image: &Image) -> Result<Next
 }
 
 /// Returns what somebody should know about the key of an image that is ready.
-fn key_note(document: &BackingImage, image: &Image, proof: &Proof) -> String {
-    let Some(encryption) = &image.encryption else {
-        return match &document.secret {
-            Some(secret) => format!(
-                "it is not encrypted, although it names Secret {secret}: volumes of an encrypted class \
-                 are encrypted when they are made of it"
-            ),
-            None => String::new(),
-        };
-    };
+fn key_note(image: &Image, proof: &Proof) -> String {
+    let Some(encryption) = &image.encryption else { return String::new() };
     match proof {
         Proof::Unnamed => format!(
             "it is encrypted ({}, LUKS UUID {}) and names no Secret: the passphrase that opens it is wanted \

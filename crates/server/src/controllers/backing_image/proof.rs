@@ -42,8 +42,14 @@ pub(super) fn of(
     image: &Image,
 ) -> Result<Proof, Trouble> {
     let is_ours = !matches!(document.origin, ImageOrigin::Download { .. } | ImageOrigin::Upload);
-    if is_ours || image.encryption.is_none() {
+    if is_ours {
         return Ok(Proof::Needless);
+    }
+    if image.encryption.is_none() {
+        return match &document.secret {
+            None => Ok(Proof::Needless),
+            Some(secret) => refuse_plain(turn, secret),
+        };
     }
     let Some(secret) = named(turn, turn.object, document)? else { return Ok(Proof::Unnamed) };
     if turn.object.text(&OPENED_BY) == Some(&*secret.to_string()) {
@@ -64,6 +70,22 @@ pub(super) fn of(
         turn.tell(Tone::Warning, reason, &message);
     }
     show(turn, &Standing { state, progress: 100, reason, message: &message })?;
+    Ok(Proof::Open(Next::Settled))
+}
+
+/// Shows that an image which names a Secret is of no use, since it is not encrypted: whoever sees the Secret takes
+/// the image for an encrypted one.
+fn refuse_plain(turn: &Turn<'_>, secret: &SecretReference) -> Result<Proof, Trouble> {
+    let message = format!(
+        "what came is not encrypted, although the image names Secret {secret}: send it encrypted, or leave \
+         spec.secret out and encrypt it by a second image of sourceType clone; delete this one first"
+    );
+    if turn.object.text(&["status", "state"]) != Some("failed") {
+        turn.tell(Tone::Warning, NOT_ENCRYPTED, &message);
+    }
+    let standing =
+        Standing { state: "failed", progress: 100, reason: NOT_ENCRYPTED, message: &message };
+    show(turn, &standing)?;
     Ok(Proof::Open(Next::Settled))
 }
 
@@ -146,6 +168,9 @@ fn named(
 
 /// Where the Secret is written down that has opened an image.
 const OPENED_BY: [&str; 2] = ["status", "openedBy"];
+
+/// The reason of an image that names a Secret and is not encrypted.
+const NOT_ENCRYPTED: &str = "NotEncrypted";
 
 /// The reason of an image whose Secret does not open it.
 const UNPROVED: &str = "SecretMismatch";

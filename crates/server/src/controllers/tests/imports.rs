@@ -123,14 +123,17 @@ fn an_encrypted_image_without_a_secret_says_which_key_will_be_wanted() {
     store.edit(Resource::BackingImage, Some("lab"), "open", Part::Document, change).unwrap();
     let failed = stage.wait_for_image("open", "failed");
     assert!(message(&failed).contains("Secret lab/other opens none"), "{}", message(&failed));
-    // A plain image that names one is used as what it is.
+    // A plain image that names one is not taken for an encrypted one.
     let plain = serve(LEN);
     let mut document = image("plain-too", "download", &json!({ "url": plain.url("/disk.raw") }));
     document["spec"]["secret"] = "key".into();
     document["spec"]["secretNamespace"] = "lab".into();
     stage.apply(document);
-    let plain = stage.wait_for_image("plain-too", "ready");
-    assert!(message(&plain).contains("not encrypted, although it names Secret lab/key"));
+    let plain = stage.wait_for_image("plain-too", "failed");
+    let told = message(&plain);
+    assert!(told.contains("not encrypted, although the image names Secret lab/key"), "{told}");
+    assert!(told.contains("sourceType clone"), "{told}");
+    stage.wait_for_event("plain-too", "NotEncrypted");
 }
 
 #[test]
