@@ -13,7 +13,7 @@ mod uuid;
 mod volume;
 pub mod xml;
 
-pub use disk::{DiskSource, DomainDisk};
+pub use disk::{BackingChain, DiskLayer, DiskSource, DomainDisk};
 pub use encryption::{
     CipherChoice, Encryption, EncryptionFormat, Engine, IvGenerator, Preset, SecretName,
     SecretReference,

@@ -1,5 +1,7 @@
 //! Volumes made from others: copied, encrypted, decrypted, encrypted anew, converted, all in one pass.
 
+use std::path::{Path, PathBuf};
+
 use strongroom_crypto::Passphrase;
 use strongroom_disk::Raw;
 use strongroom_model::dialect::libvirt::{Creation, VolumeFormat};
@@ -100,15 +102,9 @@ fn copy(
 
 /// Returns the folder of the backing store that the document of the source names. What a file names that the
 /// document does not is not opened.
-pub(super) fn backing_from(source: &Known) -> Result<Vec<std::path::PathBuf>> {
-    let path = source.record.volume()?.backing.and_then(|backing| backing.path);
-    let path = path.map(|path| source.path.as_path().with_file_name(path));
-    Ok(path
-        .as_deref()
-        .and_then(std::path::Path::parent)
-        .map(ToOwned::to_owned)
-        .into_iter()
-        .collect())
+pub(super) fn backing_from(source: &Known) -> Result<Vec<PathBuf>> {
+    let path = source.record.backing_path()?;
+    Ok(path.as_deref().and_then(Path::parent).map(ToOwned::to_owned).into_iter().collect())
 }
 
 /// Refuses what a copy does not have.

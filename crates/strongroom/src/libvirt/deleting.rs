@@ -98,9 +98,7 @@ impl Libvirt {
             let record = stored.record;
             let overlay = Path::new(&record.path);
             // What cannot be read names nothing, and must not stand in the way of others.
-            let Ok(document) = record.volume() else { continue };
-            let Some(backing) = document.backing.and_then(|backing| backing.path) else { continue };
-            let backing = overlay.with_file_name(backing);
+            let Ok(Some(backing)) = record.backing_path() else { continue };
             let backing = backing.canonicalize().unwrap_or(backing);
             let was_made = record.stage != VolumeStage::Begun || overlay.symlink_metadata().is_ok();
             if was_made && !record.wiped && backing == path.as_path() {

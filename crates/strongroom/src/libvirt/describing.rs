@@ -6,7 +6,8 @@ use std::path::Path;
 use strongroom_disk::Access;
 use strongroom_model::ImageFormat;
 use strongroom_model::dialect::libvirt::{
-    DiskSource, DomainDisk, Encryption, EncryptionFormat, Permissions, Volume, VolumeFormat,
+    BackingChain, DiskLayer, DiskSource, DomainDisk, Encryption, EncryptionFormat, Permissions,
+    Volume, VolumeFormat,
 };
 
 use super::directory::VolumePath;
@@ -15,7 +16,7 @@ use super::session::all;
 use super::{Libvirt, LibvirtProblem, VolumeName, opening};
 use crate::catalog::Records;
 use crate::device::Device;
-use crate::{Error, Result, qcow2_image};
+use crate::{Error, ErrorKind, Result, qcow2_image};
 
 /// What the file of a volume tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,30 +125,52 @@ impl Libvirt {
     pub fn domain_disk(&self, name: &VolumeName, request: &DiskRequest) -> Result<DomainDisk> {
         let known = self.known(name)?;
         known.refuse_wiped()?;
-        let document = known.record.volume()?;
+        let DiskLayer { source, format, encryption, backing, unknown } = self.layer(&known, 0)?;
+        let (target, bus) = (request.target.clone(), request.bus.clone());
+        let disk = DomainDisk { source, format, encryption, target, bus, backing, unknown };
+        disk.check()?;
+        Ok(disk)
+    }
+
+    /// Returns a volume as a layer of a disk, with those below it. One that is not known says nothing: the
+    /// daemon finds it in the image, and needs no secret of ours for it.
+    fn layer(&self, known: &Known, above: usize) -> Result<DiskLayer> {
         if known.format == ImageFormat::Luks2 {
             return Err(known.impossible(
                 "be the disk of a domain",
                 "it is LUKS2, and QEMU opens LUKS1 alone: make a copy of it with format='luks'",
             ));
         }
-        let encryption = document.target.encryption.map(|encryption| Encryption {
-            secrets: encryption.secrets,
-            ..Encryption::new(EncryptionFormat::Luks)
-        });
-        let disk = DomainDisk {
-            source: DiskSource::File(known.record.path),
+        if above == MOST_LAYERS {
+            return Err(
+                known.impossible("be the disk of a domain", "it has too many layers above it")
+            );
+        }
+        let backing = known.record.backing_path()?.filter(|path| path.exists());
+        let below = backing.map(|path| self.known(&VolumeName::Path(path))).transpose();
+        let backing = match below {
+            Ok(None) => BackingChain::Unsaid,
+            Ok(Some(below)) => {
+                below.refuse_wiped()?;
+                BackingChain::Layer(Box::new(self.layer(&below, above + 1)?))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => BackingChain::Unsaid,
+            Err(error) => return Err(error),
+        };
+        let encryption = known.record.volume()?.target.encryption;
+        Ok(DiskLayer {
+            source: DiskSource::File(known.record.path.clone()),
             format: match known.format.is_qcow2() {
                 true => VolumeFormat::Qcow2,
                 false => VolumeFormat::Raw,
             },
-            encryption,
-            target: request.target.clone(),
-            bus: request.bus.clone(),
+            encryption: encryption.map(|encryption| Encryption {
+                secrets: encryption.secrets,
+                ..Encryption::new(EncryptionFormat::Luks)
+            }),
+            backing,
             unknown: Vec::new(),
-        };
-        disk.check()?;
-        Ok(disk)
+        })
     }
 
     /// Returns a volume whose file is there.
@@ -228,3 +251,6 @@ pub(super) fn measure(path: &Path, format: ImageFormat) -> Result<VolumeFacts> {
 
 /// The bytes of a block, as stat(2) counts them.
 const BLOCK: u64 = 512;
+
+/// How many layers a disk of a domain has at most; more only come of documents that name each other.
+const MOST_LAYERS: usize = 64;

@@ -1,5 +1,7 @@
 //! What the catalog knows of secrets and volumes.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 use strongroom_model::ImageFormat;
 use strongroom_model::dialect::libvirt::{Secret, SecretName, SecretUsage, Volume};
@@ -106,6 +108,17 @@ impl VolumeRecord {
     /// When it is not what was written.
     pub(super) fn volume(&self) -> Result<Volume> {
         Ok(Volume::read_kept(self.document.as_bytes())?)
+    }
+
+    /// Returns the path of the backing store that its document names, `None` where it names none. A name in
+    /// an image is relative to the image's directory.
+    ///
+    /// # Errors
+    ///
+    /// When the document is not what was written.
+    pub(super) fn backing_path(&self) -> Result<Option<PathBuf>> {
+        let name = self.volume()?.backing.and_then(|backing| backing.path);
+        Ok(name.map(|name| Path::new(&self.path).with_file_name(name)))
     }
 
     /// Returns the format.

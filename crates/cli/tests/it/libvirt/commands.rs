@@ -131,23 +131,46 @@ fn a_domain_starts_with_the_disk_that_we_print() {
         return;
     }
     let Some(rig) = Rig::new(test) else { return };
-    let Rig { daemon, place, .. } = &rig;
     for (number, format) in ["raw", "qcow2"].into_iter().enumerate() {
         let name = format!("disk.{format}");
         let secret = share_secret(&rig, &name, number);
         create(&rig, &Rig::document(&name, LEN, Choice::usual(format), &secret));
-        let words = format!("libvirt domain-disk {} --data data", rig.volume(&name));
-        let disk = place.strongroom(&words).ok();
-        let domain = format!(
-            "<domain type='qemu'><name>guest</name><memory unit='MiB'>64</memory>\
-             <os><type arch='x86_64'>hvm</type></os><devices>{disk}</devices></domain>"
-        );
-        place.write("domain.xml", domain);
-        let path = place.path("domain.xml").display().to_string();
-        // It opens the volume with the secret, or does not start.
-        daemon.virsh(["create", "--paused", &path]).ok();
-        let info = daemon.virsh(["domblkinfo", "guest", "vda"]).ok();
-        daemon.virsh(["destroy", "guest"]).ok();
-        assert!(info.contains(&LEN.to_string()), "{format}: {info}");
+        let disk = start_domain(&rig, &name);
+        assert!(!disk.contains("<backingStore"), "{disk}");
     }
+    // An overlay over each, under a key of its own: each layer names its own secret.
+    for (number, (base, format)) in
+        [("disk.raw", "raw"), ("disk.qcow2", "qcow2")].iter().enumerate()
+    {
+        let name = format!("above-{base}");
+        let secret = share_secret(&rig, &name, 2 + number);
+        let document = Rig::document(&name, LEN, Choice::usual("qcow2"), &secret);
+        let below = format!(
+            "<backingStore><path>{}</path><format type='{format}'/></backingStore></volume>",
+            rig.volume(base)
+        );
+        create(&rig, &document.replace("</volume>", &below));
+        let disk = start_domain(&rig, &name);
+        assert_eq!(disk.matches("<secret ").count(), 2, "{disk}");
+        assert!(disk.contains("<backingStore"), "{disk}");
+    }
+}
+
+/// Starts a domain with the disk that we print of a volume: the daemon opens each layer with its secret,
+/// or does not start it. Returns the disk.
+fn start_domain(rig: &Rig, volume: &str) -> String {
+    let Rig { daemon, place, .. } = rig;
+    let words = format!("libvirt domain-disk {} --data data", rig.volume(volume));
+    let disk = place.strongroom(&words).ok();
+    let domain = format!(
+        "<domain type='qemu'><name>guest</name><memory unit='MiB'>64</memory>\
+         <os><type arch='x86_64'>hvm</type></os><devices>{disk}</devices></domain>"
+    );
+    place.write("domain.xml", domain);
+    let path = place.path("domain.xml").display().to_string();
+    daemon.virsh(["create", "--paused", &path]).ok();
+    let info = daemon.virsh(["domblkinfo", "guest", "vda"]).ok();
+    daemon.virsh(["destroy", "guest"]).ok();
+    assert!(info.contains(&LEN.to_string()), "{volume}: {info}");
+    disk
 }

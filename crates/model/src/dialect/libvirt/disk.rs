@@ -1,5 +1,9 @@
 //! The `<disk>` of a domain (libvirt.org/formatdomain.html, "Hard drives, floppy disks, CDROMs").
 
+mod backing;
+
+pub use backing::{BackingChain, DiskLayer};
+
 use super::contents::Contents;
 use super::xml::{self, Element, quoted};
 use super::{Encryption, EncryptionFormat, Engine, VolumeFormat};
@@ -18,6 +22,8 @@ pub struct DomainDisk {
     pub target: String,
     /// How it is attached: `virtio`, `scsi`, …
     pub bus: String,
+    /// What it is read from where it holds nothing.
+    pub backing: BackingChain,
     /// What else the element holds.
     pub unknown: Vec<Element>,
 }
@@ -96,8 +102,9 @@ impl DomainDisk {
         }
         let source = DiskSource::read(&root, kind, source, notes_of)?;
         let (target, bus) = read_target(&root, contents.child("target"), notes_of)?;
+        let backing = BackingChain::read(contents.child("backingStore"), notes_of)?;
         let unknown = contents.elements_kept(notes_of);
-        let disk = Self { source, format, encryption, target, bus, unknown };
+        let disk = Self { source, format, encryption, target, bus, backing, unknown };
         disk.check()?;
         Ok((disk, notes))
     }
@@ -147,18 +154,14 @@ impl DomainDisk {
     /// Returns it as an element, to be pasted into a domain.
     pub fn write(&self) -> String {
         let driver = Element::new("driver").with("name", "qemu").with("type", self.format.name());
-        let mut source = self.source.write();
-        if let Some(encryption) = &self.encryption {
-            source.push(encryption.write());
-        }
         let target = Element::new("target").with("dev", &self.target).with("bus", &self.bus);
         let mut disk = Element::new("disk")
             .with("type", self.source.kind())
             .with("device", "disk")
             .with_child(driver)
-            .with_child(source)
-            .with_child(target);
-        self.unknown.iter().cloned().for_each(|unknown| disk.push(unknown));
+            .with_child(self.source.write_with(self.encryption.as_ref()));
+        let below = self.backing.write().into_iter().chain([target]);
+        below.chain(self.unknown.iter().cloned()).for_each(|element| disk.push(element));
         xml::write(&disk)
     }
 }
@@ -207,6 +210,12 @@ impl DiskSource {
         };
         contents.all_left_out(notes);
         Ok(source)
+    }
+
+    /// Returns it as an element, with how it is encrypted.
+    fn write_with(&self, encryption: Option<&Encryption>) -> Element {
+        let encryption = encryption.map(Encryption::write);
+        encryption.into_iter().fold(self.write(), Element::with_child)
     }
 
     fn write(&self) -> Element {

@@ -43,6 +43,7 @@ fn a_disk_is_written_to_be_pasted() {
         }),
         target: "vda".to_owned(),
         bus: "virtio".to_owned(),
+        backing: BackingChain::Unsaid,
         unknown: Vec::new(),
     };
     let document = format!(
@@ -69,6 +70,31 @@ fn every_source_is_read_back() {
         assert!(disk.write().contains(&format!("<source {source}/>")), "{}", disk.write());
         assert_eq!(read(&disk.write()), disk);
     }
+}
+
+#[test]
+fn each_layer_below_a_disk_has_a_secret_of_its_own() {
+    let layered = |below: &str| {
+        format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/top'/>\
+             <backingStore type='file'><format type='qcow2'/><source file='/base'>{}</source>{below}\
+             </backingStore><target dev='vda'/></disk>",
+            encryption("format='luks'", 1)
+        )
+    };
+    let disk = read(&layered("<backingStore/>"));
+    let BackingChain::Layer(layer) = &disk.backing else { panic!("{disk:?}") };
+    assert_eq!(layer.source, DiskSource::File("/base".to_owned()));
+    assert_eq!(layer.encryption.as_ref().unwrap().secrets.len(), 1);
+    assert_eq!(layer.backing, BackingChain::Ends);
+    assert_eq!(read(&disk.write()), disk);
+    let disk = read(&layered(""));
+    assert!(
+        matches!(&disk.backing, BackingChain::Layer(layer) if layer.backing == BackingChain::Unsaid)
+    );
+    assert_eq!(read(&disk.write()), disk);
+    let error = DomainDisk::read(layered("").replace("<format type='qcow2'/>", "").as_bytes());
+    assert!(error.unwrap_err().to_string().contains("<backingStore> of a disk has no <format>"));
 }
 
 #[test]
