@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use strongroom::hexadecimal;
 use strongroom_model::{SnapshotId, VolumeId};
 use tonic::Status;
 
@@ -118,7 +119,7 @@ fn check_text(field: &str, text: &str) -> Result<(), Status> {
 
 /// Returns as much of the SHA-256 of a name as tells all names apart.
 fn digest(name: &str) -> String {
-    Sha256::digest(name).iter().take(20).map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(name)[..20])
 }
 
 /// What CSI allows for a text, in bytes.

@@ -100,10 +100,12 @@ pub fn to_luks1(header: &luks2::Header, device_len: u64) -> Result<(luks1::Heade
 /// whose reader would then believe that a partition table took the place of the primary copy, and
 /// leave the secondary one alone. Only a salt that somebody chose begins so.
 fn refuse_partition_table(header: &luks1::Header, to: Version) -> Result<(), Error> {
-    if !header.to_bytes()[SECTOR as usize..].starts_with(luks2::GPT_MAGIC) {
+    let bytes = header.to_bytes();
+    if !bytes.split_at(SECTOR as usize).1.starts_with(luks2::GPT_MAGIC) {
         return Ok(());
     }
-    let way_out = match header.keyslots[6].active {
+    let [.., keyslot, _] = &header.keyslots;
+    let way_out = match keyslot.active {
         true => "give its passphrase another keyslot, then remove it",
         false => "it is not in use, so repair the header",
     };

@@ -40,7 +40,7 @@ use strongroom_pool::{Directory, Item, ItemGuard, Pool, Space};
 
 use self::ledger::Ledger;
 use crate::catalog::{Catalog, Records, SqliteCatalog, Stored};
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 /// The volumes of a pool, as a catalog knows them.
 ///
@@ -200,8 +200,7 @@ fn run_folder() -> PathBuf {
 
 /// Returns a short text that stands for a path.
 fn tag(path: &Path) -> String {
-    let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(path.as_os_str().as_encoded_bytes())[..6])
 }
 
 /// The catalog in the directory of a pool.

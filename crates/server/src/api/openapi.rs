@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use strongroom::hexadecimal;
 use strongroom_model::dialect::resource::Resource;
 
 use super::failure::{Answer, Failure};
@@ -94,8 +95,7 @@ impl Document {
         });
         let text = document.to_string();
         let digest = Sha256::digest(&text);
-        let digest = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        Self { text, digest }
+        Self { text, digest: hexadecimal(&digest[..16]) }
     }
 }
 

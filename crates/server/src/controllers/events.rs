@@ -6,6 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
+use strongroom::hexadecimal;
 use strongroom_model::dialect::admission::Known;
 use strongroom_model::dialect::object::Object;
 use strongroom_model::dialect::resource::Resource;
@@ -193,8 +194,7 @@ fn name_of(told: &Told) -> String {
         digest.update(part.as_bytes());
         digest.update([0]);
     }
-    let digest: String =
-        digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hexadecimal(&digest.finalize()[..8]);
     let name: String = told.name.chars().take(LONGEST_NAME).collect();
     format!("{}.{digest}", name.trim_end_matches(['.', '-']))
 }

@@ -3,7 +3,7 @@
 use strongroom_crypto::Hash;
 use strongroom_model::{Checksum, ChecksumAlgorithm};
 
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 /// A checksum that was computed, and the one that was asked for.
 pub(super) struct Verdict<'a> {
@@ -20,11 +20,10 @@ impl Verdict<'_> {
         if self.found == self.expected.digest() {
             return Ok(());
         }
-        let digits: Vec<String> = self.found.iter().map(|byte| format!("{byte:02x}")).collect();
         Err(Error::Checksum {
             label: self.label.to_owned(),
             expected: self.expected.to_string(),
-            found: format!("{}:{}", self.expected.algorithm().name(), digits.concat()),
+            found: format!("{}:{}", self.expected.algorithm().name(), hexadecimal(self.found)),
         })
     }
 }

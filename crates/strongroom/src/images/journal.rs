@@ -17,7 +17,7 @@ use strongroom_clone::Checkpoints;
 use strongroom_disk::{Checked, Resizable};
 use strongroom_kms::Envelope;
 
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 /// What tells a job from any other: names and values as people read them.
 pub(super) type Facts = BTreeMap<String, String>;
@@ -173,8 +173,7 @@ impl Journal {
             let mut entry = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((bytes, state)) = self.checked.as_ref().and_then(|checked| checked.state())
             {
-                let digits: Vec<String> = state.iter().map(|byte| format!("{byte:02x}")).collect();
-                entry.checksum = Some(ChecksumState { bytes, state: digits.concat() });
+                entry.checksum = Some(ChecksumState { bytes, state: hexadecimal(&state) });
             }
             serde_json::to_vec_pretty(&*entry)?
         };

@@ -16,7 +16,7 @@ use strongroom_kms::Envelope;
 use strongroom_luks::{Header, luks2};
 
 use super::record::{PLAIN_FILE, beside, failed, replace};
-use crate::{Error, Result};
+use crate::{Error, Result, hexadecimal};
 
 /// What is under way.
 #[derive(Debug, Serialize)]
@@ -51,8 +51,7 @@ impl Slot {
                 _ => return None,
             },
         };
-        let salt = salt.iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(Self { keyslot, salt })
+        Some(Self { keyslot, salt: hexadecimal(salt) })
     }
 
     /// Tells whether a header still has it.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use serde_json::{Value, json};
+use strongroom::hexadecimal;
 use strongroom_luks::{Binding, Header, luks1, luks2};
 
 use super::DeviceArgs;
@@ -52,7 +53,7 @@ fn luks1_json(header: &luks1::Header) -> Value {
             json!({
                 "active": keyslot.active,
                 "iterations": keyslot.iterations,
-                "salt": hex(&keyslot.salt),
+                "salt": hexadecimal(&keyslot.salt),
                 "offset_sectors": keyslot.offset,
                 "stripes": keyslot.stripes,
             })
@@ -66,8 +67,8 @@ fn luks1_json(header: &luks1::Header) -> Value {
         "hash": header.hash_spec,
         "payload_offset_sectors": header.payload_offset,
         "key_bytes": header.key_bytes,
-        "digest": hex(&header.digest),
-        "digest_salt": hex(&header.digest_salt),
+        "digest": hexadecimal(&header.digest),
+        "digest_salt": hexadecimal(&header.digest_salt),
         "digest_iterations": header.digest_iterations,
         "keyslots": keyslots,
     })
@@ -222,8 +223,4 @@ fn numbers(ids: &[u32]) -> String {
 
 fn row(ui: &mut Ui, name: &str, value: &str) -> Result<(), CommandError> {
     ui.data(&format!("  {name:<16}{value}"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
