@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use strongroom::OwnedOpener;
 use strongroom::audit::{Act, Audit};
 use strongroom::volumes::{VolumeEncryption, VolumeOpener};
 use strongroom_crypto::Passphrase;
@@ -53,6 +54,16 @@ impl VolumeKeys {
                 Some(VolumeOpener::Passphrase { passphrase, settings: Some(settings) })
             }
             Self::Kms(provider) => Some(VolumeOpener::Kms(provider.as_ref())),
+        }
+    }
+
+    /// Returns it for somebody to open a copy with, `None` for a volume that is not encrypted.
+    pub(crate) fn into_opener(self) -> Option<OwnedOpener> {
+        match self {
+            Self::None => None,
+            Self::Passphrase(held) => Some(OwnedOpener::Passphrase(held.passphrase)),
+            // The envelope is in the header.
+            Self::Kms(provider) => Some(OwnedOpener::Kms { provider, envelope: None }),
         }
     }
 }

@@ -67,6 +67,15 @@ fn opens_by(class: &str, credentials: &[(&str, &str)], options: &str) {
     }
     let data = format!("data/pool/volumes/{volume}/data --other-format luks2");
     served.place.strongroom(&format!("image compare plain {data} {options}")).ok();
+    // An image has no place for the wrapped key, but whoever names the credentials has a decrypted one.
+    served.applied(&format!(
+        "apiVersion: longhorn.io/v1beta2\nkind: BackingImage\nmetadata: {{name: opened, namespace: lab}}\n\
+         spec: {{sourceType: export-from-volume, sourceParameters: {{volume-name: {volume}, \
+         export-type: raw, encryption: decrypt, secret: kms, secret-namespace: lab}}}}\n"
+    ));
+    served.image("lab", "opened");
+    served.download("lab", "opened", "opened.img");
+    served.place.strongroom("image compare plain opened.img").ok();
 }
 
 fn class(kind: &str, endpoint: &str, key: &str) -> String {

@@ -270,13 +270,8 @@ fn export(review: &mut Review<'_>, volume: &str, how: &CloneEncryption) {
             let path = ["spec", "sourceParameters", "volume-name"];
             return review.note(&path, Reason::NotFound, message);
         }
-        Some(Protection::Kms) => {
-            let message = format!(
-                "the key of the volume {volume} is wrapped by a KMS, and an image has no place for it: clone the \
-                 claim instead"
-            );
-            let path = ["spec", "sourceParameters", "volume-name"];
-            return review.note(&path, Reason::NotSupported, message);
+        Some(Protection::Kms(credentials)) => {
+            return export_from_kms(review, volume, how, credentials.as_ref());
         }
         Some(Protection::Passphrase(secret)) => Some(secret),
         Some(Protection::Plain | Protection::Unknown) => None,
@@ -292,6 +287,38 @@ fn export(review: &mut Review<'_>, volume: &str, how: &CloneEncryption) {
         }
         (CloneEncryption::Decrypt { secret }, Some(key)) => decrypt(review, volume, secret, &key),
         _ => {}
+    }
+}
+
+/// Refuses an image of a volume whose key a KMS wraps, but for a decrypted one by whoever names the credentials
+/// that the volume is opened with.
+fn export_from_kms(
+    review: &mut Review<'_>,
+    volume: &str,
+    how: &CloneEncryption,
+    credentials: Option<&SecretReference>,
+) {
+    let wrapped = format!("the key of the volume {volume} is wrapped by a KMS");
+    match (how, credentials) {
+        (CloneEncryption::Decrypt { secret }, Some(credentials)) if secret == credentials => {
+            decrypt(review, volume, secret, credentials);
+        }
+        (CloneEncryption::Decrypt { secret }, Some(credentials)) => {
+            let message =
+                format!("{wrapped}, whose credentials are in {credentials}, not in {secret}");
+            review.note(&["spec", "sourceParameters", "secret"], Reason::Invalid, message);
+        }
+        (_, credentials) => {
+            let way_out = credentials.map_or_else(
+                || "clone the claim instead".to_owned(),
+                |secret| {
+                    format!("decrypt it, with the secret {secret}, or clone the claim instead")
+                },
+            );
+            let message = format!("{wrapped}, and an image has no place for it: {way_out}");
+            let path = ["spec", "sourceParameters", "volume-name"];
+            review.note(&path, Reason::NotSupported, message);
+        }
     }
 }
 
@@ -313,7 +340,7 @@ fn volume_protection(review: &Review<'_>, name: &str) -> Option<Protection> {
 fn persistent_protection(volume: &PersistentVolume, review: &Review<'_>) -> Protection {
     let flag = |key: &str| volume.attributes.get(key).is_some_and(|flag| flag == "true");
     match volume.secrets.first() {
-        _ if flag("encryptionEnabled") => return Protection::Kms,
+        secret if flag("encryptionEnabled") => return Protection::Kms(secret.cloned()),
         Some(secret) if flag("encrypted") => return Protection::Passphrase(secret.clone()),
         _ => {}
     }

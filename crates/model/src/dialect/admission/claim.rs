@@ -170,7 +170,7 @@ fn check_source(review: &mut Review<'_>, claim: &Claim, source: &ClaimSource) {
         (Protection::Unknown, _)
         | (_, Protection::Unknown)
         | (Protection::Plain, Protection::Plain)
-        | (Protection::Kms, Protection::Kms) => {}
+        | (Protection::Kms(_), Protection::Kms(_)) => {}
         (Protection::Passphrase(_), Protection::Passphrase(_))
             if keyslot(review, class_of(claim, review.known).as_ref()) == Keyslot::Own => {}
         (Protection::Passphrase(one), Protection::Passphrase(other)) => {
@@ -243,7 +243,7 @@ fn described(protection: &Protection) -> &'static str {
     match protection {
         Protection::Plain => "not encrypted",
         Protection::Passphrase(_) => "encrypted with a passphrase",
-        Protection::Kms => "encrypted with keys that a KMS wraps",
+        Protection::Kms(_) => "encrypted with keys that a KMS wraps",
         Protection::Unknown => "of an unknown sort",
     }
 }

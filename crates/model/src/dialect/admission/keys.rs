@@ -17,8 +17,8 @@ pub enum Protection {
     Plain,
     /// By the passphrase in this Secret.
     Passphrase(SecretReference),
-    /// By a key of its own that a KMS wraps.
-    Kms,
+    /// By a key of its own that a KMS wraps, whose credentials are in this Secret; a local one has none.
+    Kms(Option<SecretReference>),
     /// That cannot be told: the class is not there, or does not say it properly.
     Unknown,
 }
@@ -35,15 +35,14 @@ pub fn claim_protection(claim: &Claim, known: &dyn Known) -> Protection {
 
 /// Returns how the volume of a claim with this class is or would be protected.
 pub(super) fn class_protection(class: &StorageClass, claim: &Claim) -> Protection {
+    let secret = || class.volume_secret(&claim.template_values(&claim.provisioned_name()));
     match class.volume_parameters().map(|parameters| parameters.encryption) {
         Ok(Encryption::None) => Protection::Plain,
-        Ok(Encryption::Kms(_)) => Protection::Kms,
-        Ok(Encryption::Passphrase) => {
-            match class.volume_secret(&claim.template_values(&claim.provisioned_name())) {
-                Ok(Some(secret)) => Protection::Passphrase(secret),
-                _ => Protection::Unknown,
-            }
-        }
+        Ok(Encryption::Kms(_)) => secret().map_or(Protection::Unknown, Protection::Kms),
+        Ok(Encryption::Passphrase) => match secret() {
+            Ok(Some(secret)) => Protection::Passphrase(secret),
+            _ => Protection::Unknown,
+        },
         Err(_) => Protection::Unknown,
     }
 }

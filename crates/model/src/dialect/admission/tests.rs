@@ -101,7 +101,9 @@ fn cloned(name: &str, from: &str, encryption: &str, secret: &str) -> Object {
 fn class(name: &str, secret: Option<&str>, more: Value) -> Object {
     let mut parameters = more;
     if let Some(secret) = secret {
-        parameters["encrypted"] = json!("true");
+        if parameters.get("encryptionEnabled").is_none() {
+            parameters["encrypted"] = json!("true");
+        }
         for of in [SecretUse::NodeStage, SecretUse::NodePublish, SecretUse::NodeExpand] {
             let [name, namespace] = of.parameters();
             parameters[name] = json!(secret);
@@ -433,7 +435,10 @@ fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
     documents.put(class("open", None, json!({})));
     let kms = json!({ "encryptionEnabled": "true", "encryptionKMSType": "local" });
     documents.put(class("kms", None, kms));
-    for class in ["vault", "open", "kms"] {
+    let kms = json!({ "encryptionEnabled": "true", "encryptionKMSType": "transit",
+                      "encryptionKMSEndpoint": "https://bao:8200", "encryptionKMSKeyID": "volumes" });
+    documents.put(class("transit", Some("one"), kms));
+    for class in ["vault", "open", "kms", "transit"] {
         documents.put(claim(class, class, "1Gi"));
         let spec = json!({ "capacity": { "storage": "1Gi" }, "csi": { "volumeHandle": class },
                            "claimRef": { "namespace": "lab", "name": class } });
@@ -454,11 +459,16 @@ fn an_exported_volume_is_opened_by_what_opened_it_or_is_decrypted() {
     assert_eq!(opened.text(&["spec", "secret"]), None);
     let plain = documents.create(export("pvc-open", "", "")).unwrap().object;
     assert_eq!(plain.text(&["spec", "secret"]), None);
+    let unwrapped = documents.create(export("pvc-transit", "decrypt", "one")).unwrap().object;
+    assert_eq!(unwrapped.text(&["spec", "secret"]), None);
     for (volume, encryption, secret, phrase) in [
         ("pvc-vault", "decrypt", "two", "keys/one: use the same Secret"),
         ("pvc-open", "decrypt", "one", "is not encrypted"),
         ("pvc-open", "encrypt", "one", "as it is, or decrypted"),
         ("pvc-kms", "", "", "wrapped by a KMS"),
+        ("pvc-kms", "decrypt", "one", "clone the claim"),
+        ("pvc-transit", "", "", "decrypt it, with the secret keys/one"),
+        ("pvc-transit", "decrypt", "two", "credentials are in keys/one, not in keys/two"),
         ("pvc-gone", "", "", "there is no volume pvc-gone"),
     ] {
         let told = documents.refusal(export(volume, encryption, secret));

@@ -68,10 +68,10 @@ pub(in super::super) fn export(run: &Run<'_>) -> Result<(), Trouble> {
     let id = provision::identifier(name)?;
     let (contents, keys) = match encryption {
         CloneEncryption::Decrypt { secret } => {
+            let volume = run.work.volumes.volume(&id)?;
             let purpose = format!("export volume {name} decrypted");
-            let held = run.work.keys.passphrase(secret, &purpose)?;
-            let source = Some(OwnedOpener::Passphrase(held.passphrase));
-            (ExportedContents::Decrypted, Keys { source, target: None })
+            let held = run.work.keys.volume_keys(&volume.encryption, Some(secret), &purpose)?;
+            (ExportedContents::Decrypted, Keys { source: held.into_opener(), target: None })
         }
         CloneEncryption::Ignore => {
             (ExportedContents::AsTheyAre, keys_of_volume(run, &id, *format)?)
@@ -96,7 +96,7 @@ fn keys_of_volume(run: &Run<'_>, id: &VolumeId, format: ImageFormat) -> Result<K
         (VolumeEncryption::Kms(_), _) => {
             let message = format!(
                 "volume {id} has a key that a KMS wraps, for which a qcow2 image has no room: export \
-                 it as raw"
+                 it as raw, or decrypted"
             );
             return Err(Trouble::waiting("NotSupported", message));
         }
