@@ -36,7 +36,7 @@ use self::failure::{Answer, Failure};
 pub(crate) use self::target::{Target, Verb};
 use crate::access::{Access, Caller, Token};
 use crate::metrics::Metrics;
-use crate::{Context, Log};
+use crate::{Context, Log, room};
 
 /// What every request works with.
 pub(crate) struct Api {
@@ -89,8 +89,11 @@ impl Api {
             subject: subject.to_owned(),
             detail: detail.to_owned(),
         };
-        self.context.audit.record(&act).map_err(|_| {
-            Failure::unavailable("the audit log cannot be written, so nothing was done")
+        self.context.audit.record(&act).map_err(|error| match room::is_lacking(&error) {
+            true => Failure::no_room(
+                "the audit log has no room, so nothing was done: the data directory is full",
+            ),
+            false => Failure::unavailable("the audit log cannot be written, so nothing was done"),
         })
     }
 

@@ -4,6 +4,9 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 
+use strongroom::audit::AuditProblem;
+use strongroom::catalog::{self, StoreCause};
+
 /// Returns how many bytes can still be written where a directory is.
 ///
 /// # Errors
@@ -19,6 +22,14 @@ pub(crate) fn is_lacking(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         next = error.source();
+        if error.downcast_ref().is_some_and(is_without_room) {
+            return true;
+        }
+        // One that says only what is in it has no source that it is.
+        if let Some(crate::Error::Strongroom(error)) = error.downcast_ref() {
+            next = Some(error);
+            continue;
+        }
         let Some(failed) = error.downcast_ref::<io::Error>() else { continue };
         if matches!(failed.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return true;
@@ -29,6 +40,16 @@ pub(crate) fn is_lacking(error: &(dyn Error + 'static)) -> bool {
         }
     }
     false
+}
+
+/// Tells whether the catalog or the audit log had no room.
+fn is_without_room(error: &strongroom::Error) -> bool {
+    use strongroom::Error::{Audit, Catalog};
+    match error {
+        Audit { problem, .. } => *problem == AuditProblem::Full,
+        Catalog(catalog::Error::Store { cause, .. }) => *cause == StoreCause::Full,
+        _ => false,
+    }
 }
 
 /// With less than so many bytes a server does not take more work.
@@ -46,6 +67,12 @@ mod tests {
         assert!(lacking(io::Error::other(io::Error::other(full()))));
         let store = crate::Error::Io { what: "a".to_owned(), source: io::Error::other(full()) };
         assert!(is_lacking(&store));
+        let cause = StoreCause::Full;
+        let catalog = catalog::Error::Store { label: String::new(), problem: String::new(), cause };
+        let file = "audit.log".into();
+        let audit = strongroom::Error::Audit { file, problem: AuditProblem::Full };
+        assert!(is_lacking(&crate::Error::from(strongroom::Error::from(catalog))));
+        assert!(is_lacking(&crate::Error::from(audit)));
         assert!(!lacking(io::Error::other(io::Error::from(io::ErrorKind::NotFound))));
         assert!(!is_lacking(&crate::Error::Expired { version: 1 }));
     }

@@ -185,7 +185,18 @@ pub enum Error {
         label: String,
         /// What happened.
         problem: String,
-        /// Whether trying again may help.
-        busy: bool,
+        /// What may help.
+        cause: StoreCause,
     },
+}
+
+/// Why a store failed, as far as somebody can do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreCause {
+    /// Somebody else uses it: trying again may help.
+    Busy,
+    /// Its file system is full.
+    Full,
+    /// What happened says it.
+    Other,
 }

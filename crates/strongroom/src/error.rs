@@ -6,7 +6,7 @@ use strongroom_luks::Version;
 use strongroom_model::{ImageId, KmsKind, VolumeId};
 
 use crate::audit::AuditProblem;
-use crate::catalog;
+use crate::catalog::{self, StoreCause};
 use crate::library::ImageProblem;
 use crate::libvirt::LibvirtProblem;
 use crate::volumes::VolumeProblem;
@@ -478,11 +478,10 @@ fn attach_kind(error: &strongroom_attach::Error) -> ErrorKind {
 fn catalog_kind(error: &catalog::Error) -> ErrorKind {
     match error {
         catalog::Error::Exists { .. } => ErrorKind::AlreadyExists,
-        catalog::Error::Changed { .. } | catalog::Error::Store { busy: true, .. } => {
-            ErrorKind::Busy
-        }
+        catalog::Error::Changed { .. } => ErrorKind::Busy,
         catalog::Error::Malformed { .. } => ErrorKind::Image,
-        catalog::Error::Store { busy: false, .. } => ErrorKind::Io,
+        catalog::Error::Store { cause: StoreCause::Busy, .. } => ErrorKind::Busy,
+        catalog::Error::Store { cause: StoreCause::Full | StoreCause::Other, .. } => ErrorKind::Io,
     }
 }
 

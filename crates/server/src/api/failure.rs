@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use strongroom_model::dialect::admission::{Cause, Reason, Refused};
 use strongroom_model::dialect::resource::Resource;
 
-use crate::Error;
 use crate::controllers::chain;
+use crate::{Error, room};
 
 /// An error of a request.
 #[derive(Debug)]
@@ -175,6 +175,9 @@ impl Failure {
             Error::Conflict { .. } => Self::conflict(resource, name),
             Error::Expired { version } => Self::expired(version),
             Error::Refused { refused, .. } => Self::refused(resource, name, &refused),
+            error if room::is_lacking(&error) => {
+                Self::no_room("the server has no room for more: its data directory is full")
+            }
             error => Self { cause: Some(chain(&error)), ..Self::internal() },
         }
     }

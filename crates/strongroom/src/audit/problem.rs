@@ -59,6 +59,8 @@ pub enum AuditProblem {
         /// How many bytes a line has at most.
         limit: usize,
     },
+    /// There is no room for an entry.
+    Full,
     /// The file or the catalog failed.
     Unusable {
         /// What happened.
@@ -72,7 +74,7 @@ impl AuditProblem {
         match self {
             Self::InUse => ErrorKind::Busy,
             Self::TooLong { .. } => ErrorKind::Request,
-            Self::Unusable { .. } => ErrorKind::Io,
+            Self::Full | Self::Unusable { .. } => ErrorKind::Io,
             _ => ErrorKind::Image,
         }
     }
@@ -127,6 +129,7 @@ impl fmt::Display for AuditProblem {
             Self::TooLong { limit } => {
                 write!(f, "takes no entry of more than {limit} bytes: nothing is recorded")
             }
+            Self::Full => f.write_str("has no room on its file system: nothing is recorded"),
             Self::Unusable { why } => write!(f, "cannot be used: {why}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Writing to a log.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::entry::Entry;
 use super::head::Head;
 use super::reading::{self, Ending};
 use super::{Act, AuditProblem};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog, StoreCause};
 use crate::{Error, Result};
 
 /// The one who writes to a log.
@@ -43,7 +43,7 @@ impl Writer {
         // A log that the catalog knows of is never begun anew.
         options.create(known.n == 0);
         let file = match options.open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(wrong(AuditProblem::cut_off(&Head::of_nothing(), &known)));
             }
             opened => opened.map_err(failed("it cannot be opened")).map_err(wrong)?,
@@ -90,10 +90,14 @@ impl Writer {
         if let Err(error) = self.file.write_all(lines) {
             let why = format!("it cannot be written: {error}");
             // What was written of it must not stand before the next entry.
-            if let Err(error) = self.file.set_len(self.len) {
-                self.broken = Some(format!("{why}, and not be mended: {error}"));
-            }
-            return Err(AuditProblem::Unusable { why });
+            return Err(match self.file.set_len(self.len) {
+                Ok(()) if is_full(&error) => AuditProblem::Full,
+                Ok(()) => AuditProblem::Unusable { why },
+                Err(error) => {
+                    self.broken = Some(format!("{why}, and not be mended: {error}"));
+                    AuditProblem::Unusable { why }
+                }
+            });
         }
         self.file.sync_data().map_err(|error| {
             // Nobody knows what of it is on the medium, and the next call may well say that all is.
@@ -106,7 +110,6 @@ impl Writer {
     /// Lets the catalog remember the last entry. Where that fails, the file is ahead, as after a crash, and
     /// the next entry catches up.
     fn remember(&mut self) -> std::result::Result<(), AuditProblem> {
-        let failed = |error: Error| AuditProblem::Unusable { why: error.to_string() };
         match self.tip.save(&*self.catalog, self.remembered) {
             Ok(version) => {
                 self.remembered = version;
@@ -117,7 +120,12 @@ impl Writer {
                 if let Ok(stored) = Head::load(&*self.catalog) {
                     self.remembered = stored.version;
                 }
-                Err(failed(error))
+                Err(match error {
+                    Error::Catalog(catalog::Error::Store { cause: StoreCause::Full, .. }) => {
+                        AuditProblem::Full
+                    }
+                    error => AuditProblem::Unusable { why: error.to_string() },
+                })
             }
         }
     }
@@ -138,6 +146,11 @@ fn lock(file: &File) -> std::result::Result<(), AuditProblem> {
             }
         }
     }
+}
+
+/// Tells whether a file system or a quota is full.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 fn sync_folder(path: &Path) -> std::io::Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use strongroom_crypto::Token;
 use strongroom_testkit::skip;
 
-use super::server::{Answered, IMAGES, Server, image};
+use super::server::{Answered, IMAGES, SECRETS, Server, image, secret};
 use crate::client::{Client, FailureKind, ImagePlace};
 
 /// A file system in memory; dropped, it goes.
@@ -71,6 +71,18 @@ fn an_upload_for_which_there_is_no_room_is_told_so_and_goes_on_when_there_is() {
     assert_eq!(unready.code, 503, "{}", unready.body);
     let nearly = format!("{} is nearly full", data.display());
     assert!(unready.body.starts_with(&nearly), "{}", unready.body);
+
+    // The part that came leaves no room for documents either.
+    let filler = small.path().join("filler");
+    let _ = std::io::copy(&mut std::io::repeat(1), &mut std::fs::File::create(&filler).unwrap());
+    let refused = (0..).map(|number| {
+        let secret = secret(&format!("large-{number}"), &"x".repeat(256 << 10));
+        server.admin_asks(&format!("POST {SECRETS}"), &secret)
+    });
+    let refused = refused.take(64).find(|answer| answer.code != 201).expect("the disk is full");
+    assert_eq!(refused.code, 507, "{}", refused.body);
+    assert!(refused.body.contains("InsufficientStorage"), "{}", refused.body);
+    std::fs::remove_file(filler).unwrap();
 
     small.grow();
     assert_eq!(ready().body, "ok");

@@ -2,13 +2,17 @@
 
 use rusqlite::ffi;
 
-use super::super::Error;
+use super::super::{Error, StoreCause};
 
 /// Returns the error of a catalog whose database failed.
 pub(super) fn store_failed(label: &str, error: &rusqlite::Error) -> Error {
     use rusqlite::ErrorCode as Code;
     let code = error.sqlite_error_code();
-    let busy = matches!(code, Some(Code::DatabaseBusy | Code::DatabaseLocked));
+    let cause = match code {
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => StoreCause::Busy,
+        Some(Code::DiskFull) => StoreCause::Full,
+        _ => StoreCause::Other,
+    };
     let problem = match code {
         Some(Code::DatabaseBusy | Code::DatabaseLocked) => {
             "somebody else keeps on writing to it".to_owned()
@@ -21,7 +25,7 @@ pub(super) fn store_failed(label: &str, error: &rusqlite::Error) -> Error {
         Some(Code::ReadOnly) => "it can only be read".to_owned(),
         _ => error.to_string(),
     };
-    Error::Store { label: label.to_owned(), problem, busy }
+    Error::Store { label: label.to_owned(), problem, cause }
 }
 
 /// Tells whether an insertion failed because the name is taken.

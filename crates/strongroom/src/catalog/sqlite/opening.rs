@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::failure::store_failed;
 use super::schema;
-use crate::catalog::{Error, Result};
+use crate::catalog::{Error, Result, StoreCause};
 
 /// Opens the database at `path`, and makes it when it is not there.
 pub(super) fn open(path: &Path, label: &str) -> Result<Connection> {
@@ -20,7 +20,7 @@ pub(super) fn open(path: &Path, label: &str) -> Result<Connection> {
     let path = path.map_err(|error| Error::Store {
         label: label.to_owned(),
         problem: format!("it cannot be made: {error}"),
-        busy: false,
+        cause: StoreCause::Other,
     })?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -84,11 +84,11 @@ fn log_ahead(connection: &Connection, label: &str) -> Result<()> {
                         "its file system has no shared memory, which a write-ahead log needs: \
                               put it on a local one"
                             .to_owned(),
-                    busy: false,
+                    cause: StoreCause::Other,
                 });
             }
             // SQLite itself does not wait for others that do the same to a new database.
-            Err(Error::Store { busy: true, .. }) if start.elapsed() < PATIENCE => {
+            Err(Error::Store { cause: StoreCause::Busy, .. }) if start.elapsed() < PATIENCE => {
                 std::thread::sleep(PAUSE);
             }
             Err(error) => return Err(error),

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::failure::store_failed;
-use crate::catalog::{Error, Result};
+use crate::catalog::{Error, Result, StoreCause};
 
 /// Refuses a database that is not ours, before anything about it is changed.
 pub(super) fn check_owner(connection: &mut Connection, label: &str) -> Result<()> {
@@ -68,7 +68,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn refused(label: &str, problem: String) -> Error {
-    Error::Store { label: label.to_owned(), problem, busy: false }
+    Error::Store { label: label.to_owned(), problem, cause: StoreCause::Other }
 }
 
 /// What makes each version out of the one before; the version is how many of them were done. None is

@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::PathBuf;
 
 use super::*;
-use crate::catalog;
+use crate::catalog::{self, StoreCause};
 
 fn place() -> (tempfile::TempDir, PathBuf) {
     let place = tempfile::tempdir().unwrap();
@@ -19,7 +19,7 @@ fn open(path: &Path) -> SqliteCatalog {
 
 fn problem<T: std::fmt::Debug>(result: Result<T>) -> String {
     match result.unwrap_err() {
-        Error::Store { problem, busy: false, .. } => problem,
+        Error::Store { problem, cause: StoreCause::Other | StoreCause::Full, .. } => problem,
         other => panic!("{other}"),
     }
 }
@@ -185,7 +185,7 @@ fn says_that_it_is_busy_when_somebody_keeps_on_writing() {
         catalog.replace(Kind::Volume, "a", 1, "{}"),
         catalog.remove(Kind::Volume, "a", 1),
     ] {
-        assert!(matches!(result, Err(Error::Store { busy: true, .. })), "{result:?}");
+        assert!(matches!(result, Err(Error::Store { cause: StoreCause::Busy, .. })), "{result:?}");
     }
     assert!(catalog.load(Kind::Volume, "a").unwrap().is_some(), "readers do not wait");
     other.connection().execute_batch("ROLLBACK").unwrap();
