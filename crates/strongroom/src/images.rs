@@ -1,5 +1,6 @@
 //! Disk images: copied, encrypted, decrypted, encrypted anew, compared.
 
+mod below;
 mod bytes;
 mod checksum;
 mod facts;
@@ -25,6 +26,7 @@ use strongroom_model::{
     ImageTarget, LuksFormat, Resume, SourceFormat, TargetFormat,
 };
 
+pub(crate) use self::below::Below;
 use self::files::Files;
 pub(crate) use self::guard::Checking;
 use self::guard::Guard;
@@ -151,12 +153,13 @@ pub fn clone(
 /// Those of [`clone`], and of `finish`.
 pub(crate) fn clone_finishing(
     request: &CloneRequest,
+    below: Option<&Below>,
     keys: Keys,
     work: &Work<'_>,
     finish: Finish<'_>,
 ) -> Result<Cloned> {
-    let headers = DetachedHeaders::default();
-    clone_with(request, Between::of(request)?, headers, keys, work, finish)
+    let between = Between { below, ..Between::of(request)? };
+    clone_with(request, between, DetachedHeaders::default(), keys, work, finish)
 }
 
 /// What a clone is told by those who know more of its source than a request says.
@@ -169,13 +172,15 @@ pub(crate) struct Between<'a> {
     pub(crate) holes: Holes,
     /// What the checksum of the request is for.
     pub(crate) checking: Checking<'a>,
+    /// What an image of QEMU's lies over; nothing else that it names is opened then.
+    pub(crate) below: Option<&'a Below>,
 }
 
 impl Between<'_> {
     /// Returns what a request says.
     pub(crate) fn of(request: &CloneRequest) -> Result<Self> {
         let formats = request.formats()?;
-        Ok(Self { formats, holes: Holes::Noise, checking: Checking::Expected })
+        Ok(Self { formats, holes: Holes::Noise, checking: Checking::Expected, below: None })
     }
 }
 
@@ -198,11 +203,12 @@ fn clone_with(
     work: &Work<'_>,
     finish: Finish<'_>,
 ) -> Result<Cloned> {
-    let Between { formats, holes, checking } = between;
+    let Between { formats, holes, checking, below } = between;
     refuse_header_apart(headers, formats)?;
     refuse_pipes(request, headers, formats.target)?;
     let opener = keys.source.as_ref().map(OwnedOpener::opener);
-    let source = Source::open(request, formats.source, headers.source, opener, checking, work)?;
+    let source =
+        Source::open((request, below), formats.source, headers.source, opener, checking, work)?;
     let encryption = match &request.operation {
         ImageOperation::Copy | ImageOperation::Decrypt => None,
         ImageOperation::Encrypt(encryption) => Some(encryption.clone()),

@@ -12,6 +12,7 @@ use strongroom_model::{
     SourceFormat,
 };
 
+use super::below::Below;
 use super::bytes::{Bytes, DiskBytes, Identity, StreamBytes};
 use super::files;
 use super::guard::Checking;
@@ -74,7 +75,7 @@ impl Source {
     ///
     /// Those that say that it is not.
     pub(super) fn open(
-        request: &CloneRequest,
+        (request, below): (&CloneRequest, Option<&Below>),
         format: SourceFormat,
         header: Option<&Path>,
         opener: Option<Opener<'_>>,
@@ -108,13 +109,13 @@ impl Source {
             }
             SourceFormat::Qcow2 => {
                 let image;
-                (image, chain) = open_qcow2(&bytes, request, passphrase, work)?;
+                (image, chain) = open_qcow2(&bytes, (request, below), passphrase, work)?;
                 refuse_encrypted_qcow2(&image)?;
                 SourceKind::Plain { bytes, disk: Arc::new(image) }
             }
             SourceFormat::Qcow2Luks => {
                 let image;
-                (image, chain) = open_qcow2(&bytes, request, passphrase, work)?;
+                (image, chain) = open_qcow2(&bytes, (request, below), passphrase, work)?;
                 refuse_plain_qcow2(&image)?;
                 SourceKind::Qcow2Luks { bytes, image: Box::new(image) }
             }
@@ -273,8 +274,9 @@ pub(super) fn open_any(
     let operation = ImageOperation::Copy;
     let mut request = CloneRequest::new(source, ImageTarget::StandardOutput, operation);
     request.backing_from = backing_from.to_vec();
-    let open =
-        |format| Source::open(&request, format, side.header, side.opener, Checking::Expected, work);
+    let open = |format| {
+        Source::open((&request, None), format, side.header, side.opener, Checking::Expected, work)
+    };
     let named = NamedFormat::of(side.path);
     let opened = match (side.format, named) {
         (Some(ImageFormat::Raw), _) => open(SourceFormat::Raw),
@@ -325,7 +327,7 @@ fn qcow2_key<D: Resizable>(
 /// it names.
 fn open_qcow2(
     bytes: &DiskBytes,
-    request: &CloneRequest,
+    (request, below): (&CloneRequest, Option<&Below>),
     passphrase: Option<&Passphrase>,
     work: &Work<'_>,
 ) -> Result<(Image, Vec<ChainFile>)> {
@@ -338,6 +340,9 @@ fn open_qcow2(
         });
     }
     let open = |gate: &dyn Gate| Qcow2::open(Arc::clone(&bytes.disk), Access::ReadOnly, gate);
+    if let Some(below) = below {
+        return Ok((open(below)?, chain_files(below.files())?));
+    }
     if request.backing_from.is_empty() {
         return Ok((open(&Closed)?, Vec::new()));
     }
@@ -345,11 +350,15 @@ fn open_qcow2(
     let folders = Folders::new(&request.backing_from)?;
     let folders = folders.with_passphrases(&passphrases, work.policy);
     let image = open(&folders)?;
-    let chain = folders.opened().into_iter().map(|path| {
-        let (identity, file) = (Identity::of_path(&path), Raw::open(&path, Access::ReadOnly)?);
-        Ok(ChainFile { path, identity, file })
+    Ok((image, chain_files(&folders.opened())?))
+}
+
+fn chain_files(paths: &[PathBuf]) -> Result<Vec<ChainFile>> {
+    let files = paths.iter().map(|path| {
+        let (identity, file) = (Identity::of_path(path), Raw::open(path, Access::ReadOnly)?);
+        Ok(ChainFile { path: path.clone(), identity, file })
     });
-    Ok((image, chain.collect::<Result<_>>()?))
+    files.collect()
 }
 
 fn luks(

@@ -133,6 +133,7 @@ impl Library {
                 // What was never written to a volume of ours means nothing.
                 holes: Holes::Zeros,
                 checking: Checking::Expected,
+                below: None,
             };
             run_between(&making.folder, &request, between, keys, work)?;
         }

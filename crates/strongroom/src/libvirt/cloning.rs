@@ -13,9 +13,9 @@ use super::describing::{Known, measure};
 use super::plan::{Plan, rounded};
 use super::resizing::grow;
 use super::{Libvirt, Made, NewVolume, VolumeName};
-use crate::images::{self, Keys, Work};
+use crate::images::{self, Below, Keys, Side, Work};
 use crate::new_image::Finish;
-use crate::{Error, OwnedNewKey, OwnedOpener, Result};
+use crate::{Error, Opener, OwnedNewKey, OwnedOpener, Result};
 
 impl Libvirt {
     /// Makes the volume of a document with the contents of another one. It is at least as large.
@@ -43,6 +43,7 @@ impl Libvirt {
         let capacity = measure(source.path.as_path(), source.format)?.capacity;
         let wanted = rounded(new.document.capacity.unwrap_or(0), plan.format);
         let _source_lock = self.lock(&source.path)?;
+        let below = self.below(&source, 0, work)?;
         let opener = self.opener(&source)?;
         self.make(new, &plan, |key, finish| {
             let finish = |file: &Raw| {
@@ -51,8 +52,27 @@ impl Libvirt {
                 }
                 finish(file)
             };
-            copy((&plan, &source), opener, key, work, &finish)
+            copy((&plan, &source, below.as_ref()), opener, key, work, &finish)
         })
+    }
+
+    /// Opens what a volume lies over, where its document names a volume of ours: each layer with its own
+    /// secret. `None` where it does not.
+    fn below(&self, known: &Known, above: usize, work: &Work<'_>) -> Result<Option<Below>> {
+        let Some(layer) = self.known_backing(known, above)? else { return Ok(None) };
+        let further = self.below(&layer, above + 1, work)?;
+        let backing_from = match further {
+            Some(_) => Vec::new(),
+            None => backing_from(&layer)?,
+        };
+        let passphrase = self.opener(&layer)?;
+        let side = Side {
+            path: layer.path.as_path(),
+            format: Some(layer.format),
+            header: None,
+            opener: passphrase.as_ref().map(Opener::from),
+        };
+        Below::open(side, further.as_ref(), &backing_from, work).map(Some)
     }
 
     /// Returns what opens a volume, `None` when it is not encrypted.
@@ -70,7 +90,7 @@ impl Libvirt {
 }
 
 fn copy(
-    (plan, source): (&Plan, &Known),
+    (plan, source, below): (&Plan, &Known, Option<&Below>),
     opener: Option<Passphrase>,
     key: Option<(Passphrase, EncryptionRequest)>,
     work: &Work<'_>,
@@ -97,7 +117,7 @@ fn copy(
         source: opener.map(OwnedOpener::Passphrase),
         target: key.map(OwnedNewKey::Passphrase),
     };
-    images::clone_finishing(&request, keys, work, finish).map(|_| ())
+    images::clone_finishing(&request, below, keys, work, finish).map(|_| ())
 }
 
 /// Returns the folder of the backing store that the document of the source names. What a file names that the

@@ -141,21 +141,9 @@ impl Libvirt {
                 "it is LUKS2, and QEMU opens LUKS1 alone: make a copy of it with format='luks'",
             ));
         }
-        if above == MOST_LAYERS {
-            return Err(
-                known.impossible("be the disk of a domain", "it has too many layers above it")
-            );
-        }
-        let backing = known.record.backing_path()?.filter(|path| path.exists());
-        let below = backing.map(|path| self.known(&VolumeName::Path(path))).transpose();
-        let backing = match below {
-            Ok(None) => BackingChain::Unsaid,
-            Ok(Some(below)) => {
-                below.refuse_wiped()?;
-                BackingChain::Layer(Box::new(self.layer(&below, above + 1)?))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => BackingChain::Unsaid,
-            Err(error) => return Err(error),
+        let backing = match self.known_backing(known, above)? {
+            None => BackingChain::Unsaid,
+            Some(below) => BackingChain::Layer(Box::new(self.layer(&below, above + 1)?)),
         };
         let encryption = known.record.volume()?.target.encryption;
         Ok(DiskLayer {
@@ -171,6 +159,24 @@ impl Libvirt {
             backing,
             unknown: Vec::new(),
         })
+    }
+
+    /// Returns what a volume lies over, when its document names a volume of ours; so many layers are above it.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many, or its keys were destroyed.
+    pub(super) fn known_backing(&self, known: &Known, above: usize) -> Result<Option<Known>> {
+        let backing = known.record.backing_path()?.filter(|path| path.exists());
+        let Some(backing) = backing else { return Ok(None) };
+        if above == MOST_LAYERS {
+            return Err(known.impossible("be opened", "it has too many layers above it"));
+        }
+        match self.known(&VolumeName::Path(backing)) {
+            Ok(below) => below.refuse_wiped().map(|()| Some(below)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Returns a volume whose file is there.
@@ -252,5 +258,5 @@ pub(super) fn measure(path: &Path, format: ImageFormat) -> Result<VolumeFacts> {
 /// The bytes of a block, as stat(2) counts them.
 const BLOCK: u64 = 512;
 
-/// How many layers a disk of a domain has at most; more only come of documents that name each other.
+/// How many layers a disk has at most; more only come of documents that name each other.
 const MOST_LAYERS: usize = 64;

@@ -131,12 +131,14 @@ fn a_domain_starts_with_the_disk_that_we_print() {
         return;
     }
     let Some(rig) = Rig::new(test) else { return };
+    rig.place.image("plain", LEN);
     for (number, format) in ["raw", "qcow2"].into_iter().enumerate() {
         let name = format!("disk.{format}");
         let secret = share_secret(&rig, &name, number);
         create(&rig, &Rig::document(&name, LEN, Choice::usual(format), &secret));
         let disk = start_domain(&rig, &name);
         assert!(!disk.contains("<backingStore"), "{disk}");
+        rig.fill_with_qemu(Choice::usual(format), &name).unwrap();
     }
     // An overlay over each, under a key of its own: each layer names its own secret.
     for (number, (base, format)) in
@@ -153,6 +155,19 @@ fn a_domain_starts_with_the_disk_that_we_print() {
         let disk = start_domain(&rig, &name);
         assert_eq!(disk.matches("<secret ").count(), 2, "{disk}");
         assert!(disk.contains("<backingStore"), "{disk}");
+        // A copy of it holds what the layer below does, each opened with its own secret.
+        let flat = format!("flat-{base}");
+        let document =
+            format!("<volume><name>{flat}</name><target><format type='raw'/></target></volume>");
+        rig.place.write("flat.xml", document);
+        let words = format!(
+            "libvirt vol-create-from flat.xml {} --pool {} --data data",
+            rig.volume(&name),
+            rig.pool.display()
+        );
+        rig.place.strongroom(&words).ok();
+        let words = format!("image compare plain {}", rig.volume(&flat));
+        rig.place.strongroom(&words).ok();
     }
 }
 
