@@ -23,4 +23,4 @@ pub use pykmip::{KmipClient, PyKmip};
 pub use recording::{Change, RecordingDisk, Tearing};
 pub use server::{Body, Reply, Request, Server};
 pub use skip::skip;
-pub use tool::{Outcome, Tool, run, wait};
+pub use tool::{Outcome, Tool, measured, run, wait};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::{Outcome, Tool, run};
+use crate::{Outcome, Tool, measured, run};
 
 /// A daemon for QEMU, with its drivers of storage and secrets, as the system's own one would be. Its
 /// configuration, state, secrets and sockets lie below a temporary directory, since it runs in a mount
@@ -45,11 +45,15 @@ impl Libvirt {
 
     /// Runs a command of `virsh` against it.
     pub fn virsh<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Outcome {
-        let mut command = Tool::VIRSH.command();
-        // The history of commands and the like belong to the test as well.
-        command.env("HOME", self.directory.path()).env("XDG_RUNTIME_DIR", self.directory.path());
-        command.arg("--quiet").arg("--connect").arg(self.uri()).args(words);
-        run(command, b"")
+        let words: Vec<S> = words.into_iter().collect();
+        measured(|| {
+            let mut command = Tool::VIRSH.command();
+            // The history of commands and the like belong to the test as well.
+            command.env("HOME", self.directory.path());
+            command.env("XDG_RUNTIME_DIR", self.directory.path());
+            command.arg("--quiet").arg("--connect").arg(self.uri()).args(&words);
+            run(command, b"")
+        })
     }
 
     /// Defines and starts a pool in a directory, which is made, and returns where its volumes lie.
@@ -88,7 +92,7 @@ impl Libvirt {
     /// that went.
     pub fn create_volume(&self, pool: &str, file: &str, document: &str) -> Outcome {
         let document = self.write(file, document.as_bytes());
-        measured(|| self.virsh(["vol-create".as_ref(), pool.as_ref(), document.as_os_str()]))
+        self.virsh(["vol-create".as_ref(), pool.as_ref(), document.as_os_str()])
     }
 
     /// Has it create a volume as a document says out of another one of the same pool, and returns how
@@ -104,7 +108,7 @@ impl Libvirt {
         let words = ["vol-create-from", "--inputpool", pool, "--pool", pool, "--vol", source];
         let words = words.map(AsRef::as_ref);
         let words = words.into_iter().chain(["--file".as_ref(), document.as_os_str()]);
-        measured(|| self.virsh(words.clone()))
+        self.virsh(words)
     }
 
     /// Ends it, and starts it with the configuration, pools and secrets that it had.
@@ -158,13 +162,6 @@ impl Drop for Libvirt {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// Repeats what fails because QEMU could not measure how fast the machine is, as happens on a busy one.
-fn measured(attempt: impl Fn() -> Outcome) -> Outcome {
-    let is_measured =
-        |outcome: &Outcome| !outcome.stderr.contains("Unable to get accurate CPU usage");
-    (0..10).map(|_| attempt()).find(is_measured).unwrap_or_else(attempt)
 }
 
 /// The daemon that has all drivers in one process.

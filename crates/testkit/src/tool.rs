@@ -150,6 +150,14 @@ impl Outcome {
     }
 }
 
+/// Repeats what fails because QEMU could not measure how fast the machine is: on a busy one, or where the
+/// clock for that stands still now and then.
+pub fn measured(attempt: impl Fn() -> Outcome) -> Outcome {
+    let is_measured =
+        |outcome: &Outcome| !outcome.stderr.contains("Unable to get accurate CPU usage");
+    (0..20).map(|_| attempt()).find(is_measured).unwrap_or_else(attempt)
+}
+
 /// Runs a command to its end, which must come within [`LIMIT`], and gives it `stdin` to read.
 ///
 /// # Panics

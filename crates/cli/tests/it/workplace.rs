@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use strongroom_disk::{Access, Raw};
-use strongroom_testkit::{Outcome, Pattern, Tool, run, skip};
+use strongroom_testkit::{Outcome, Pattern, Tool, measured, run, skip};
 use tempfile::TempDir;
 
 use crate::secrecy::{CANARY, NEW_CANARY};
@@ -133,12 +133,8 @@ impl Workplace {
         run(self.prepared(Tool::CRYPTSETUP.command(), words), b"")
     }
 
-    /// Runs it again when it could not measure how fast it is, as happens on a busy machine.
     pub(crate) fn qemu_img(&self, words: &str) -> Outcome {
-        let once = || run(self.prepared(Tool::QEMU_IMG.command(), words), b"");
-        let is_measured =
-            |outcome: &Outcome| !outcome.stderr.contains("Unable to get accurate CPU usage");
-        (0..10).map(|_| once()).find(is_measured).unwrap_or_else(once)
+        measured(|| run(self.prepared(Tool::QEMU_IMG.command(), words), b""))
     }
 
     /// Starts the program under test and lets it run.

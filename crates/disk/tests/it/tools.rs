@@ -19,25 +19,14 @@ pub(crate) fn available(test: &str) -> bool {
 
 /// Runs a program in a directory and returns what it prints.
 pub(crate) fn run(directory: &Path, program: &str, arguments: &[&str]) -> String {
-    let command = || Command::new(program).args(arguments).current_dir(directory).output().unwrap();
-    let mut output = command();
-    for _ in 0..5 {
-        // QEMU measures how long a key derivation takes, and on some machines the clock for that
-        // stands still now and then.
-        if !String::from_utf8_lossy(&output.stderr).contains("Unable to get accurate CPU usage") {
-            break;
-        }
-        output = command();
-    }
-    let (stdout, stderr) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}\n{stdout}{stderr}",
-        output.status
-    );
+    let once = || {
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(directory);
+        strongroom_testkit::run(command, b"")
+    };
+    let stdout = strongroom_testkit::measured(once).ok();
     assert!(!stdout.contains("Pattern verification failed"), "{arguments:?}: {stdout}");
-    stdout.into_owned()
+    stdout
 }
 
 /// Runs `qemu-img`.

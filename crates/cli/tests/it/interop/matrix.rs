@@ -183,15 +183,7 @@ impl Cell {
             "convert {SECRET} -f raw plain -O luks -o key-secret=key,iter-time=10,\
              cipher-alg={cipher}-{bits},cipher-mode={mode},{iv},hash-alg={hash} volume"
         );
-        // Its measurement of the CPU fails now and then on a busy machine.
-        let mut outcome = place.qemu_img(&words);
-        for _ in 0..20 {
-            if !outcome.stderr.contains("Unable to get accurate CPU usage") {
-                break;
-            }
-            outcome = place.qemu_img(&words);
-        }
-        outcome.success().map(drop)
+        place.qemu_img(&words).success().map(drop)
     }
 
     fn format_with_cryptsetup(&self, place: &Workplace) -> Result<(), String> {

@@ -156,7 +156,7 @@ fn a_domain_starts_with_the_disk_that_we_print() {
         assert_eq!(disk.matches("<secret ").count(), 2, "{disk}");
         assert!(disk.contains("<backingStore"), "{disk}");
         // A copy of it holds what the layer below does, each opened with its own secret.
-        let flat = format!("flat-{base}");
+        let flat = format!("flat-{format}.raw");
         let document =
             format!("<volume><name>{flat}</name><target><format type='raw'/></target></volume>");
         rig.place.write("flat.xml", document);
