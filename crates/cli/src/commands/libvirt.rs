@@ -3,6 +3,7 @@
 mod connection;
 mod domain_disk;
 mod hints;
+mod making;
 mod place;
 mod printing;
 mod secret_define;
