@@ -154,10 +154,12 @@ fn changes() -> [Of; 3] {
         Endpoint::new(
             Method::POST,
             "/v1/libvirt/volumes/{name}/wipe",
-            "Destroy the keys of an encrypted volume",
+            "Destroy the keys of an encrypted volume, or overwrite a raw one",
             |on, path| path.on(on, volumes::wipe),
         )
-        .answers(200, "nobody opens it any more", Content::AnyJson),
+        .query("algorithm", "keys; or zero, for a raw volume.")
+        .answers(200, "nobody opens it any more", Content::AnyJson)
+        .answers(202, "the job that overwrites it", Content::AnyJson),
     ]
 }
 

@@ -31,6 +31,15 @@ pub struct Wiped {
 }
 
 impl Libvirt {
+    /// Returns whether the format of a volume lets it be wiped so.
+    ///
+    /// # Errors
+    ///
+    /// Those that [`wipe`](Self::wipe) would have for its format.
+    pub fn can_wipe(&self, name: &VolumeName, erasure: Erasure) -> Result<()> {
+        refuse(&self.known(name)?, erasure)
+    }
+
     /// Wipes a volume. It stays, and has to be deleted.
     ///
     /// # Errors
@@ -41,17 +50,7 @@ impl Libvirt {
         let known = self.known(name)?;
         let path = known.path.as_str().to_owned();
         let _lock = self.lock(&known.path)?;
-        match (erasure, known.format) {
-            (Erasure::Keys, ImageFormat::Raw | ImageFormat::Qcow2) => {
-                return Err(Error::libvirt(LibvirtProblem::NothingToErase { path }));
-            }
-            (Erasure::Zeros, format) if format != ImageFormat::Raw => {
-                let reason = "only raw volumes that are not encrypted are; of an encrypted one the keys \
-                              are destroyed";
-                return Err(known.impossible("be overwritten", reason));
-            }
-            _ => {}
-        }
+        refuse(&known, erasure)?;
         let file = opening::volume_file(&known.record)?;
         let _in_use = file.try_lock_image(LockMode::Exclusive)?;
         self.refuse_backing(&known.path)?;
@@ -69,6 +68,22 @@ impl Libvirt {
             })?;
         }
         Ok(Wiped { path, generated: known.record.generated })
+    }
+}
+
+/// Refuses what the format of a volume does not allow.
+fn refuse(known: &Known, erasure: Erasure) -> Result<()> {
+    match (erasure, known.format) {
+        (Erasure::Keys, ImageFormat::Raw | ImageFormat::Qcow2) => {
+            let path = known.path.as_str().to_owned();
+            Err(Error::libvirt(LibvirtProblem::NothingToErase { path }))
+        }
+        (Erasure::Zeros, format) if format != ImageFormat::Raw => {
+            let reason = "only raw volumes that are not encrypted are; of an encrypted one the keys are \
+                          destroyed";
+            Err(known.impossible("be overwritten", reason))
+        }
+        _ => Ok(()),
     }
 }
 

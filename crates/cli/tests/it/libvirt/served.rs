@@ -33,6 +33,14 @@ pub(crate) fn start(store: &Store) -> (Child, String) {
 
 /// Asks a server with a token. Returns status and body.
 fn ask(address: &str, token: &str, method: &str, path: &str, body: &[u8]) -> (u16, String) {
+    let answer = ask_for_all(address, token, method, path, body);
+    let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (code, body)
+}
+
+/// Asks a server with a token. Returns all of the answer.
+fn ask_for_all(address: &str, token: &str, method: &str, path: &str, body: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\
@@ -45,9 +53,7 @@ fn ask(address: &str, token: &str, method: &str, path: &str, body: &[u8]) -> (u1
     stream.read_to_end(&mut answer).unwrap();
     let answer = String::from_utf8(answer).unwrap();
     assert!(!holds_canary(answer.as_bytes()), "a secret was told: {answer}");
-    let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
-    (code, body)
+    answer
 }
 
 #[test]
@@ -93,13 +99,25 @@ fn a_server_keeps_secrets_and_makes_volumes_of_them() {
         assert!(begun.elapsed() < Duration::from_secs(120), "the copy is not made");
         std::thread::sleep(Duration::from_millis(50));
     }
-    assert_eq!(ask("POST", "volumes", &volume("c", 4 << 20, "")).0, 201);
+    let document = volume("c", 4 << 20, "<nocow/>");
+    let made = ask_for_all(&address, token, "POST", "/v1/libvirt/volumes", document.as_bytes());
+    let head = made.split_once("\r\n\r\n").unwrap().0.to_lowercase();
+    assert!(head.starts_with("http/1.1 201") && head.contains("\r\nwarning: 299 - "), "{made}");
     let (_, listed) = ask("GET", "volumes", "");
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed["items"].as_array().unwrap().len(), 3, "{listed}");
     assert!(ask("GET", "volumes/b/disk?target=vdb", "").1.contains("dev='vdb'"));
     assert_eq!(ask("POST", "volumes/a/resize", "{\"capacity\":8388608}").0, 200);
     assert_eq!(ask("POST", "volumes/c/wipe", "").0, 422);
+    store.place.write("data/libvirt/c", vec![7; 4 << 20]);
+    assert_eq!(ask("POST", "volumes/c/wipe?algorithm=nnsa", "").0, 400);
+    assert_eq!(ask("POST", "volumes/b/wipe?algorithm=zero", "").0, 422);
+    assert_eq!(ask("POST", "volumes/c/wipe?algorithm=zero", "").0, 202);
+    let begun = Instant::now();
+    while store.place.read("data/libvirt/c") != [0; 4 << 20] {
+        assert!(begun.elapsed() < Duration::from_secs(120), "it is not overwritten");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     assert_eq!(ask("POST", "volumes/b/wipe", "").0, 200);
     assert_eq!(ask("DELETE", "volumes/b?withSecret=true", "").0, 200);
     assert!(!ask("GET", "secrets", "").1.contains(OTHER));

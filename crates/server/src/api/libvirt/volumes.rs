@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use strongroom::image_size::SizeChange;
 use strongroom::images::Work;
@@ -20,10 +20,11 @@ use strongroom_model::dialect::libvirt::Volume;
 
 use super::super::failure::{Answer, Failure};
 use super::super::target::Parameters;
+use super::super::writing::warned;
 use super::super::{blocking, body_of};
 use super::Asked;
 use super::answers::{done, failed, json as answer, unread, xml};
-use super::work::{Request, TASK};
+use super::work::{COPY, Copy, OVERWRITE, Overwrite};
 use crate::access::{Caller, Wish};
 
 /// A new size, as somebody asks for it.
@@ -55,41 +56,51 @@ pub(super) async fn create(
     body: Body,
 ) -> Answer<Response> {
     let body = body_of(body).await?;
-    let document = Volume::read(&body).map_err(|error| unread(&error))?;
+    let (document, notes) = Volume::read_with_notes(&body).map_err(|error| unread(&error))?;
     let parameters = Parameters::of(query.as_deref());
     let from = parameters.text("from").map(str::to_owned);
     blocking(move || {
         refuse_backing(&asked, &document)?;
         match from {
-            None => create_now(&asked, &caller, &document),
-            Some(from) => submit(&asked, &caller, &document, from),
+            None => create_now(&asked, &caller, &document, notes),
+            Some(from) => warned(copy(&asked, &caller, &document, from)?, &notes),
         }
     })
     .await
 }
 
-fn create_now(asked: &Asked, caller: &Caller, document: &Volume) -> Answer<Response> {
+fn create_now(
+    asked: &Asked,
+    caller: &Caller,
+    document: &Volume,
+    mut notes: Vec<String>,
+) -> Answer<Response> {
     let derivation = EncryptionRequest::default();
     let new = NewVolume { document, pool: Some(asked.place.pool()), derivation, job: None };
     let cancelled = Arc::new(AtomicBool::new(false));
     let work = Work { policy: asked.place.policy, observer: &(), cancelled: &cancelled };
     let made = asked.libvirt(caller).create(&new, &work).map_err(failed)?;
-    Ok(xml(StatusCode::CREATED, made.document.write()))
+    notes.extend(made.notes);
+    warned(xml(StatusCode::CREATED, made.document.write()), &notes)
 }
 
-fn submit(asked: &Asked, caller: &Caller, document: &Volume, from: String) -> Answer<Response> {
+fn copy(asked: &Asked, caller: &Caller, document: &Volume, from: String) -> Answer<Response> {
     let libvirt = asked.libvirt(caller);
     // What can be known now is said now.
     libvirt.volume_facts(&asked.place.volume(from.clone())).map_err(failed)?;
     if libvirt.volume_facts(&asked.place.volume(document.name.clone())).is_ok() {
         return Err(Failure::there(format!("there is a volume {:?} already", document.name)));
     }
-    let id = format!("libvirt-{}", random_uuid());
-    let request = Request { document: document.write(), from, actor: caller.actor() };
+    let request = Copy { document: document.write(), from, actor: caller.actor() };
+    submit(asked, COPY, &document.name, &request)
+}
+
+/// Has something done to a volume by a job, and answers with it.
+fn submit(asked: &Asked, task: &str, volume: &str, request: &impl Serialize) -> Answer<Response> {
     let job = asked.jobs.submit(NewJob {
-        id,
-        task: TASK.to_owned(),
-        subject: format!("libvirt/volumes {}", document.name),
+        id: format!("libvirt-{}", random_uuid()),
+        task: task.to_owned(),
+        subject: format!("libvirt/volumes {volume}"),
         request: serde_json::to_value(request).map_err(|_| Failure::internal())?,
         rate_limit: None,
     });
@@ -189,20 +200,36 @@ pub(super) async fn resize(
     Ok(answer(StatusCode::OK, &json!({ "capacityBytes": resized.await?.to })))
 }
 
-/// Destroys the keys of an encrypted volume.
+/// Destroys the keys of an encrypted volume; or overwrites a raw one with zeros, which is a job.
 pub(super) async fn wipe(
     State(asked): State<Arc<Asked>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Answer<Response> {
+    let erasure = match Parameters::of(query.as_deref()).text("algorithm") {
+        None | Some("keys") => Erasure::Keys,
+        Some("zero") => Erasure::Zeros,
+        Some(other) => {
+            let message = format!("the algorithm {other:?} is not known: keys or zero");
+            return Err(Failure::bad_request(message));
+        }
+    };
     let wiped = blocking(move || {
+        let volume = asked.place.volume(name.clone());
+        let libvirt = asked.libvirt(&caller);
+        if erasure == Erasure::Zeros {
+            // What can be known now is said now.
+            libvirt.can_wipe(&volume, erasure).map_err(failed)?;
+            let request = Overwrite { volume: name.clone(), actor: caller.actor() };
+            return submit(&asked, OVERWRITE, &name, &request);
+        }
         let cancelled = Arc::new(AtomicBool::new(false));
         let work = Work { policy: asked.place.policy, observer: &(), cancelled: &cancelled };
-        let volume = asked.place.volume(name);
-        asked.libvirt(&caller).wipe(&volume, Erasure::Keys, &work).map_err(failed)
+        libvirt.wipe(&volume, erasure, &work).map_err(failed)?;
+        Ok(done())
     });
-    wiped.await?;
-    Ok(done())
+    wiped.await
 }
 
 /// Deletes a volume.

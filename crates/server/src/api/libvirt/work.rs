@@ -1,13 +1,14 @@
-//! Copies of volumes, as jobs.
+//! What takes long with volumes, as jobs: copies, and overwriting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strongroom::ErrorKind;
 use strongroom::images::{self, Observer};
 use strongroom::jobs::{Again, Control, Failure, Job, Worker};
-use strongroom::libvirt::NewVolume;
+use strongroom::libvirt::{Erasure, NewVolume};
 use strongroom_clone::Progress;
 use strongroom_model::EncryptionRequest;
 use strongroom_model::dialect::libvirt::Volume;
@@ -15,20 +16,29 @@ use strongroom_model::dialect::libvirt::Volume;
 use super::Place;
 use crate::controllers::chain;
 
-/// The worker of jobs that also copies volumes.
+/// The worker of jobs that also copies and overwrites volumes.
 pub(crate) struct LibvirtWork {
     /// Does all other jobs.
     others: Arc<dyn Worker>,
     place: Place,
 }
 
-/// What a job has to know.
+/// What a job has to know that copies a volume.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct Copy {
     /// The document of the new volume.
     pub(super) document: String,
     /// The name of the other volume.
     pub(super) from: String,
+    /// Who has asked for it.
+    pub(super) actor: String,
+}
+
+/// What a job has to know that overwrites a volume with zeros.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Overwrite {
+    /// Its name.
+    pub(super) volume: String,
     /// Who has asked for it.
     pub(super) actor: String,
 }
@@ -47,26 +57,40 @@ impl LibvirtWork {
     }
 
     fn copy(&self, job: &Job, control: &Control) -> Result<(), Failure> {
-        let never = |message: String| Failure { message, again: Again::Never };
-        let request: Request = serde_json::from_value(job.request.clone())
-            .map_err(|error| never(format!("the job is not what was submitted: {error}")))?;
+        let Copy { document, from, actor } = request(job)?;
         let document =
-            Volume::read(request.document.as_bytes()).map_err(|error| never(error.to_string()))?;
-        let watch = Watch { control, done: AtomicU64::new(0), of: AtomicU64::new(UNKNOWN) };
-        let work = images::Work {
-            policy: self.place.policy,
-            observer: &watch,
-            cancelled: &control.cancelled,
-        };
+            Volume::read(document.as_bytes()).map_err(|error| never(error.to_string()))?;
         let new = NewVolume {
             document: &document,
             pool: Some(self.place.pool()),
             derivation: EncryptionRequest::default(),
             job: Some(&job.id),
         };
-        let libvirt = self.place.libvirt(request.actor);
-        let source = self.place.volume(request.from);
-        libvirt.create_from(&new, &source, &work).map(|_| ()).map_err(|error| {
+        let source = self.place.volume(from);
+        let libvirt = self.place.libvirt(actor);
+        self.watched(control, |work| libvirt.create_from(&new, &source, work).map(drop))
+    }
+
+    fn overwrite(&self, job: &Job, control: &Control) -> Result<(), Failure> {
+        let Overwrite { volume, actor } = request(job)?;
+        let volume = self.place.volume(volume);
+        let libvirt = self.place.libvirt(actor);
+        self.watched(control, |work| libvirt.wipe(&volume, Erasure::Zeros, work).map(drop))
+    }
+
+    /// Does something that tells how far it is.
+    fn watched(
+        &self,
+        control: &Control,
+        act: impl FnOnce(&images::Work<'_>) -> strongroom::Result<()>,
+    ) -> Result<(), Failure> {
+        let watch = Watch { control, done: AtomicU64::new(0), of: AtomicU64::new(UNKNOWN) };
+        let work = images::Work {
+            policy: self.place.policy,
+            observer: &watch,
+            cancelled: &control.cancelled,
+        };
+        act(&work).map_err(|error| {
             let again = match error.kind() {
                 ErrorKind::Busy | ErrorKind::Io | ErrorKind::Interrupted => Again::Later,
                 _ => Again::Never,
@@ -76,23 +100,35 @@ impl LibvirtWork {
     }
 }
 
+/// Returns what was submitted.
+fn request<T: DeserializeOwned>(job: &Job) -> Result<T, Failure> {
+    T::deserialize(&job.request)
+        .map_err(|error| never(format!("the job is not what was submitted: {error}")))
+}
+
+fn never(message: String) -> Failure {
+    Failure { message, again: Again::Never }
+}
+
 impl Worker for LibvirtWork {
     fn run(&self, job: &Job, control: &Control) -> Result<(), Failure> {
         match job.task.as_str() {
-            TASK => self.copy(job, control),
+            COPY => self.copy(job, control),
+            OVERWRITE => self.overwrite(job, control),
             _ => self.others.run(job, control),
         }
     }
 
     fn memory(&self, job: &Job) -> u64 {
         match job.task.as_str() {
-            TASK => MEMORY,
+            COPY => MEMORY,
+            OVERWRITE => OVERWRITE_MEMORY,
             _ => self.others.memory(job),
         }
     }
 
     fn changed(&self, job: &Job) {
-        if job.task != TASK {
+        if !matches!(&*job.task, COPY | OVERWRITE) {
             self.others.changed(job);
         }
     }
@@ -118,10 +154,16 @@ impl Observer for Watch<'_> {
 }
 
 /// What a job is called that copies a volume.
-pub(super) const TASK: &str = "libvirt-copy";
+pub(super) const COPY: &str = "libvirt-copy";
+
+/// What a job is called that overwrites a volume.
+pub(super) const OVERWRITE: &str = "libvirt-overwrite";
 
 /// What a copy takes, with the derivation of a key of LUKS2, in bytes.
 const MEMORY: u64 = 64 << 20 | 512 << 20;
+
+/// What overwriting takes, in bytes.
+const OVERWRITE_MEMORY: u64 = 16 << 20;
 
 /// Stands for a length that nobody knows.
 const UNKNOWN: u64 = u64::MAX;
