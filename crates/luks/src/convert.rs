@@ -30,7 +30,7 @@ pub fn to_luks2(
     head: &[u8],
     rng: &mut dyn CryptoRng,
 ) -> Result<(luks2::Header, Change), Error> {
-    refuse_partition_table(header, Version::Luks2)?;
+    refuse_partition_table(header, 6, Version::Luks2)?;
     let mut change = Change::default();
     let (moved, abandoned) = move_out_of_the_way(header, head, &mut change)?;
     let converted = luks2_header(&moved, rng)?;
@@ -79,7 +79,7 @@ pub fn to_luks1(header: &luks2::Header, device_len: u64) -> Result<(luks1::Heade
         ));
     }
     luks1::Header::parse(&converted.to_bytes(), device_len)?;
-    refuse_partition_table(&converted, Version::Luks1)?;
+    refuse_partition_table(&converted, 6, Version::Luks1)?;
     let bytes = converted.to_bytes();
     let (first, second) = bytes.split_at(SECTOR as usize);
     let mut change = Change::default();
@@ -98,8 +98,9 @@ pub fn to_luks1(header: &luks2::Header, device_len: u64) -> Result<(luks1::Heade
 ///
 /// Between the writes of a conversion that sector stands behind the first one of a LUKS2 header,
 /// whose reader would then believe that a partition table took the place of the primary copy, and
-/// leave the secondary one alone. Only a salt that somebody chose begins so.
-fn refuse_partition_table(header: &luks1::Header, to: Version) -> Result<(), Error> {
+/// leave the secondary one alone. Only a salt that somebody chose begins so; it is that of keyslot
+/// `of`, which stands in keyslot 6.
+fn refuse_partition_table(header: &luks1::Header, of: u32, to: Version) -> Result<(), Error> {
     let bytes = header.to_bytes();
     if !bytes.split_at(SECTOR as usize).1.starts_with(luks2::GPT_MAGIC) {
         return Ok(());
@@ -109,7 +110,7 @@ fn refuse_partition_table(header: &luks1::Header, to: Version) -> Result<(), Err
         true => "give its passphrase another keyslot, then remove it",
         false => "it is not in use, so repair the header",
     };
-    let problem = format!("the salt of keyslot 6 reads like a GPT partition table: {way_out}");
+    let problem = format!("the salt of keyslot {of} reads like a GPT partition table: {way_out}");
     Err(Error::unfit(to, problem))
 }
 
@@ -143,6 +144,8 @@ fn move_out_of_the_way(
         change.flush();
         let mut both = header.clone();
         *both.keyslot_mut(free) = luks1::Keyslot { offset: place.offset, ..keyslot.clone() };
+        // The salt comes along, and may be what it was not where it was.
+        refuse_partition_table(&both, id, Version::Luks2)?;
         both.write(change);
         let given_up = both.keyslot_mut(id);
         given_up.active = false;

@@ -315,6 +315,8 @@ fn a_digest_that_is_longer_than_luks1s_still_tells_the_key() {
 
 /// What the second sector of a device begins with, in the salt of keyslot 6.
 const SECOND_SECTOR: usize = 512;
+/// Where the salt of keyslot 0 begins.
+const FIRST_SALT: usize = 208 + 8;
 const GPT: &[u8] = b"EFI PART";
 
 #[test]
@@ -326,6 +328,15 @@ fn a_salt_that_reads_like_a_partition_table_is_refused_until_it_is_gone() {
     used.bytes[SECOND_SECTOR..][..GPT.len()].copy_from_slice(GPT);
     let error = up(&mut used).unwrap_err().to_string();
     assert!(error.contains("keyslot 6") && error.contains("another keyslot"), "{error}");
+
+    // One that would be moved there.
+    let mut moved = Volume::small(Version::Luks1, 8);
+    for id in 1..6 {
+        moved.add(&id.to_string());
+    }
+    moved.bytes[FIRST_SALT + 8..][..GPT.len()].copy_from_slice(GPT);
+    let error = up(&mut moved).unwrap_err().to_string();
+    assert!(error.contains("keyslot 0") && error.contains("another keyslot"), "{error}");
 
     let mut unused = Volume::small(Version::Luks1, 8);
     unused.bytes[SECOND_SECTOR..][..GPT.len()].copy_from_slice(GPT);
