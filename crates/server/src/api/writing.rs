@@ -35,6 +35,8 @@ pub(super) fn create(api: &Api, asked: &Asked) -> Answer<Response> {
     if store.read(resource, object.namespace(), &name).is_some() {
         return Err(Failure::already_exists(resource, &name));
     }
+    // Before anything of what it leads to is told.
+    check_references(api, asked, &object, None)?;
     let admitted = admission::admit(object, Change::Create, store)
         .map_err(|refused| Failure::refused(resource, &name, &refused))?;
     warnings.extend(admitted.warnings);
@@ -107,6 +109,7 @@ fn keep(api: &Api, asked: &Asked, mut object: Object, old: &Object) -> Answer<Re
     let mut warnings = strange_fields(asked, &object, Some(old))?;
     store::keep_hold(Some(old), &mut object);
     fill_in(&mut object, store);
+    check_references(api, asked, &object, Some(old))?;
     let admitted = admission::admit(object, Change::Update(old), store)
         .map_err(|refused| Failure::refused(resource, name, &refused))?;
     warnings.extend(admitted.warnings);

@@ -29,7 +29,7 @@ pub struct PersistentVolume {
     pub reclaim: ReclaimPolicy,
     /// Its class.
     pub storage_class: Option<String>,
-    /// The Secrets that it names, each once.
+    /// The Secrets that it names, each once: first that by which it is staged, which opens it.
     pub secrets: Vec<SecretReference>,
 }
 
@@ -86,10 +86,11 @@ fn secrets(fields: &mut Fields<'_>) -> Vec<SecretReference> {
         let Some(name) = fields.text(&["spec", "csi", field, "name"]) else { continue };
         let namespace = fields
             .required(&["spec", "csi", field, "namespace"], "a Secret is named with its namespace");
-        secrets.push(SecretReference { namespace: namespace.to_owned(), name: name.to_owned() });
+        let secret = SecretReference { namespace: namespace.to_owned(), name: name.to_owned() };
+        if !secrets.contains(&secret) {
+            secrets.push(secret);
+        }
     }
-    secrets.sort();
-    secrets.dedup();
     secrets
 }
 
@@ -111,18 +112,20 @@ mod tests {
     fn a_volume_tells_its_claim_and_its_secrets() {
         let mut object = Object::new(Resource::PersistentVolume, None, "pvc-1");
         let secret = json!({ "name": "key", "namespace": "lab" });
+        let other = json!({ "name": "another", "namespace": "lab" });
         object.set(
             &["spec"],
             json!({
                 "capacity": { "storage": "1Gi" }, "storageClassName": "vault",
                 "claimRef": { "namespace": "lab", "name": "disk" },
                 "csi": { "volumeHandle": "pvc-1", "nodeStageSecretRef": secret,
-                         "nodePublishSecretRef": secret,
+                         "nodePublishSecretRef": secret, "nodeExpandSecretRef": other,
                          "volumeAttributes": { "encrypted": "true" } },
             }),
         );
         let volume = PersistentVolume::try_from(&object).unwrap();
-        assert_eq!(volume.secrets.len(), 1);
+        let names: Vec<&str> = volume.secrets.iter().map(|secret| &*secret.name).collect();
+        assert_eq!(names, ["key", "another"]);
         assert_eq!(volume.claim, Some(("lab".to_owned(), "disk".to_owned())));
         assert_eq!((volume.capacity, volume.reclaim), (1 << 30, ReclaimPolicy::Retain));
         object.take(&["spec", "csi"]);
