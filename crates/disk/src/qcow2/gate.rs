@@ -1,6 +1,7 @@
 //! Files that an image names: opened only by the caller's decision.
 
-use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::{fmt, fs};
 
 use crate::{Disk, Error, ErrorKind, Operation, Resizable, Result};
 
@@ -68,6 +69,57 @@ impl fmt::Display for Role {
 }
 
 impl NamedFile<'_> {
+    /// Returns where the name leads to that stands in the image at this path, as far as text can tell: an
+    /// absolute path, of which nothing needs to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] when the name is no path; when the directory of the image is not there.
+    pub fn path_beside(&self, image: &Path) -> Result<PathBuf> {
+        let path = self.as_path()?;
+        if path.is_absolute() {
+            return Ok(path.to_owned());
+        }
+        let parent = match image.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // Without symbolic links, so that what is above it is its parent.
+        let failed = |source| {
+            Error::from_io(Operation::Open, self.image, source)
+                .because(format!("its {} {:?}", self.role, self.name))
+        };
+        let mut place = fs::canonicalize(parent).map_err(failed)?;
+        let mut parts = path.components().peekable();
+        while let Some(part @ (Component::CurDir | Component::ParentDir)) = parts.peek() {
+            if *part == Component::ParentDir {
+                place.pop();
+            }
+            parts.next();
+        }
+        place.extend(parts);
+        Ok(place)
+    }
+
+    /// Returns the path that the name is.
+    fn as_path(&self) -> Result<&Path> {
+        let name = self.name.strip_prefix("file:").unwrap_or(self.name);
+        // What comes before a colon in the first part of a name is a protocol to QEMU, even where a
+        // file has such a name.
+        match name.split_once(['/', ':']) {
+            Some((protocol, _)) if name[protocol.len()..].starts_with(':') => Err(Error::new(
+                ErrorKind::Unsupported,
+                Operation::Open,
+                self.image,
+            )
+            .because(format!(
+                "it names the {} {:?} with the protocol {protocol:?}, and only files are opened",
+                self.role, self.name
+            ))),
+            _ => Ok(Path::new(name)),
+        }
+    }
+
     /// Returns the error of a gate that does not open the file.
     pub fn denied(&self) -> Error {
         Error::new(ErrorKind::Denied, Operation::Open, self.image).because(format!(

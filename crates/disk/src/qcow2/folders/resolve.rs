@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -61,25 +61,7 @@ impl Place {
     ///
     /// [`ErrorKind::Unsupported`] when the name is no path.
     pub(super) fn of(image: &Path, named: &NamedFile<'_>) -> Result<Self> {
-        let path = path_in(named)?;
-        if path.is_absolute() {
-            return Ok(Self(path.to_owned()));
-        }
-        let parent = match image.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        // Without symbolic links, so that what is above it is its parent.
-        let mut place = fs::canonicalize(parent).map_err(|source| failed(named, source))?;
-        let mut parts = path.components().peekable();
-        while let Some(part @ (Component::CurDir | Component::ParentDir)) = parts.peek() {
-            if *part == Component::ParentDir {
-                place.pop();
-            }
-            parts.next();
-        }
-        place.extend(parts);
-        Ok(Self(place))
+        named.path_beside(image).map(Self)
     }
 }
 
@@ -122,22 +104,6 @@ pub(super) fn open(
 /// Returns device and inode of what a path leads to.
 pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
-}
-
-/// Returns the path that a name is.
-fn path_in<'a>(named: &NamedFile<'a>) -> Result<&'a Path> {
-    let name = named.name.strip_prefix("file:").unwrap_or(named.name);
-    // What comes before a colon in the first part of a name is a protocol to QEMU, even where a
-    // file has such a name.
-    match name.split_once(['/', ':']) {
-        Some((protocol, _)) if name[protocol.len()..].starts_with(':') => {
-            Err(Error::new(ErrorKind::Unsupported, Operation::Open, named.image).because(format!(
-                "it names the {} {:?} with the protocol {protocol:?}, and only files are opened",
-                named.role, named.name
-            )))
-        }
-        _ => Ok(Path::new(name)),
-    }
 }
 
 /// Finds a file without opening it, since opening some devices does something to them.
