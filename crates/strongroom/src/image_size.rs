@@ -9,6 +9,7 @@ use strongroom_luks::{Header, Payload, Version};
 use strongroom_model::{ImageFormat, NamedFormat};
 
 use crate::device::{payload, read_header, unlock};
+use crate::images::Below;
 use crate::new_image::check_size;
 use crate::qcow2_image::refuse_other;
 use crate::{Error, Opener, OwnedOpener, Result};
@@ -72,10 +73,11 @@ pub fn resize(
         return Err(Error::Request { problem });
     }
     let _lock = file.try_lock_image(LockMode::Exclusive)?;
-    resize_file(&file, request, opener, policy)
+    resize_file(&file, request, None, opener, policy)
 }
 
-/// Does what [`resize`] does to a plain file that the caller has for himself.
+/// Does what [`resize`] does to a plain file that the caller has for himself. What an image of QEMU's lies over
+/// is `below`, where somebody knows.
 ///
 /// # Errors
 ///
@@ -83,6 +85,7 @@ pub fn resize(
 pub(crate) fn resize_file(
     file: &Raw,
     request: &ResizeRequest,
+    below: Option<&Below>,
     opener: Option<OwnedOpener>,
     policy: &CostPolicy,
 ) -> Result<Resized> {
@@ -93,9 +96,9 @@ pub(crate) fn resize_file(
         }
         (None, NamedFormat::Luks) => resize_volume(file, request, None, opener, policy),
         (Some(format @ (ImageFormat::Qcow2 | ImageFormat::Qcow2Luks)), _) => {
-            resize_qcow2(file, request, Some(format), opener, policy)
+            resize_qcow2(file, (request, below), Some(format), opener, policy)
         }
-        (None, NamedFormat::Qcow2) => resize_qcow2(file, request, None, opener, policy),
+        (None, NamedFormat::Qcow2) => resize_qcow2(file, (request, below), None, opener, policy),
     }
 }
 
@@ -197,19 +200,24 @@ fn append_zeros(file: &Raw, volume: Payload, key: &VolumeKey, sizes: Resized) ->
 
 fn resize_qcow2(
     file: &Raw,
-    request: &ResizeRequest,
+    (request, below): (&ResizeRequest, Option<&Below>),
     format: Option<ImageFormat>,
     opener: Option<OwnedOpener>,
     policy: &CostPolicy,
 ) -> Result<Resized> {
     refuse_other(file)?;
-    let gate: Box<dyn Gate + '_> = match request.backing_from.as_slice() {
-        [] => Box::new(Closed),
-        folders => {
+    let folders = match (below, request.backing_from.as_slice()) {
+        (Some(_), _) | (None, []) => None,
+        (None, folders) => {
             let opener = opener.as_ref().map(OwnedOpener::opener);
             let passphrases: Vec<_> = opener.and_then(Opener::passphrase).into_iter().collect();
-            Box::new(Folders::new(folders)?.with_passphrases(&passphrases, *policy))
+            Some(Folders::new(folders)?.with_passphrases(&passphrases, *policy))
         }
+    };
+    let gate: &dyn Gate = match (below, &folders) {
+        (Some(below), _) => below,
+        (None, Some(folders)) => folders,
+        (None, None) => &Closed,
     };
     let header = strongroom_disk::qcow2::read_header(file)?;
     let label = || file.label().to_owned();
@@ -233,7 +241,7 @@ fn resize_qcow2(
         return Err(Error::Request { problem });
     }
     let sizes = request.sizes(header.size, 512)?;
-    let mut image = Qcow2::open(file, Access::ReadWrite, gate.as_ref())?;
+    let mut image = Qcow2::open(file, Access::ReadWrite, gate)?;
     // Zeros in a part of a cluster are encrypted ones.
     let cut = match sizes.to < sizes.from {
         true => sizes.to,
@@ -245,7 +253,7 @@ fn resize_qcow2(
         let opener = opener.ok_or_else(|| Error::NoPassphrase { label: label() })?;
         crate::images::unlock_qcow2(&mut image, opener, policy)?;
     }
-    drop(gate);
+    drop(folders);
     drop(opener);
     image.resize(sizes.to, request.shrinking)?;
     image.close()?;

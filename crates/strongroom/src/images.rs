@@ -291,7 +291,7 @@ pub fn leftover(request: &CloneRequest) -> Option<PathBuf> {
 ///
 /// When it cannot be opened.
 pub fn open(side: Side<'_>, backing_from: &[PathBuf], work: &Work<'_>) -> Result<Opened> {
-    source::open_any(side, backing_from, work).map(Opened)
+    source::open_any(side, None, backing_from, work).map(|(disk, _)| Opened(disk))
 }
 
 /// Compares the virtual contents of two images.

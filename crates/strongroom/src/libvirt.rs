@@ -2,6 +2,7 @@
 //! storage driver would have made them, and remembered.
 
 mod adopting;
+mod backing;
 mod cloning;
 mod creating;
 mod deleting;

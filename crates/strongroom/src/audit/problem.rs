@@ -129,7 +129,7 @@ impl fmt::Display for AuditProblem {
             Self::TooLong { limit } => {
                 write!(f, "takes no entry of more than {limit} bytes: nothing is recorded")
             }
-            Self::Full => f.write_str("has no room on its file system: nothing is recorded"),
+            Self::Full => f.write_str("has no room on its file system"),
             Self::Unusable { why } => write!(f, "cannot be used: {why}"),
         }
     }

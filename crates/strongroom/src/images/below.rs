@@ -1,14 +1,14 @@
 //! What an image of QEMU's lies over, where somebody knows more of it than the image says.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use strongroom_disk::qcow2::{Gate, NamedFile, Qcow2};
-use strongroom_disk::{Access, Disk, Raw};
+use strongroom_disk::Disk;
+use strongroom_disk::qcow2::{Gate, NamedFile};
 
-use super::source::unlock_qcow2;
-use super::{Side, Work, open};
+use super::source::{self, Chain, ChainFile};
+use super::{Side, Work};
 use crate::Result;
 
 /// The disk that an image lies over, open.
@@ -16,52 +16,43 @@ use crate::Result;
 /// An image cannot say that the raw file it lies over is a LUKS volume, nor which key opens that; libvirt
 /// keeps such things in the documents of the volumes.
 pub(crate) struct Below {
-    /// The file that the image must name.
-    path: PathBuf,
-    /// The file, and all that it lies over in its turn.
-    files: Vec<PathBuf>,
+    /// What the image calls it.
+    name: String,
     disk: Arc<dyn Disk>,
+    /// Its file, and all that it lies over in its turn, as they were before they were read.
+    files: Chain,
 }
 
 impl Below {
-    /// Opens a file for reading, over what it lies over in its turn. Nothing else that it names is opened, but
-    /// for what lies in `backing_from` where nobody says.
+    /// Opens what an image lies over that calls it `name`, for reading. Of the files that it names in its
+    /// turn, `below` is opened where there is one, and else what lies in `backing_from`.
     ///
     /// # Errors
     ///
     /// When it is not what `side` says, or `side` does not open it.
     pub(crate) fn open(
+        name: String,
         side: Side<'_>,
         below: Option<&Self>,
         backing_from: &[PathBuf],
         work: &Work<'_>,
     ) -> Result<Self> {
-        let path = side.path.to_owned();
-        let disk = match below {
-            None => open(side, backing_from, work)?.into_disk(),
-            Some(below) => {
-                let mut image =
-                    Qcow2::open(Raw::open(&path, Access::ReadOnly)?, Access::ReadOnly, below)?;
-                if let Some(opener) = side.opener {
-                    unlock_qcow2(&mut image, opener, &work.policy)?;
-                }
-                Arc::new(image)
-            }
-        };
-        let further = below.map(Self::files).unwrap_or_default();
-        let files = std::iter::once(&path).chain(further).cloned().collect();
-        Ok(Self { path, files, disk })
+        let mut files = vec![ChainFile::of(side.path)?];
+        let (disk, further) = source::open_any(side, below, backing_from, work)?;
+        files.extend(further);
+        Ok(Self { name, disk, files })
     }
 
-    /// Returns the file, and all that it lies over.
-    pub(super) fn files(&self) -> &[PathBuf] {
+    /// Returns its file, and all that it lies over.
+    pub(super) fn files(&self) -> &[Arc<ChainFile>] {
         &self.files
     }
 }
 
+/// Nothing is looked up by the names in an image: it has to say what it said when it was looked at.
 impl Gate for Below {
     fn backing(&self, named: &NamedFile<'_>) -> strongroom_disk::Result<Box<dyn Disk>> {
-        match Path::new(named.image).with_file_name(named.name) == self.path {
+        match named.name == self.name {
             true => Ok(Box::new(Arc::clone(&self.disk))),
             false => Err(named.denied()),
         }
@@ -70,6 +61,6 @@ impl Gate for Below {
 
 impl fmt::Debug for Below {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Below").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Below").field("name", &self.name).finish_non_exhaustive()
     }
 }

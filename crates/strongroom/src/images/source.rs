@@ -26,14 +26,25 @@ pub(super) struct Source {
     /// A detached header.
     pub(super) header: Option<Raw>,
     /// The files that a qcow2 source names, and those that they name.
-    pub(super) chain: Vec<ChainFile>,
+    pub(super) chain: Chain,
 }
+
+/// The files that an image of QEMU's names, and those that they name.
+pub(super) type Chain = Vec<Arc<ChainFile>>;
 
 /// A file of which a source consists, besides its own.
 pub(super) struct ChainFile {
     pub(super) path: PathBuf,
     pub(super) identity: Identity,
     file: Raw,
+}
+
+impl ChainFile {
+    /// Looks at a file before anything of it is read, so that no change after that goes unnoticed.
+    pub(super) fn of(path: &Path) -> Result<Arc<Self>> {
+        let (identity, file) = (Identity::of_path(path), Raw::open(path, Access::ReadOnly)?);
+        Ok(Arc::new(Self { path: path.to_owned(), identity, file }))
+    }
 }
 
 /// An image of QEMU's over the bytes of a source.
@@ -263,19 +274,20 @@ impl Source {
     }
 }
 
-/// Opens an image for a comparison: what was said of its format counts, else its name; a volume is
-/// known by its header where neither says more.
+/// Opens an image to read it: what was said of its format counts, else its name; a volume is known by its
+/// header where neither says more. Returns the disk, with the files that it lies over.
 pub(super) fn open_any(
     side: Side<'_>,
+    below: Option<&Below>,
     backing_from: &[PathBuf],
     work: &Work<'_>,
-) -> Result<Arc<dyn Disk>> {
+) -> Result<(Arc<dyn Disk>, Chain)> {
     let source = ImageSource::File(side.path.to_owned());
     let operation = ImageOperation::Copy;
     let mut request = CloneRequest::new(source, ImageTarget::StandardOutput, operation);
     request.backing_from = backing_from.to_vec();
     let open = |format| {
-        Source::open((&request, None), format, side.header, side.opener, Checking::Expected, work)
+        Source::open((&request, below), format, side.header, side.opener, Checking::Expected, work)
     };
     let named = NamedFormat::of(side.path);
     let opened = match (side.format, named) {
@@ -295,10 +307,11 @@ pub(super) fn open_any(
             opened => opened,
         },
     };
-    let opened = opened?;
+    let mut opened = opened?;
     let key = opened.unlock(side.opener, work)?;
+    let chain = std::mem::take(&mut opened.chain);
     match opened.into_contents(key.as_ref(), Holes::Noise)? {
-        Contents::Disk(disk) => Ok(disk),
+        Contents::Disk(disk) => Ok((disk, chain)),
         Contents::Stream(stream) => Err(Error::NotSeekable { label: stream.label }),
     }
 }
@@ -330,7 +343,7 @@ fn open_qcow2(
     (request, below): (&CloneRequest, Option<&Below>),
     passphrase: Option<&Passphrase>,
     work: &Work<'_>,
-) -> Result<(Image, Vec<ChainFile>)> {
+) -> Result<(Image, Chain)> {
     let head = device::read_first(&bytes.disk, 4096)?;
     if !head.starts_with(QCOW2_MAGIC) {
         return Err(Error::SourceFormat {
@@ -341,7 +354,7 @@ fn open_qcow2(
     }
     let open = |gate: &dyn Gate| Qcow2::open(Arc::clone(&bytes.disk), Access::ReadOnly, gate);
     if let Some(below) = below {
-        return Ok((open(below)?, chain_files(below.files())?));
+        return Ok((open(below)?, below.files().to_vec()));
     }
     if request.backing_from.is_empty() {
         return Ok((open(&Closed)?, Vec::new()));
@@ -350,15 +363,8 @@ fn open_qcow2(
     let folders = Folders::new(&request.backing_from)?;
     let folders = folders.with_passphrases(&passphrases, work.policy);
     let image = open(&folders)?;
-    Ok((image, chain_files(&folders.opened())?))
-}
-
-fn chain_files(paths: &[PathBuf]) -> Result<Vec<ChainFile>> {
-    let files = paths.iter().map(|path| {
-        let (identity, file) = (Identity::of_path(path), Raw::open(path, Access::ReadOnly)?);
-        Ok(ChainFile { path: path.clone(), identity, file })
-    });
-    files.collect()
+    let chain = folders.opened().iter().map(|path| ChainFile::of(path)).collect::<Result<_>>()?;
+    Ok((image, chain))
 }
 
 fn luks(

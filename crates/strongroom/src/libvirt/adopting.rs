@@ -10,7 +10,7 @@ use super::creating::{subject, written};
 use super::plan::Plan;
 use super::records::{VolumeRecord, VolumeStage};
 use super::session::Session;
-use super::{Libvirt, LibvirtProblem, Made, NewVolume, describing, opening};
+use super::{Libvirt, LibvirtProblem, Made, NewVolume, backing, describing, opening};
 use crate::device::{self, Device};
 use crate::{Error, Result, images, qcow2_image};
 
@@ -31,6 +31,7 @@ impl Libvirt {
             return Err(Error::libvirt(LibvirtProblem::FileGone { path }));
         }
         check(&plan)?;
+        check_backing(&plan)?;
         let mut document = written(new.document, &plan);
         let value = self.session(|session| settle_secret(session, &mut document, &path))?;
         if let Some(value) = value {
@@ -109,6 +110,33 @@ fn try_key(plan: &Plan, value: &Passphrase, policy: &CostPolicy) -> Result<()> {
     let file = Raw::open(path, Access::ReadOnly)?;
     let area = Slice::new(&file, offset..offset.saturating_add(length))?;
     device::unlock(&area, &header, value, None, policy).map(|_| ())
+}
+
+/// Makes sure that an image lies over what its document says.
+fn check_backing(plan: &Plan) -> Result<()> {
+    let path = plan.path.as_path();
+    let impossible = |reason| {
+        let (name, what) = (plan.path.as_str().to_owned(), "be taken over");
+        Err(Error::libvirt(LibvirtProblem::Impossible { name, what, reason }))
+    };
+    if !plan.format.is_qcow2() {
+        return Ok(());
+    }
+    let document = plan.backing.as_ref();
+    let named = document.map(|backing| path.with_file_name(&backing.name));
+    let claimed = match backing::same(path, named.as_deref()) {
+        Ok(found) => found.and_then(|found| found.format),
+        Err(reason) => return impossible(reason),
+    };
+    let said = document.and_then(|backing| backing.format.clone());
+    match claimed == said || claimed.is_none() || said.is_none() {
+        true => Ok(()),
+        false => impossible(format!(
+            "its document says that its backing store is {}, and its header that it is {}",
+            said.unwrap_or_default().escape_debug(),
+            claimed.unwrap_or_default().escape_debug()
+        )),
+    }
 }
 
 /// Makes sure that a file is what its document says.

@@ -1,7 +1,5 @@
 //! Volumes made from others: copied, encrypted, decrypted, encrypted anew, converted, all in one pass.
 
-use std::path::{Path, PathBuf};
-
 use strongroom_crypto::Passphrase;
 use strongroom_disk::Raw;
 use strongroom_model::dialect::libvirt::{Creation, VolumeFormat};
@@ -9,13 +7,14 @@ use strongroom_model::{
     CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource, ImageTarget,
 };
 
+use super::backing::backing_from;
 use super::describing::{Known, measure};
 use super::plan::{Plan, rounded};
 use super::resizing::grow;
 use super::{Libvirt, Made, NewVolume, VolumeName};
-use crate::images::{self, Below, Keys, Side, Work};
+use crate::images::{self, Below, Keys, Work};
 use crate::new_image::Finish;
-use crate::{Error, Opener, OwnedNewKey, OwnedOpener, Result};
+use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 
 impl Libvirt {
     /// Makes the volume of a document with the contents of another one. It is at least as large.
@@ -43,7 +42,7 @@ impl Libvirt {
         let capacity = measure(source.path.as_path(), source.format)?.capacity;
         let wanted = rounded(new.document.capacity.unwrap_or(0), plan.format);
         let _source_lock = self.lock(&source.path)?;
-        let below = self.below(&source, 0, work)?;
+        let below = self.below(&source, work)?;
         let opener = self.opener(&source)?;
         self.make(new, &plan, |key, finish| {
             let finish = |file: &Raw| {
@@ -54,25 +53,6 @@ impl Libvirt {
             };
             copy((&plan, &source, below.as_ref()), opener, key, work, &finish)
         })
-    }
-
-    /// Opens what a volume lies over, where its document names a volume of ours: each layer with its own
-    /// secret. `None` where it does not.
-    fn below(&self, known: &Known, above: usize, work: &Work<'_>) -> Result<Option<Below>> {
-        let Some(layer) = self.known_backing(known, above)? else { return Ok(None) };
-        let further = self.below(&layer, above + 1, work)?;
-        let backing_from = match further {
-            Some(_) => Vec::new(),
-            None => backing_from(&layer)?,
-        };
-        let passphrase = self.opener(&layer)?;
-        let side = Side {
-            path: layer.path.as_path(),
-            format: Some(layer.format),
-            header: None,
-            opener: passphrase.as_ref().map(Opener::from),
-        };
-        Below::open(side, further.as_ref(), &backing_from, work).map(Some)
     }
 
     /// Returns what opens a volume, `None` when it is not encrypted.
@@ -118,13 +98,6 @@ fn copy(
         target: key.map(OwnedNewKey::Passphrase),
     };
     images::clone_finishing(&request, below, keys, work, finish).map(|_| ())
-}
-
-/// Returns the folder of the backing store that the document of the source names. What a file names that the
-/// document does not is not opened.
-pub(super) fn backing_from(source: &Known) -> Result<Vec<PathBuf>> {
-    let path = source.record.backing_path()?;
-    Ok(path.as_deref().and_then(Path::parent).map(ToOwned::to_owned).into_iter().collect())
 }
 
 /// Refuses what a copy does not have.

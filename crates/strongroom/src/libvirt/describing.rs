@@ -16,7 +16,7 @@ use super::session::all;
 use super::{Libvirt, LibvirtProblem, VolumeName, opening};
 use crate::catalog::Records;
 use crate::device::Device;
-use crate::{Error, ErrorKind, Result, qcow2_image};
+use crate::{Error, Result, qcow2_image};
 
 /// What the file of a volume tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,9 +127,7 @@ impl Libvirt {
         known.refuse_wiped()?;
         let DiskLayer { source, format, encryption, backing, unknown } = self.layer(&known, 0)?;
         let (target, bus) = (request.target.clone(), request.bus.clone());
-        let disk = DomainDisk { source, format, encryption, target, bus, backing, unknown };
-        disk.check()?;
-        Ok(disk)
+        Ok(DomainDisk { source, format, encryption, target, bus, backing, unknown })
     }
 
     /// Returns a volume as a layer of a disk, with those below it. One that is not known says nothing: the
@@ -141,12 +139,12 @@ impl Libvirt {
                 "it is LUKS2, and QEMU opens LUKS1 alone: make a copy of it with format='luks'",
             ));
         }
-        let backing = match self.known_backing(known, above)? {
+        let backing = match self.backing(known, above)? {
             None => BackingChain::Unsaid,
-            Some(below) => BackingChain::Layer(Box::new(self.layer(&below, above + 1)?)),
+            Some(below) => BackingChain::Layer(Box::new(self.layer(&below.volume, above + 1)?)),
         };
         let encryption = known.record.volume()?.target.encryption;
-        Ok(DiskLayer {
+        let layer = DiskLayer {
             source: DiskSource::File(known.record.path.clone()),
             format: match known.format.is_qcow2() {
                 true => VolumeFormat::Qcow2,
@@ -158,25 +156,9 @@ impl Libvirt {
             }),
             backing,
             unknown: Vec::new(),
-        })
-    }
-
-    /// Returns what a volume lies over, when its document names a volume of ours; so many layers are above it.
-    ///
-    /// # Errors
-    ///
-    /// When there are too many, or its keys were destroyed.
-    pub(super) fn known_backing(&self, known: &Known, above: usize) -> Result<Option<Known>> {
-        let backing = known.record.backing_path()?.filter(|path| path.exists());
-        let Some(backing) = backing else { return Ok(None) };
-        if above == MOST_LAYERS {
-            return Err(known.impossible("be opened", "it has too many layers above it"));
-        }
-        match self.known(&VolumeName::Path(backing)) {
-            Ok(below) => below.refuse_wiped().map(|()| Some(below)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        };
+        layer.check()?;
+        Ok(layer)
     }
 
     /// Returns a volume whose file is there.
@@ -257,6 +239,3 @@ pub(super) fn measure(path: &Path, format: ImageFormat) -> Result<VolumeFacts> {
 
 /// The bytes of a block, as stat(2) counts them.
 const BLOCK: u64 = 512;
-
-/// How many layers a disk has at most; more only come of documents that name each other.
-const MOST_LAYERS: usize = 64;

@@ -1,16 +1,20 @@
 //! Volumes made larger and smaller.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use strongroom_crypto::CostPolicy;
 use strongroom_disk::qcow2::Shrinking;
 use strongroom_disk::{Disk, LockMode, Raw};
 use strongroom_model::ImageFormat;
 
+use super::backing::backing_from;
 use super::creating::subject;
 use super::describing::measure;
 use super::{Libvirt, VolumeName, opening};
 use crate::device::{payload, read_header};
 use crate::image_size::{self, ResizeRequest, Resized, SizeChange};
+use crate::images::Work;
 use crate::{Error, OwnedOpener, Result};
 
 impl Libvirt {
@@ -61,13 +65,20 @@ impl Libvirt {
             format: Some(known.format),
             size: SizeChange::To(to),
             shrinking,
-            backing_from: super::cloning::backing_from(&known).unwrap_or_default(),
+            backing_from: backing_from(&known).unwrap_or_default(),
+        };
+        let cancelled = Arc::default();
+        let work = Work { policy: self.policy, observer: &(), cancelled: &cancelled };
+        // Where a cluster is cut, the rest of it comes from below.
+        let below = self.below(&known, &work)?;
+        let resize = |opener| {
+            let request = request(shrinking);
+            image_size::resize_file(&file, &request, below.as_ref(), opener, &self.policy)
         };
         // Most changes need no key, and what is not needed is not opened.
-        match image_size::resize_file(&file, &request(shrinking), None, &self.policy) {
+        match resize(None) {
             Err(Error::NoPassphrase { .. }) => {
-                let opener = self.opener(&known)?.map(OwnedOpener::Passphrase);
-                image_size::resize_file(&file, &request(shrinking), opener, &self.policy)
+                resize(self.opener(&known)?.map(OwnedOpener::Passphrase))
             }
             resized => resized,
         }
@@ -84,7 +95,7 @@ pub(super) fn grow(file: &Raw, path: &Path, format: ImageFormat, to: u64) -> Res
             shrinking: Shrinking::Refuse,
             backing_from: Vec::new(),
         };
-        image_size::resize_file(file, &request, None, &strongroom_crypto::CostPolicy::default())?;
+        image_size::resize_file(file, &request, None, None, &CostPolicy::default())?;
         return Ok(());
     }
     let header = read_header(file)?.header;

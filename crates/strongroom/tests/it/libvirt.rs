@@ -1,5 +1,7 @@
 //! Volumes of libvirt's whose files somebody else has a hand in.
 
+mod layers;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -40,16 +42,29 @@ impl Rig {
     }
 
     fn create(&self, name: &str, rest: &str) -> Result<Made, Error> {
-        let document = document(name, 1 << 20, rest);
+        self.create_of(&document(name, 1 << 20, rest))
+    }
+
+    fn create_of(&self, document: &Volume) -> Result<Made, Error> {
         let (pool, cancelled) = (self.pool(), Arc::new(AtomicBool::new(false)));
-        self.libvirt.create(&new(&document, &pool, None), &work(&(), &cancelled))
+        self.libvirt.create(&new(document, &pool, None), &work(&(), &cancelled))
     }
 
     /// Makes a copy of `plain`.
     fn copy(&self, document: &Volume, observer: &dyn Observer) -> Result<Made, Error> {
+        self.copy_of("plain", document, observer)
+    }
+
+    /// Makes a copy of a volume.
+    fn copy_of(
+        &self,
+        source: &str,
+        document: &Volume,
+        observer: &dyn Observer,
+    ) -> Result<Made, Error> {
         let (pool, cancelled) = (self.pool(), Arc::new(AtomicBool::new(false)));
         let new = new(document, &pool, Some("job"));
-        self.libvirt.create_from(&new, &self.name("plain"), &work(observer, &cancelled))
+        self.libvirt.create_from(&new, &self.name(source), &work(observer, &cancelled))
     }
 
     fn name(&self, name: &str) -> VolumeName {

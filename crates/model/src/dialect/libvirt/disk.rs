@@ -116,39 +116,7 @@ impl DomainDisk {
     /// [`Error::Xml`] when no engine opens it: a cipher, of which the header tells; an old format; qemu with
     /// LUKS2, with several secrets or with other formats than raw and qcow2; librbd with anything but RBD.
     pub fn check(&self) -> Result<(), Error> {
-        let Some(encryption) = &self.encryption else { return Ok(()) };
-        let librbd = encryption.engine == Some(Engine::Librbd);
-        let rbd = matches!(&self.source, DiskSource::Network { protocol, .. } if protocol == "rbd");
-        let format = encryption.format;
-        let problem = if encryption.cipher.is_some() {
-            "<cipher> in the <encryption> of a disk is unnecessary: the header has it; leave it out"
-                .to_owned()
-        } else if matches!(format, EncryptionFormat::Default | EncryptionFormat::Qcow) {
-            let name = format.name();
-            format!("format '{name}' of <encryption>, the old one of qcow2, is opened by no domain")
-        } else if encryption.secrets.is_empty() {
-            "<encryption> of a disk has no <secret>".to_owned()
-        } else if librbd && !rbd {
-            "the engine librbd is for <source protocol='rbd'> alone".to_owned()
-        } else if librbd {
-            return Ok(());
-        } else if format != EncryptionFormat::Luks {
-            let name = format.name();
-            format!(
-                "format '{name}' of <encryption> is not opened by the engine qemu: it has 'luks'"
-            )
-        } else if encryption.secrets.len() > 1 {
-            "the engine qemu has one <secret>: several, one for each layer, are for librbd"
-                .to_owned()
-        } else if let VolumeFormat::Other(name) = &self.format {
-            let name = quoted(name);
-            format!(
-                "type {name} of <driver> cannot be encrypted: the engine qemu has raw and qcow2"
-            )
-        } else {
-            return Ok(());
-        };
-        Err(encryption.line.error(problem))
+        check(&self.source, &self.format, self.encryption.as_ref())
     }
 
     /// Returns it as an element, to be pasted into a domain.
@@ -164,6 +132,42 @@ impl DomainDisk {
         below.chain(self.unknown.iter().cloned()).for_each(|element| disk.push(element));
         xml::write(&disk)
     }
+}
+
+/// Checks that a domain can start with a disk, or a layer of one.
+fn check(
+    source: &DiskSource,
+    format: &VolumeFormat,
+    encryption: Option<&Encryption>,
+) -> Result<(), Error> {
+    let Some(encryption) = encryption else { return Ok(()) };
+    let librbd = encryption.engine == Some(Engine::Librbd);
+    let rbd = matches!(source, DiskSource::Network { protocol, .. } if protocol == "rbd");
+    let kind = encryption.format;
+    let problem = if encryption.cipher.is_some() {
+        "<cipher> in the <encryption> of a disk is unnecessary: the header has it; leave it out"
+            .to_owned()
+    } else if matches!(kind, EncryptionFormat::Default | EncryptionFormat::Qcow) {
+        let name = kind.name();
+        format!("format '{name}' of <encryption>, the old one of qcow2, is opened by no domain")
+    } else if encryption.secrets.is_empty() {
+        "<encryption> of a disk has no <secret>".to_owned()
+    } else if librbd && !rbd {
+        "the engine librbd is for <source protocol='rbd'> alone".to_owned()
+    } else if librbd {
+        return Ok(());
+    } else if kind != EncryptionFormat::Luks {
+        let name = kind.name();
+        format!("format '{name}' of <encryption> is not opened by the engine qemu: it has 'luks'")
+    } else if encryption.secrets.len() > 1 {
+        "the engine qemu has one <secret>: several, one for each layer, are for librbd".to_owned()
+    } else if let VolumeFormat::Other(name) = format {
+        let name = quoted(name);
+        format!("type {name} of <driver> cannot be encrypted: the engine qemu has raw and qcow2")
+    } else {
+        return Ok(());
+    };
+    Err(encryption.line.error(problem))
 }
 
 impl DiskSource {

@@ -33,6 +33,17 @@ pub struct DiskLayer {
     pub unknown: Vec<Element>,
 }
 
+impl DiskLayer {
+    /// Checks that a domain can start with this layer.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DomainDisk::check`](super::DomainDisk::check).
+    pub fn check(&self) -> Result<(), Error> {
+        super::check(&self.source, &self.format, self.encryption.as_ref())
+    }
+}
+
 impl BackingChain {
     pub(super) fn read(element: Option<&Element>, notes: &mut Vec<String>) -> Result<Self, Error> {
         let Some(element) = element else { return Ok(Self::Unsaid) };
