@@ -72,7 +72,7 @@ fn an_upload_for_which_there_is_no_room_is_told_so_and_goes_on_when_there_is() {
     let nearly = format!("{} is nearly full", data.display());
     assert!(unready.body.starts_with(&nearly), "{}", unready.body);
 
-    // The part that came leaves no room for documents either.
+    // The part that came leaves no room for documents either, nor for volumes.
     let filler = small.path().join("filler");
     let _ = std::io::copy(&mut std::io::repeat(1), &mut std::fs::File::create(&filler).unwrap());
     let refused = (0..).map(|number| {
@@ -82,6 +82,11 @@ fn an_upload_for_which_there_is_no_room_is_told_so_and_goes_on_when_there_is() {
     let refused = refused.take(64).find(|answer| answer.code != 201).expect("the disk is full");
     assert_eq!(refused.code, 507, "{}", refused.body);
     assert!(refused.body.contains("InsufficientStorage"), "{}", refused.body);
+    let volume = "<volume><name>a</name><capacity unit='MiB'>4</capacity>\
+                  <target><encryption format='luks'/></target></volume>";
+    let make = "POST /v1/libvirt/volumes";
+    let refused = server.ask(server.admin(), make, "application/xml", volume);
+    assert_eq!(refused.code, 507, "{}", refused.body);
     std::fs::remove_file(filler).unwrap();
 
     small.grow();
