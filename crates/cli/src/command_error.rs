@@ -57,6 +57,16 @@ impl CommandError {
         self
     }
 
+    /// Lets the hints speak of documents, which say of libvirt's volumes what options say of images.
+    pub(crate) fn by_document(mut self) -> Self {
+        for hint in &mut self.hints {
+            if IMAGE_OPTIONS.iter().any(|option| hint.contains(option)) {
+                DOCUMENT_HINT.clone_into(hint);
+            }
+        }
+        self
+    }
+
     /// Takes the hints away, for a command that they would lead back to or that knows better.
     pub(crate) fn unhinted(mut self) -> Self {
         self.hints.clear();
@@ -471,12 +481,37 @@ pub(crate) fn quoted(path: &str) -> String {
     }
 }
 
+/// What hints about images say that a document says of a volume of libvirt's.
+const IMAGE_OPTIONS: [&str; 5] = [
+    "--source-format",
+    "--backing-from",
+    "--passphrase-file",
+    "`strongroom image encrypt`",
+    "`strongroom image reencrypt`",
+];
+
+const DOCUMENT_HINT: &str = "its document says what it is: <format>, <encryption> with its <secret>, \
+                             <backingStore>; `strongroom libvirt vol-define VOLUME.xml` takes one that is right";
+
 /// What commands on volumes begin with.
 const VOLUME_COMMAND: &str = "strongroom volume ";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hints_name_no_option_that_a_command_on_documents_does_not_have() {
+        let label = "disk".to_owned();
+        for error in [
+            Error::NoPassphrase { label: label.clone() },
+            Error::NotEncrypted { label: label.clone(), signature: None },
+            Error::SourceFormat { label, found: "a LUKS1 volume", wanted: "a LUKS2 volume" },
+        ] {
+            let error = CommandError::from(error).by_document();
+            assert_eq!(error.hints, [DOCUMENT_HINT]);
+        }
+    }
 
     #[test]
     fn hints_name_the_pool_in_each_command_on_volumes() {

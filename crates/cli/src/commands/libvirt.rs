@@ -89,7 +89,7 @@ impl LibvirtCommand {
     ///
     /// What went wrong.
     pub(crate) fn run(self, ui: &mut Ui) -> Result<(), CommandError> {
-        match self {
+        let done = match self {
             Self::SecretDefine(args) => secret_define::run(ui, &args),
             Self::SecretSetValue(args) => secret_set_value::run(ui, &args),
             Self::SecretGetValue(args) => secret_get_value::run(ui, &args),
@@ -106,6 +106,7 @@ impl LibvirtCommand {
             Self::VolDelete(args) => vol_delete::run(ui, &args),
             Self::VolList(args) => vol_list::run(ui, &args),
             Self::DomainDisk(args) => domain_disk::run(ui, &args),
-        }
+        };
+        done.map_err(CommandError::by_document)
     }
 }
