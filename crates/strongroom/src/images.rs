@@ -19,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 
 use strongroom_clone::{Comparison, Pass, Plan, Progress, Report, Zeroes};
 use strongroom_crypto::CostPolicy;
+use strongroom_disk::qcow2::CreateOptions;
 use strongroom_disk::{Disk, NewFile};
 use strongroom_luks::{FormatOptions, Header};
 use strongroom_model::{
@@ -146,23 +147,23 @@ pub fn clone(
     clone_between(request, Between::of(request)?, headers, keys, work)
 }
 
-/// Does what [`clone`] does, and `finish` to the file of the target before it has its name.
+/// Does what [`clone`] does with what was settled elsewhere, and `finish` to the file of the target before it
+/// has its name.
 ///
 /// # Errors
 ///
 /// Those of [`clone`], and of `finish`.
 pub(crate) fn clone_finishing(
     request: &CloneRequest,
-    below: Option<&Below>,
+    between: Between<'_>,
     keys: Keys,
     work: &Work<'_>,
     finish: Finish<'_>,
 ) -> Result<Cloned> {
-    let between = Between { below, ..Between::of(request)? };
     clone_with(request, between, DetachedHeaders::default(), keys, work, finish)
 }
 
-/// What a clone is told by those who know more of its source than a request says.
+/// What a clone is told by those who know more than a request says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Between<'a> {
     /// The formats; a source of [`SourceFormat::Bytes`] is a raw image of which no byte is looked at,
@@ -174,13 +175,16 @@ pub(crate) struct Between<'a> {
     pub(crate) checking: Checking<'a>,
     /// What an image of QEMU's lies over; nothing else that it names is opened then.
     pub(crate) below: Option<&'a Below>,
+    /// How a target in qcow2 is laid out, but for its encryption. It has at least that length.
+    pub(crate) layout: Option<&'a CreateOptions>,
 }
 
 impl Between<'_> {
     /// Returns what a request says.
     pub(crate) fn of(request: &CloneRequest) -> Result<Self> {
         let formats = request.formats()?;
-        Ok(Self { formats, holes: Holes::Noise, checking: Checking::Expected, below: None })
+        let (holes, checking) = (Holes::Noise, Checking::Expected);
+        Ok(Self { formats, holes, checking, below: None, layout: None })
     }
 }
 
@@ -203,7 +207,7 @@ fn clone_with(
     work: &Work<'_>,
     finish: Finish<'_>,
 ) -> Result<Cloned> {
-    let Between { formats, holes, checking, below } = between;
+    let Between { formats, holes, checking, below, layout } = between;
     refuse_header_apart(headers, formats)?;
     refuse_pipes(request, headers, formats.target)?;
     let opener = keys.source.as_ref().map(OwnedOpener::opener);
@@ -242,6 +246,7 @@ fn clone_with(
     };
     let making = Making {
         request,
+        layout,
         format: formats.target,
         options,
         key: Cell::new(key),
@@ -264,7 +269,7 @@ fn clone_with(
             making.standard_output(contents, envelope_file)
         }
         ImageTarget::File(path) => {
-            let job = facts::of(request, formats, encryption.as_ref(), headers, &source);
+            let job = facts::of(request, (formats, layout), encryption.as_ref(), headers, &source);
             let header = headers.target;
             let files = Files::open(request, path, header, &source, job, envelope.as_ref())?;
             let files = files.with_envelope(envelope_file)?;

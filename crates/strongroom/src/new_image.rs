@@ -209,17 +209,22 @@ fn write_qcow2(
         luks_header,
         ..request.layout.clone()
     };
-    qcow2::create(disk, &options).map_err(|error| match error.kind() {
-        // The options do not fit each other, which the error says.
-        strongroom_disk::ErrorKind::Unsupported => Error::Request { problem: error.to_string() },
-        _ => Error::Disk(error),
-    })?;
+    qcow2::create(disk, &options).map_err(layout_refused)?;
     if let Some(formatted) = formatted
         && let Some((offset, length)) = qcow2::read_header(disk)?.luks_area
     {
         write_new_header(&Slice::new(disk, offset..offset + length)?, formatted, permit)?;
     }
     Ok(())
+}
+
+/// Returns the error of an image that could not be made: options that do not fit each other are about what was
+/// asked for.
+pub(crate) fn layout_refused(error: strongroom_disk::Error) -> Error {
+    match error.kind() {
+        strongroom_disk::ErrorKind::Unsupported => Error::Request { problem: error.to_string() },
+        _ => Error::Disk(error),
+    }
 }
 
 /// Writes a volume that holds zeros, or nothing yet: its data first, its header last.

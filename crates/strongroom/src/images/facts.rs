@@ -1,5 +1,6 @@
 //! What makes a job the same job when it is taken up again.
 
+use strongroom_disk::qcow2::{CreateOptions, Version};
 use strongroom_model::{
     CloneFormats, CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, SourceFormat,
     TargetFormat,
@@ -14,7 +15,7 @@ use super::source::Source;
 /// values as people read them when a job was changed. What was not said is left out.
 pub(super) fn of(
     request: &CloneRequest,
-    formats: CloneFormats,
+    (formats, layout): (CloneFormats, Option<&CreateOptions>),
     encryption: Option<&EncryptionRequest>,
     headers: DetachedHeaders<'_>,
     source: &Source,
@@ -29,6 +30,7 @@ pub(super) fn of(
         ("operation", Some(operation.to_owned())),
         ("source format", Some(source_name(formats.source))),
         ("target format", Some(target_name(formats.target).to_owned())),
+        ("layout of the target", layout.map(layout_of)),
         ("compression", request.compression.map(|kind| format!("{kind:?}").to_lowercase())),
         ("checksum", request.checksum.as_ref().map(ToString::to_string)),
         ("header of the target", headers.target.map(|path| path.display().to_string())),
@@ -51,6 +53,20 @@ pub(super) fn of(
         (format!("file {number} below the source"), values.join(", "))
     });
     facts.chain(chain).collect()
+}
+
+fn layout_of(layout: &CreateOptions) -> String {
+    let version = match layout.version {
+        Version::V2 => 2,
+        Version::V3 => 3,
+    };
+    let mut text = format!("version {version}, clusters of {} bytes", layout.cluster_size);
+    for (is_so, words) in
+        [(layout.lazy_refcounts, ", lazy reference counts"), (layout.subclusters, ", subclusters")]
+    {
+        text.push_str(if is_so { words } else { "" });
+    }
+    text
 }
 
 fn of_encryption(request: &EncryptionRequest) -> Vec<(&'static str, Option<String>)> {

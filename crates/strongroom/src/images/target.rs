@@ -6,7 +6,9 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::atomic::Ordering;
 
 use strongroom_clone::{Pass, Plan, Report, Zeroes};
-use strongroom_disk::qcow2::{self, Clusters, Compression, CreateOptions, Filling, Qcow2, Repair};
+use strongroom_disk::qcow2::{
+    self, Clusters, Compression, CreateOptions, Filling, Qcow2, Repair, Version,
+};
 use strongroom_disk::{Access, Disk, Encrypted, NewEnds, Outlet, Padded, Resizable, Unfinished};
 use strongroom_luks::{FormatOptions, Header};
 use strongroom_model::{CloneRequest, ClusterCompression, ImageFormat, ImageTarget, TargetFormat};
@@ -18,7 +20,7 @@ use super::source::Contents;
 use super::target_key::TargetKey;
 use super::{Cloned, Work};
 use crate::envelope_file::EnvelopeFile;
-use crate::new_image::Finish;
+use crate::new_image::{self, Finish};
 use crate::staged::Staged;
 use crate::{Error, Result};
 
@@ -26,6 +28,8 @@ use crate::{Error, Result};
 pub(super) struct Making<'a> {
     pub(super) request: &'a CloneRequest,
     pub(super) format: TargetFormat,
+    /// How a target in qcow2 is laid out, where that is not left to us. It has at least that length.
+    pub(super) layout: Option<&'a CreateOptions>,
     /// How the target is encrypted, if it is.
     pub(super) options: Option<FormatOptions>,
     /// What will open it; taken when it is formatted or opened, so that no copying sees it.
@@ -179,7 +183,10 @@ impl Making<'_> {
 
     fn qcow2(&self, mut contents: Contents, mut parts: Parts<'_>) -> Result<Cloned> {
         let permit = parts.permit.take();
-        let first = *b"QFI\xfb\x00\x00\x00\x03";
+        let first = match self.layout.map(|layout| layout.version) {
+            Some(Version::V2) => *b"QFI\xfb\x00\x00\x00\x02",
+            Some(Version::V3) | None => *b"QFI\xfb\x00\x00\x00\x03",
+        };
         let file = self.unfinished(parts.data, parts.stage, first)?;
         // Formatted first, since the image has to keep room for the header.
         let formatted = match (&self.options, parts.stage.start()) {
@@ -202,7 +209,8 @@ impl Making<'_> {
                 Some(formatted) => Some(placed(formatted.header.clone(), file.label())?.1),
                 None => None,
             };
-            qcow2::create(&file, &self.create_options(&contents, luks_header))?;
+            let created = qcow2::create(&file, &self.create_options(&contents, luks_header));
+            created.map_err(new_image::layout_refused)?;
         }
         let mut image = Qcow2::open(&file, Access::ReadWrite, &qcow2::Closed)?;
         let volume = self.open_luks_area(&mut image, formatted, permit)?;
@@ -213,7 +221,7 @@ impl Making<'_> {
         let cluster = NonZeroUsize::new(image.header().cluster_size() as usize);
         let target = Filling::new(image, clusters);
         let plan = self.plan(Zeroes::Skip).with_alignment(cluster.unwrap_or(NonZeroUsize::MIN));
-        contents.pad()?;
+        contents.pad(self.layout.map_or(0, |layout| layout.size))?;
         let report = self.copy(&mut contents, &target, plan, Some(&parts))?;
         self.guard.check(&contents)?;
         target.into_image().close()?;
@@ -254,7 +262,8 @@ impl Making<'_> {
             Some(ClusterCompression::Zlib) | None => Compression::Zlib,
         };
         let size = contents.len().unwrap_or(0).next_multiple_of(512);
-        CreateOptions { compression, luks_header, ..CreateOptions::new(size) }
+        let layout = self.layout.cloned().unwrap_or_else(|| CreateOptions::new(size));
+        CreateOptions { size: size.max(layout.size), compression, luks_header, ..layout }
     }
 
     /// Returns a file that bears no magic until it is finished. `first` is what it will begin with,
@@ -351,12 +360,12 @@ impl Contents {
         }
     }
 
-    /// Makes the length a multiple of 512, with zeros.
-    fn pad(&mut self) -> Result<()> {
+    /// Makes the length a multiple of 512 and at least `least`, with zeros.
+    fn pad(&mut self, least: u64) -> Result<()> {
         if let Self::Disk(disk) = self
-            && !disk.len().is_multiple_of(512)
+            && (disk.len() < least || !disk.len().is_multiple_of(512))
         {
-            let len = disk.len().next_multiple_of(512);
+            let len = disk.len().max(least).next_multiple_of(512);
             *disk = std::sync::Arc::new(Padded::new(std::sync::Arc::clone(disk), len)?);
         }
         Ok(())

@@ -134,6 +134,7 @@ impl Library {
                 holes: Holes::Zeros,
                 checking: Checking::Expected,
                 below: None,
+                layout: None,
             };
             run_between(&making.folder, &request, between, keys, work)?;
         }

@@ -2,17 +2,15 @@
 
 use strongroom_crypto::Passphrase;
 use strongroom_disk::Raw;
-use strongroom_model::dialect::libvirt::{Creation, VolumeFormat};
-use strongroom_model::{
-    CloneRequest, EncryptionRequest, ImageFormat, ImageOperation, ImageSource, ImageTarget,
-};
+use strongroom_model::dialect::libvirt::Creation;
+use strongroom_model::{CloneRequest, EncryptionRequest, ImageOperation, ImageSource, ImageTarget};
 
 use super::backing::backing_from;
 use super::describing::{Known, measure};
 use super::plan::{Plan, rounded};
 use super::resizing::grow;
 use super::{Libvirt, Made, NewVolume, VolumeName};
-use crate::images::{self, Below, Keys, Work};
+use crate::images::{self, Below, Between, Keys, Work};
 use crate::new_image::Finish;
 use crate::{Error, OwnedNewKey, OwnedOpener, Result};
 
@@ -32,21 +30,23 @@ impl Libvirt {
         source: &VolumeName,
         work: &Work<'_>,
     ) -> Result<Made> {
-        let plan = Plan::of(new.document, new.pool, Creation::From)?;
+        let mut plan = Plan::of(new.document, new.pool, Creation::From)?;
         if let Some(made) = self.made_before(new, &plan)? {
             return Ok(made);
         }
         let source = self.known(source)?;
         source.refuse_wiped()?;
-        refuse_layout(new, &plan, &source)?;
+        refuse_other(new, &plan, &source)?;
         let capacity = measure(source.path.as_path(), source.format)?.capacity;
         let wanted = rounded(new.document.capacity.unwrap_or(0), plan.format);
+        // Made so large, since a cluster that is cut could only be made longer with the key.
+        plan.layout.size = wanted;
         let _source_lock = self.lock(&source.path)?;
         let below = self.below(&source, work)?;
         let opener = self.opener(&source)?;
         self.make(new, &plan, |key, finish| {
             let finish = |file: &Raw| {
-                if wanted > capacity {
+                if wanted > capacity && !plan.format.is_qcow2() {
                     grow(file, plan.path.as_path(), plan.format, wanted)?;
                 }
                 finish(file)
@@ -97,12 +97,14 @@ fn copy(
         source: opener.map(OwnedOpener::Passphrase),
         target: key.map(OwnedNewKey::Passphrase),
     };
-    images::clone_finishing(&request, below, keys, work, finish).map(|_| ())
+    let layout = plan.format.is_qcow2().then_some(&plan.layout);
+    let between = Between { below, layout, ..Between::of(&request)? };
+    images::clone_finishing(&request, between, keys, work, finish).map(|_| ())
 }
 
-/// Refuses what a copy does not have.
-fn refuse_layout(new: &NewVolume<'_>, plan: &Plan, source: &Known) -> Result<()> {
-    let impossible = |reason: &str| -> Result<()> {
+/// Refuses what a copy cannot be.
+fn refuse_other(new: &NewVolume<'_>, plan: &Plan, source: &Known) -> Result<()> {
+    let impossible = |reason: &str| {
         Err(Error::libvirt(super::LibvirtProblem::Impossible {
             name: new.document.name.clone(),
             what: "be made from another volume",
@@ -115,15 +117,5 @@ fn refuse_layout(new: &NewVolume<'_>, plan: &Plan, source: &Known) -> Result<()>
     if plan.backing.is_some() {
         return impossible("its contents are a copy, so it has no backing store: leave it out");
     }
-    let target = &new.document.target;
-    let is_usual = target.compat.as_deref().is_none_or(|compat| compat == "1.1")
-        && target.cluster_size.is_none_or(|size| size == 64 << 10)
-        && target.features.as_ref().is_none_or(Vec::is_empty);
-    let is_qcow2 = matches!(target.format, Some(VolumeFormat::Qcow2));
-    match is_usual || !is_qcow2 || !ImageFormat::is_qcow2(plan.format) {
-        true => Ok(()),
-        false => impossible(
-            "a copy in qcow2 has compat 1.1, clusters of 64 KiB and no features: leave them out",
-        ),
-    }
+    Ok(())
 }

@@ -11,12 +11,13 @@ use std::sync::atomic::AtomicBool;
 use strongroom::image_size::SizeChange;
 use strongroom::images::{Observer, Work};
 use strongroom::libvirt::{Erasure, Libvirt, Made, NewVolume, SecretFate, VolumeName};
-use strongroom::{Error, ErrorKind};
+use strongroom::{Error, ErrorKind, qcow2_image};
 use strongroom_clone::Progress;
 use strongroom_crypto::CostPolicy;
-use strongroom_disk::qcow2::Shrinking;
+use strongroom_disk::qcow2::{Shrinking, Version};
 use strongroom_model::EncryptionRequest;
 use strongroom_model::dialect::libvirt::Volume;
+use strongroom_testkit::{Tool, run};
 use tempfile::TempDir;
 
 /// A data directory and a pool.
@@ -150,6 +151,47 @@ fn a_copy_that_cannot_become_as_large_as_asked_is_no_volume_and_its_job_is_not_d
         assert_eq!(made.document.capacity, Some(3 << 20));
     }
     assert_eq!(fs::metadata(rig.file("larger")).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn a_copy_in_qcow2_is_laid_out_as_its_document_says() {
+    let rig = Rig::new();
+    rig.create("plain", "").unwrap();
+    let bytes: Vec<u8> = (0..1 << 20_u32).map(|at| (at % 251) as u8).collect();
+    fs::write(rig.file("plain"), &bytes).unwrap();
+    let encryption = "<encryption format='luks'/>";
+    let layouts = [
+        ("<compat>0.10</compat>", (Version::V2, 64 << 10, 0)),
+        ("<compat>0.10</compat><clusterSize unit='KiB'>4</clusterSize>", (Version::V2, 4 << 10, 0)),
+        ("<clusterSize unit='MiB'>2</clusterSize>", (Version::V3, 2 << 20, 0)),
+        ("<features><lazy_refcounts/></features>", (Version::V3, 64 << 10, 1)),
+        ("<features><extended_l2/></features>", (Version::V3, 64 << 10, 0)),
+    ];
+    for (number, (layout, expected)) in layouts.into_iter().enumerate() {
+        for encryption in ["", encryption] {
+            let name = format!("copy-{number}-{}", encryption.len());
+            let target = format!("<target><format type='qcow2'/>{encryption}{layout}</target>");
+            rig.copy(&document(&name, 3 << 20, &target), &()).unwrap();
+            let header = qcow2_image::describe(&rig.file(&name)).unwrap().header;
+            let found = (header.version, header.cluster_size(), header.compatible & 1);
+            assert_eq!(found, expected, "{target}");
+            assert_eq!(header.has_subclusters(), layout.contains("extended"), "{target}");
+            rig.copy_of(&name, &document("back", 0, ""), &()).unwrap();
+            let back = fs::read(rig.file("back")).unwrap();
+            assert!(back[..1 << 20] == bytes && back[1 << 20..] == vec![0; 2 << 20], "{target}");
+            rig.delete("back", SecretFate::Keep).unwrap();
+            if encryption.is_empty() && Tool::QEMU_IMG.available() {
+                let mut compare = Tool::QEMU_IMG.command();
+                compare.args(["compare", "-f", "raw", "-F", "qcow2"]);
+                compare.args([rig.file("plain"), rig.file(&name)]);
+                assert!(run(compare, b"").ok().contains("identical"), "{target}");
+            }
+        }
+    }
+    let unfit = "<target><format type='qcow2'/><compat>0.10</compat><features><lazy_refcounts/></features></target>";
+    let error = rig.copy(&document("unfit", 0, unfit), &()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Request, "{error}");
+    assert!(!rig.file("unfit").exists());
 }
 
 #[test]

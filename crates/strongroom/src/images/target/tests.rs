@@ -112,6 +112,7 @@ impl Job {
             .as_mut()
             .map(|options| TargetKey::prepare(key, options, Earlier::Nothing, "target").unwrap());
         let making = Making {
+            layout: None,
             request: &request,
             format: TargetFormat::Image(self.target),
             options,
