@@ -57,8 +57,9 @@ fn a_copy_that_cannot_be_made_leaves_nothing() {
     store.secret(ONE, "a");
     store.volume("a", &encrypted("luks", ONE, "")).ok();
     store.copy("b", "", "not-there").fails(8);
-    let layout = "<format type='qcow2'/><compat>0.10</compat>";
-    assert!(store.copy("b", layout, "a").fails(2).contains("compat"));
+    let layout =
+        "<format type='qcow2'/><compat>0.10</compat><features><lazy_refcounts/></features>";
+    assert!(store.copy("b", layout, "a").fails(2).contains("lazy"));
     // Its value is another one by now.
     store.run(&format!("secret-set-value {ONE} --file wrong --force")).ok();
     store.copy("b", &encrypted("luks", OTHER, ""), "a").fails(3);
