@@ -15,10 +15,14 @@ use self::matches::Matches;
 use super::header::Compression;
 use crate::Result;
 
-/// The clusters that were decompressed last, by their place in the file.
+/// The clusters that were decompressed last, by their place in the file, and room for more.
 #[derive(Debug, Default)]
 pub(super) struct Decompressed {
     clusters: VecDeque<(Range<u64>, Arc<Decompression>)>,
+    /// The places of those that were wanted whole, and not kept.
+    whole: VecDeque<Range<u64>>,
+    /// Buffers that nobody uses now. Each thread that freed its own would leave as much unused to itself.
+    spare: Vec<Vec<u8>>,
 }
 
 /// A cluster that is decompressed once, however many threads want a part of it.
@@ -34,15 +38,46 @@ impl Decompressed {
             return found.clone();
         }
         if self.clusters.len() == KEPT {
-            self.clusters.pop_front();
+            let oldest = self.clusters.pop_front().and_then(|(_, oldest)| Arc::into_inner(oldest));
+            let cluster = oldest.and_then(|oldest| {
+                oldest.cluster.into_inner().unwrap_or_else(PoisonError::into_inner)
+            });
+            self.put_back(cluster.unwrap_or_default());
         }
         let new = Arc::<Decompression>::default();
         self.clusters.push_back((stored, new.clone()));
         new
     }
 
+    /// Tells whether nobody has wanted the cluster there lately, so that it need not be kept. An image may
+    /// have one place for all of its clusters: the second time it is.
+    pub(super) fn is_new(&mut self, stored: &Range<u64>) -> bool {
+        let is_kept = self.clusters.iter().any(|(place, _)| place == stored);
+        if is_kept || self.whole.contains(stored) {
+            return false;
+        }
+        if self.whole.len() == KEPT {
+            self.whole.pop_front();
+        }
+        self.whole.push_back(stored.clone());
+        true
+    }
+
+    /// Returns a buffer of any length, with anything in it.
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn put_back(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < SPARE && buffer.capacity() > 0 {
+            self.spare.push(buffer);
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.clusters.clear();
+        self.whole.clear();
     }
 }
 
@@ -66,23 +101,21 @@ impl Decompression {
     }
 }
 
-/// Returns a cluster of `size` bytes. What follows the compressed bytes does not matter, nor what
-/// they would decompress to beyond the cluster. `None` when they are damaged.
-pub(super) fn decompress(kind: Compression, bytes: &[u8], size: usize) -> Option<Vec<u8>> {
-    let mut cluster = vec![0; size];
+/// Fills a cluster. What follows the compressed bytes does not matter, nor what they would decompress to
+/// beyond the cluster. `None` when they are damaged.
+pub(super) fn decompress(kind: Compression, bytes: &[u8], cluster: &mut [u8]) -> Option<()> {
     match kind {
         Compression::Zlib => {
             let mut stream = Decompress::new(false);
             // An error behind the last byte of the cluster is none.
-            let _ = stream.decompress(bytes, &mut cluster, FlushDecompress::Finish);
-            (stream.total_out() == size as u64).then_some(cluster)
+            let _ = stream.decompress(bytes, cluster, FlushDecompress::Finish);
+            (stream.total_out() == cluster.len() as u64).then_some(())
         }
         Compression::Zstd => {
             let mut decoder = FrameDecoder::new();
             decoder.set_max_window_size(LARGEST_WINDOW);
             let mut stream = StreamingDecoder::new_with_decoder(bytes, decoder).ok()?;
-            stream.read_exact(&mut cluster).ok()?;
-            Some(cluster)
+            stream.read_exact(cluster).ok()
         }
     }
 }
@@ -126,11 +159,19 @@ const LARGEST_WINDOW: u64 = 8 << 20;
 /// How many clusters are kept: at most 6 MiB.
 const KEPT: usize = 3;
 
+/// How many buffers are kept beside them.
+const SPARE: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    fn decompressed(kind: Compression, bytes: &[u8], size: usize) -> Option<Vec<u8>> {
+        let mut cluster = vec![0xEE; size];
+        decompress(kind, bytes, &mut cluster).map(|()| cluster)
+    }
 
     fn text(size: usize) -> Vec<u8> {
         (0..size).map(|index| b"strongroom "[index / 3 % 11]).collect()
@@ -144,7 +185,7 @@ mod tests {
                 let mut bytes = compress(kind, &cluster).unwrap();
                 assert!(bytes.len() < size);
                 bytes.extend([0xAA; 511]);
-                assert_eq!(decompress(kind, &bytes, size).unwrap(), cluster, "{kind:?} {size}");
+                assert_eq!(decompressed(kind, &bytes, size).unwrap(), cluster, "{kind:?} {size}");
             }
         }
     }
@@ -197,10 +238,10 @@ mod tests {
     fn a_bomb_is_cut_at_a_cluster_and_too_little_is_refused() {
         for kind in [Compression::Zlib, Compression::Zstd] {
             let bomb = compress(kind, &vec![0; 1 << 20]).unwrap();
-            assert_eq!(decompress(kind, &bomb, 65536).unwrap(), vec![0; 65536]);
-            assert!(decompress(kind, &bomb, 2 << 20).is_none());
-            assert!(decompress(kind, &[0xFF; 600], 65536).is_none());
-            assert!(decompress(kind, &[], 65536).is_none());
+            assert_eq!(decompressed(kind, &bomb, 65536).unwrap(), vec![0; 65536]);
+            assert!(decompressed(kind, &bomb, 2 << 20).is_none());
+            assert!(decompressed(kind, &[0xFF; 600], 65536).is_none());
+            assert!(decompressed(kind, &[], 65536).is_none());
         }
     }
 }

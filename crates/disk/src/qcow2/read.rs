@@ -178,18 +178,29 @@ impl<D: Resizable> Qcow2<D> {
         if self.is_encrypted() {
             return Err(invalid(&self.file, "it has a compressed cluster though it is encrypted"));
         }
+        let size = self.header.cluster_size() as usize;
+        if buf.len() == size && self.decompressed_cache().is_new(&stored) {
+            return self.decompress(stored, buf);
+        }
         let entry = self.decompressed_cache().entry(stored.clone());
-        entry.read(buf, skip, || self.decompress(stored))
+        entry.read(buf, skip, || {
+            let mut cluster = self.decompressed_cache().buffer();
+            cluster.resize(size, 0);
+            self.decompress(stored, &mut cluster)?;
+            Ok(cluster)
+        })
     }
 
-    fn decompress(&self, stored: Range<u64>) -> Result<Vec<u8>> {
+    fn decompress(&self, stored: Range<u64>, cluster: &mut [u8]) -> Result<()> {
         check_range(Operation::Read, self.label(), self.file.len(), stored.start, 1)?;
         // The length is in sectors, of which the last may not be there.
         let end = stored.end.min(self.file.len());
-        let mut compressed = vec![0; (end - stored.start) as usize];
+        let mut compressed = self.decompressed_cache().buffer();
+        compressed.resize((end - stored.start) as usize, 0);
         self.file.read_at(&mut compressed, stored.start)?;
-        let size = self.header.cluster_size() as usize;
-        compression::decompress(self.header.compression, &compressed, size).ok_or_else(|| {
+        let done = compression::decompress(self.header.compression, &compressed, cluster);
+        self.decompressed_cache().put_back(compressed);
+        done.ok_or_else(|| {
             Error::new(ErrorKind::Invalid, Operation::Read, self.label())
                 .at(stored.start, end - stored.start)
                 .because("the compressed cluster there is damaged")
