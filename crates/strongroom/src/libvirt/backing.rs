@@ -89,8 +89,8 @@ impl Libvirt {
     }
 }
 
-/// Returns the folder of the backing store that the document of a volume names. What a file names that the
-/// document does not is not opened.
+/// Returns the folder of the backing store that the document of a volume names: where that is no volume of ours,
+/// it is opened from there, and so is what it names in its turn. None where the document names nothing.
 pub(super) fn backing_from(known: &Known) -> Result<Vec<PathBuf>> {
     let path = known.record.backing_path()?;
     Ok(path.as_deref().and_then(Path::parent).map(ToOwned::to_owned).into_iter().collect())
