@@ -83,15 +83,18 @@ fn a_volume_over_another_one_keeps_its_data_when_it_becomes_larger_and_smaller()
         for name in ["middle", "top"] {
             assert!(rig.read(name).unwrap() == plain, "{name} over {base}");
         }
-        rig.resize("top", 2 << 20);
-        let mut larger = plain.clone();
-        larger.resize(2 << 20, 0);
-        assert!(rig.read("top").unwrap() == larger, "{base}");
-        let less = 512 * 1024 + 512;
-        rig.resize("top", less);
-        rig.resize("top", 2 << 20);
-        larger[less as usize..].fill(0);
-        assert!(rig.read("top").unwrap() == larger, "{base}");
+        rig.overlay("beside", &path, format);
+        for name in ["beside", "top"] {
+            rig.resize(name, 2 << 20);
+            let mut larger = plain.clone();
+            larger.resize(2 << 20, 0);
+            assert!(rig.read(name).unwrap() == larger, "{name} over {base}");
+            let less = 512 * 1024 + 512;
+            rig.resize(name, less);
+            rig.resize(name, 2 << 20);
+            larger[less as usize..].fill(0);
+            assert!(rig.read(name).unwrap() == larger, "{name} over {base}");
+        }
         assert!(rig.read("middle").unwrap() == plain, "{base}");
         assert_eq!(rig.layers("top").unwrap(), 3);
     }
